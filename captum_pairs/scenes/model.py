@@ -1,0 +1,144 @@
+"""The embedded dual encoder: its architecture, tokenizer and image processor.
+
+It is an ordinary ``transformers`` CLIP. A saved one is a directory that
+``AutoModel.from_pretrained`` and ``AutoProcessor.from_pretrained`` load, as they load
+any model from a hub.
+"""
+
+from pathlib import Path
+
+import torch
+from captum_pairs.scenes.vocabulary import vocabulary
+from tokenizers import models, normalizers, pre_tokenizers, processors, Tokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    PreTrainedTokenizerFast,
+)
+
+__all__ = [
+    "CHECKPOINTS",
+    "checkpoint_path",
+    "new_model",
+    "new_processor",
+    "new_tokenizer",
+    "save_checkpoint",
+]
+
+# The end must not have id 2: transformers' CLIP then pools at the largest id instead
+# of at the end.
+SPECIAL_TOKENS = ("[PAD]", "[BOS]", "[UNK]", "[EOS]")
+PAD, BOS, UNKNOWN, EOS = range(4)
+IMAGE_SIZE = 64
+PATCH_SIZE = 8
+# Mean and deviation of a channel over generated scenes, in [0, 1]: zeros, after
+# normalisation, are the mean colour.
+IMAGE_MEAN = (0.41, 0.40, 0.40)
+IMAGE_STD = (0.23, 0.21, 0.22)
+MAX_TOKENS = 32
+
+CHECKPOINTS = ("default", "withheld", "finetuned")
+
+
+def checkpoint_path(name: str = "default") -> Path:
+    """The directory of a checkpoint that comes with the package.
+
+    Args:
+        name: "default"; "withheld", trained without some kinds of object; or
+            "finetuned", the latter with those kinds learnt afterwards.
+
+    Raises:
+        ValueError: if there is no checkpoint of that name.
+    """
+    if name not in CHECKPOINTS:
+        raise ValueError(f"name must be one of {CHECKPOINTS}, got {name!r}")
+    return Path(__file__).parent / "checkpoints" / name
+
+
+def new_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each word; words that no caption holds become [UNK]."""
+    words = [*SPECIAL_TOKENS, *vocabulary()]
+    ids = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", BOS), ("[EOS]", EOS)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=MAX_TOKENS,
+        pad_token="[PAD]",
+        bos_token="[BOS]",
+        unk_token="[UNK]",
+        eos_token="[EOS]",
+    )
+
+
+def new_processor() -> CLIPProcessor:
+    """Images to normalised pixels, captions to token ids."""
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    image_processor = CLIPImageProcessor(
+        size=size,
+        crop_size=size,
+        image_mean=list(IMAGE_MEAN),
+        image_std=list(IMAGE_STD),
+    )
+    return CLIPProcessor(image_processor, new_tokenizer())
+
+
+def new_model(
+    seed: int = 0,
+    width: int = 128,
+    vision_layers: int = 4,
+    text_layers: int = 3,
+    heads: int = 4,
+    expansion: int = 2,
+) -> CLIPModel:
+    """An untrained CLIP for scenes.
+
+    Args:
+        seed: of the weights.
+        width: hidden size of both encoders, and dimensions of the embedding.
+        vision_layers, text_layers: blocks of each encoder.
+        heads: attention heads of each block.
+        expansion: a block's inner width over its width.
+    """
+    shared = {
+        "hidden_size": width,
+        "intermediate_size": expansion * width,
+        "num_attention_heads": heads,
+        "projection_dim": width,
+        # smooth, so that paths are integrated with few steps
+        "hidden_act": "gelu_pytorch_tanh",
+    }
+    config = CLIPConfig(
+        text_config={
+            **shared,
+            "num_hidden_layers": text_layers,
+            "vocab_size": len(SPECIAL_TOKENS) + len(vocabulary()),
+            "max_position_embeddings": MAX_TOKENS,
+            "pad_token_id": PAD,
+            "bos_token_id": BOS,
+            "eos_token_id": EOS,
+        },
+        vision_config={
+            **shared,
+            "num_hidden_layers": vision_layers,
+            "image_size": IMAGE_SIZE,
+            "patch_size": PATCH_SIZE,
+        },
+        projection_dim=width,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return CLIPModel(config)
+
+
+def save_checkpoint(model: CLIPModel, directory: Path) -> None:
+    """Writes weights (float32, safetensors), configuration, tokenizer and image
+    processor."""
+    model.float().save_pretrained(directory)
+    new_processor().save_pretrained(directory)

@@ -23,8 +23,8 @@ __all__ = ["Corpus", "encode_claims", "encode_objects", "generate", "truth"]
 
 MAX_OBJECTS = 4
 MAX_PHRASES = 3
-# The longest caption has 20 words; two more tokens begin and end it.
-CAPTION_TOKENS = 24
+# The longest caption has 25 words; two more tokens begin and end it.
+CAPTION_TOKENS = 28
 # A phrase's claims are count (0: no phrase), size, color, shape (-1: not said); a
 # caption's are those of its phrases, and the relation (-1: none).
 CLAIMS = 4 * MAX_PHRASES + 1
@@ -45,7 +45,7 @@ class Corpus:
         images: (s, h, w, 3), uint8.
         objects: (s, 4, 3), int8: size, colour and shape of each object; -1: none.
         centers: (s, 4, 2), float32: x and y of each object's centre.
-        tokens: (s, c, 2, 24), uint8: token ids, [:, :, 0] of the true captions,
+        tokens: (s, c, 2, 28), uint8: token ids, [:, :, 0] of the true captions,
             [:, :, 1] of their hard negatives.
         claims: (s, c, 2, 13), int8: what the captions claim.
     """

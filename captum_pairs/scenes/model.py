@@ -8,7 +8,7 @@ any model from a hub.
 from pathlib import Path
 
 import torch
-from captum_pairs.scenes.vocabulary import vocabulary
+from captum_pairs.scenes.vocabulary import FILLERS, vocabulary
 from tokenizers import models, normalizers, pre_tokenizers, processors, Tokenizer
 from transformers import (
     CLIPConfig,
@@ -21,6 +21,7 @@ from transformers import (
 __all__ = [
     "CHECKPOINTS",
     "checkpoint_path",
+    "filler_ids",
     "new_model",
     "new_processor",
     "new_tokenizer",
@@ -142,3 +143,9 @@ def save_checkpoint(model: CLIPModel, directory: Path) -> None:
     processor."""
     model.float().save_pretrained(directory)
     new_processor().save_pretrained(directory)
+
+
+def filler_ids() -> list[int]:
+    """Ids of the words that claim nothing of a scene."""
+    first = len(SPECIAL_TOKENS)
+    return [first + i for i, word in enumerate(vocabulary()) if word in FILLERS]

@@ -9,6 +9,7 @@ true caption by one word and nothing else.
 __all__ = [
     "COLORS",
     "COUNTS",
+    "FILLERS",
     "OPPOSITES",
     "PLURALS",
     "PREFIXES",
@@ -81,6 +82,13 @@ PREFIXES: tuple[str, ...] = (
     "look at",
 )
 SUFFIXES: tuple[str, ...] = ("", "in the picture", "in this scene", "here")
+
+# Words that claim nothing and stand between those that do.
+FILLERS: frozenset[str] = frozenset(
+    word
+    for text in (*PREFIXES, *SUFFIXES, "a to the of and with .")
+    for word in text.split()
+)
 
 _CONNECTING = ("a", "an", "and", "with", "of", ",", ".", "thing", "things", "the")
 

@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Feature-pair attributions of dual encoders, in the manner of ``captum.attr``."""
+
+from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution
+from captum_pairs.attr._core.feature_pair_integrated_gradients import (
+    FeaturePairIntegratedGradients,
+)
+from captum_pairs.attr._core.integrated_jacobian import Convergence, IntegratedJacobian
+from captum_pairs.attr._core.layer.layer_feature_pair_integrated_gradients import (
+    LayerFeaturePairIntegratedGradients,
+)
+from captum_pairs.attr._core.layer.layer_integrated_jacobian import (
+    LayerIntegratedJacobian,
+)
+from captum_pairs.attr._core.pair_attribution import (
+    pair,
+    PairAttribution,
+    PairDecomposition,
+)
+from captum_pairs.attr._utils.validation import InvalidArgumentError
+
+__all__ = [
+    "Convergence",
+    "EmbeddingAttribution",
+    "FeaturePairIntegratedGradients",
+    "IntegratedJacobian",
+    "InvalidArgumentError",
+    "LayerFeaturePairIntegratedGradients",
+    "LayerIntegratedJacobian",
+    "pair",
+    "PairAttribution",
+    "PairDecomposition",
+]

@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""
+Reading and replacing a layer's value, and leaving everything else as it was.
+
+Every hook here acts only in the thread that set it, and only while it is needed.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Optional
+from warnings import warn
+
+import torch
+from captum_pairs.attr._utils.validation import InvalidArgumentError
+from torch import nn, Tensor
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+
+# Attention kernels, compiler stance and module attributes belong to the process, not
+# to a thread: whoever changes them holds this lock.
+_LOCK = threading.RLock()
+_MISSING = object()
+
+
+def _in_backward() -> bool:
+    # A gradient-checkpointed module runs its forward a second time inside the backward
+    # pass, on CUDA in a thread of autograd's.
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+class Session:
+    """
+    What one call of ``attribute`` changes around it, and changes back.
+
+    Inference mode is left, autocast's weight cache (which would outlive the call) and
+    compiled graphs (which do not see hooks) are switched off, buffers of batch
+    normalisation in training mode and checkpointing flags are restored on exit.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.modules: set[nn.Module] = set()
+        self._random: list[str] = []
+        self._warned = False
+
+    def __enter__(self) -> "Session":
+        self._stack.enter_context(_LOCK)
+        try:
+            self._stack.enter_context(torch.inference_mode(False))
+            if "torch._dynamo" in sys.modules:  # else nothing is compiled
+                stance = torch.compiler.set_stance("force_eager")
+                self._stack.enter_context(stance)
+            # Its inference kernel bypasses the layers inside.
+            fastpath = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+            self._stack.callback(torch.backends.mha.set_fastpath_enabled, fastpath)
+            if torch.is_autocast_cache_enabled():
+                torch.set_autocast_cache_enabled(False)
+                self._stack.callback(torch.set_autocast_cache_enabled, True)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a module in training mode makes results depend on chance or batch."""
+        return bool(self._random)
+
+    def meet(self, module: nn.Module) -> None:
+        """Take note of a module that an encoder runs, before it runs."""
+        if module in self.modules:
+            return
+        self.modules.add(module)
+        for name, tensor in module.named_parameters(recurse=False):
+            if tensor.is_inference():
+                raise InvalidArgumentError(
+                    "forward_func",
+                    "an encoder whose parameters can be differentiated through",
+                    f"{type(module).__name__}.{name}, made in inference mode (load "
+                    "the model outside of torch.inference_mode)",
+                )
+        if module.training:
+            self._meet_training(module)
+
+    def _meet_training(self, module: nn.Module) -> None:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            self._random.append(type(module).__name__)
+            for buffer in module.buffers(recurse=False):
+                self._stack.callback(_restore, buffer, buffer.clone())
+        elif _drops(module):
+            self._random.append(type(module).__name__)
+        if getattr(module, "gradient_checkpointing", False) is True:
+            # Checkpointing saves memory in a training step by computing twice; here
+            # chunks bound the memory, and the reentrant kind has no autograd.grad.
+            setattr(module, "gradient_checkpointing", False)
+            self._stack.callback(setattr, module, "gradient_checkpointing", True)
+
+    def warn_if_random(self) -> None:
+        """Warn, once a call, of a model in training mode."""
+        if self._random and not self._warned:
+            self._warned = True
+            names = ", ".join(sorted(set(self._random)))
+            warn(
+                f"the encoder is in training mode and has {names}: attributions "
+                "depend on chance or on the batch; call model.eval() first",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def _restore(buffer: Tensor, saved: Tensor) -> None:
+    with torch.no_grad():
+        buffer.copy_(saved)
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether a module in training mode has dropout, its own or a functional one."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    rates = (
+        getattr(module, name, 0.0)
+        for name in ("dropout", "attention_dropout", "dropout_p", "dropout_prob")
+    )
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+
+def _floating(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _locate(structure: object) -> Optional[object]:
+    """Key of the first floating tensor of a tuple or mapping, or None."""
+    if isinstance(structure, (tuple, list)):
+        items: Any = enumerate(structure)
+    elif isinstance(structure, Mapping):
+        items = structure.items()
+    else:
+        return None
+    return next((key for key, value in items if _floating(value)), None)
+
+
+def _exchange(structure: Any, key: Any, value: Tensor) -> Any:
+    """A copy of a tuple or mapping with ``value`` at ``key``."""
+    if isinstance(structure, Mapping):
+        # A Hugging Face output is a dataclass and a mapping: rebuild its own type.
+        return type(structure)(**{**structure, key: value})
+    parts = [value if at == key else part for at, part in enumerate(structure)]
+    if hasattr(structure, "_fields"):  # a named tuple
+        return type(structure)(*parts)
+    return type(structure)(parts)
+
+
+@dataclass
+class Visit:
+    """What a hook saw of a layer in one forward pass."""
+
+    value: Optional[Tensor] = None
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    Where in an encoder a side is attributed to.
+
+    Args:
+
+        layer (nn.Module): The layer; of its input or output the tensor, or the first
+                    floating tensor of a tuple, keyword arguments or an output object.
+        at_input (bool): Its input instead of its output.
+        argument (str): The name for an error.
+    """
+
+    layer: nn.Module
+    at_input: bool
+    argument: str
+
+    @contextmanager
+    def visited(
+        self,
+        replacement: Optional[Tensor] = None,
+        on_reach: Optional[Callable[[], None]] = None,
+    ) -> Iterator[Visit]:
+        """Read the layer's value in what runs inside; replace it if told to."""
+        visit = Visit()
+        owner = threading.get_ident()
+
+        def exchange(structure: Any) -> Any:
+            again = _in_backward()
+            if threading.get_ident() != owner and not again:
+                return None
+            key = None if isinstance(structure, Tensor) else _locate(structure)
+            found = structure if key is None else structure[key]
+            if not _floating(found):
+                return None
+            if not again:
+                visit.count += 1
+                visit.value = found
+                if on_reach is not None:
+                    on_reach()
+            if replacement is None:
+                return None
+            # The model may write into what it gets.
+            value = replacement.clone()
+            return value if key is None else _exchange(structure, key, value)
+
+        def before(_: nn.Module, args: Any, kwargs: Any) -> Any:
+            if _locate(args) is not None:
+                new = exchange(args)
+                return None if new is None else (new, kwargs)
+            new = exchange(kwargs)
+            return None if new is None else (args, new)
+
+        def after(_: nn.Module, args: Any, output: Any) -> Any:
+            return exchange(output)
+
+        if self.at_input:
+            handle = self.layer.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = self.layer.register_forward_hook(after)
+        try:
+            yield visit
+        finally:
+            handle.remove()
+
+    def check(self, visit: Visit) -> Tensor:
+        """The value that was seen, if the layer was reached exactly once."""
+        if visit.count == 1 and visit.value is not None:
+            return visit.value
+        what = "takes in" if self.at_input else "gives out"
+        came = (
+            f"{type(self.layer).__name__}, which was reached {visit.count} times"
+            if visit.count
+            else f"{type(self.layer).__name__}, which was not reached, or {what} no "
+            "floating tensor"
+        )
+        raise InvalidArgumentError(
+            self.argument, "a layer that one forward pass reaches once", came
+        )
+
+
+def _flat_tensors(output: object) -> Optional[list[Tensor]]:
+    """The tensors of a module's output if it is a tensor or a tuple of tensors."""
+    if isinstance(output, Tensor):
+        return [output]
+    if type(output) is tuple and all(
+        part is None or isinstance(part, Tensor) for part in output
+    ):
+        return [part for part in output if part is not None]
+    return None
+
+
+@dataclass
+class Front:
+    """
+    The outputs of the modules that have finished when the layer is reached.
+
+    They are the same in every pass of one example, so that they need not run again:
+    their outputs are recorded in one pass and replayed in the next ones.
+    """
+
+    outputs: dict[nn.Module, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Let the recorded modules answer what they answered before."""
+        owner = threading.get_ident()
+        with ExitStack() as stack:
+            for module, output in self.outputs.items():
+                stack.enter_context(_answering(module, output, owner))
+            yield
+
+
+@contextmanager
+def _answering(module: nn.Module, output: object, owner: int) -> Iterator[None]:
+    own = module.__dict__.get("forward", _MISSING)
+    forward = module.forward
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == owner or _in_backward():
+            return output
+        return forward(*args, **kwargs)
+
+    module.__dict__["forward"] = answer
+    try:
+        yield
+    finally:
+        if own is _MISSING:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+
+class _Recorder:
+    """Follows one forward pass through global module hooks."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.owner = threading.get_ident()
+        self.calls: dict[nn.Module, int] = {}
+        self.finished: list[tuple[nn.Module, Any, list[int]]] = []
+        self.open: list[int] = []
+        self.reached = False
+
+    def reach(self) -> None:
+        self.reached = True
+
+    def before(self, module: nn.Module, args: Any) -> None:
+        if threading.get_ident() != self.owner:
+            return
+        self.session.meet(module)
+        self.calls[module] = self.calls.get(module, 0) + 1
+        self.open.append(len(self.finished))
+
+    def after(self, module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() != self.owner:
+            return
+        began = self.open.pop()
+        if self.reached:
+            return
+        # What ran inside this module is part of its output.
+        del self.finished[began:]
+        tensors = _flat_tensors(output)
+        versions = [tensor._version for tensor in tensors or ()]
+        self.finished.append((module, output, versions))
+
+    def front(self) -> Front:
+        outputs = {}
+        for module, output, versions in self.finished:
+            tensors = _flat_tensors(output)
+            if (
+                tensors is None
+                or self.calls[module] != 1
+                or isinstance(module, torch.jit.ScriptModule)
+                # Written into after the module gave it out.
+                or versions != [tensor._version for tensor in tensors]
+            ):
+                continue
+            outputs[module] = output
+        return Front(outputs)
+
+
+@contextmanager
+def observed(session: Session) -> Iterator[_Recorder]:
+    """Follow the forward pass that runs inside."""
+    recorder = _Recorder(session)
+    handles = [
+        register_module_forward_pre_hook(recorder.before),
+        register_module_forward_hook(recorder.after),
+    ]
+    try:
+        yield recorder
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def twice_differentiable(needed: bool) -> Any:
+    """Attention without fused kernels, which can be differentiated only once."""
+    if not needed:
+        return nullcontext()
+    return torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+
+
+def plain_value(value: Any) -> Any:
+    """``value`` detached, and cloned if it was made in inference mode."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.clone() if value.is_inference() else value.detach()

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""What bad input gets: one error class, one way to say what was expected and came."""
+
+import math
+from typing import Any, Optional
+
+from torch import Tensor
+
+
+class InvalidArgumentError(ValueError):
+    r"""
+    An argument does not fit.
+
+    The message names the argument, what was expected and the shape or type that
+    came; it never holds a tensor's values.
+
+    Args:
+
+        argument (str): The argument's name, with the side where it has two.
+        expected (str): What would have been accepted.
+        got (str): The shape or type that came.
+    """
+
+    def __init__(self, argument: str, expected: str, got: str) -> None:
+        super().__init__(f"{argument}: expected {expected}, got {got}")
+        self.argument = argument
+        self.expected = expected
+        self.got = got
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.argument, self.expected, self.got)
+
+
+def describe(value: object) -> str:
+    """A value in words for an error message: shapes and types, never contents."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        parts = ", ".join(describe(part) for part in value[:4])
+        return f"a {type(value).__name__} of {len(value)} ({parts})"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    return f"an object of type {type(value).__name__}"
+
+
+def pair_of(argument: str, value: object) -> tuple[Any, Any]:
+    """``value`` as a pair, one element for each side."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise InvalidArgumentError(argument, "a pair (first, second)", describe(value))
+    return value[0], value[1]
+
+
+def optional_pair_of(argument: str, value: object) -> tuple[Any, Any]:
+    """As :func:`pair_of`; ``None`` stands for ``(None, None)``."""
+    return (None, None) if value is None else pair_of(argument, value)
+
+
+def positive_int(argument: str, value: object, least: int = 1) -> int:
+    """``value`` if it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgumentError(
+            argument, f"a whole number of at least {least}", describe(value)
+        )
+    return value
+
+
+def positive_float(argument: str, value: object) -> float:
+    """``value`` if it is a finite number above zero."""
+    number = finite_float(argument, value)
+    if number <= 0.0:
+        raise InvalidArgumentError(argument, "a number above 0", describe(value))
+    return number
+
+
+def finite_float(argument: str, value: object) -> float:
+    """``value`` (a number, or a tensor of one) if it is finite."""
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        value = value.detach().item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidArgumentError(argument, "a number", describe(value))
+    if not math.isfinite(value):
+        raise InvalidArgumentError(argument, "a finite number", describe(value))
+    return float(value)
+
+
+def one_of(argument: str, value: object, choices: tuple[Optional[str], ...]) -> Any:
+    """``value`` if it is among the ``choices``."""
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise InvalidArgumentError(argument, f"one of {known}", describe(value))
+    return value
+
+
+def check_tensor(argument: str, value: object) -> Tensor:
+    """``value`` if it is a tensor with at least one example in dimension 0."""
+    if not isinstance(value, Tensor):
+        raise InvalidArgumentError(argument, "a tensor", describe(value))
+    if value.ndim == 0 or value.shape[0] == 0 or value.numel() == 0:
+        raise InvalidArgumentError(
+            argument, "a tensor (b, ...) of at least one example", describe(value)
+        )
+    return value

@@ -332,25 +332,24 @@ def hard_negative(
         for slot in spans.words
     ]
     for _ in range(8):
-        if description.relation is not None and rng.random() < 0.3:
+        if caption.relation is not None and rng.random() < 0.3:
             index, slot = None, "relation"
         else:
             index, slot = slots[rng.integers(len(slots))]
         changed = _exchanged(rng, scene, description, index, slot)
-        if _names_withheld(changed, withheld) or is_true(changed, scene):
-            continue
-        false = write(changed)
-        if index is None:
-            assert false.relation is not None and caption.relation is not None
-            return HardNegative(false, slot, None, false.relation, caption.relation)
-        return HardNegative(
-            false,
-            slot,
-            index,
-            false.phrases[index].words[slot],
-            caption.phrases[index].words[slot],
-        )
+        if not _names_withheld(changed, withheld) and not is_true(changed, scene):
+            false = write(changed)
+            places = _place_of(false, index, slot), _place_of(caption, index, slot)
+            return HardNegative(false, slot, index, *places)
     return None
+
+
+def _place_of(caption: Caption, index: int | None, slot: str) -> Span:
+    if index is not None:
+        return caption.phrases[index].words[slot]
+    if caption.relation is None:
+        raise ValueError("the caption claims no relation")
+    return caption.relation
 
 
 def _exchanged(
@@ -373,7 +372,13 @@ def _exchanged(
         names: list[str] = list({"color": COLORS, "shape": SHAPES, "size": SIZES}[slot])
         if rng.random() < 0.5:
             names = [getattr(item, slot) for item in scene.objects]
-        new = replace(phrase, **{slot: names[rng.integers(len(names))]})
+        name = names[rng.integers(len(names))]
+        new = Phrase(
+            name if slot == "shape" else phrase.shape,
+            name if slot == "color" else phrase.color,
+            name if slot == "size" else phrase.size,
+            phrase.count,
+        )
     phrases = list(description.phrases)
     phrases[index] = new
     return replace(description, phrases=tuple(phrases))

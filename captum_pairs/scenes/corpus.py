@@ -209,7 +209,7 @@ def truth(
     fitting = _fitting_objects(phrases[:, :, 1:], objects)  # (t, phrase, s)
     # a phrase of another count, or a missing one, claims no object of its own
     single = np.where(counts[:, :, None] == 1, fitting, np.uint8(ANY_OBJECT))
-    holds = _DIFFERENT[tuple(single.swapaxes(0, 1))]  # (t, s)
+    holds: NDArray[np.bool_] = _DIFFERENT[tuple(single.swapaxes(0, 1))]  # (t, s)
     relation = claims[:, -1]
     related = np.flatnonzero(relation >= 0)
     stand = _relations(centers)[relation[related]]  # (related, s, first, second)
@@ -251,7 +251,8 @@ def _fitting_objects(
         match = match & ((name < 0) | (name == objects[None, :, :, attribute]))
     weights = (1 << np.arange(MAX_OBJECTS)).astype(np.uint8)
     sets = (match * weights).sum(-1, dtype=np.uint8)  # (unique, s)
-    return sets[inverse.reshape(said.shape[:2])]
+    fitting: NDArray[np.uint8] = sets[inverse.reshape(said.shape[:2])]
+    return fitting
 
 
 def _relations(centers: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -19,8 +19,6 @@ from transformers import (
 )
 
 __all__ = [
-    "CHECKPOINTS",
-    "checkpoint_path",
     "filler_ids",
     "new_model",
     "new_processor",
@@ -40,23 +38,6 @@ IMAGE_MEAN = (0.41, 0.40, 0.40)
 IMAGE_STD = (0.23, 0.21, 0.22)
 MAX_TOKENS = 32
 
-CHECKPOINTS = ("default", "withheld", "finetuned")
-
-
-def checkpoint_path(name: str = "default") -> Path:
-    """The directory of a checkpoint that comes with the package.
-
-    Args:
-        name: "default"; "withheld", trained without some kinds of object; or
-            "finetuned", the latter with those kinds learnt afterwards.
-
-    Raises:
-        ValueError: if there is no checkpoint of that name.
-    """
-    if name not in CHECKPOINTS:
-        raise ValueError(f"name must be one of {CHECKPOINTS}, got {name!r}")
-    return Path(__file__).parent / "checkpoints" / name
-
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each word; words that no caption holds become [UNK]."""
@@ -68,7 +49,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[BOS] $A [EOS]", special_tokens=[("[BOS]", BOS), ("[EOS]", EOS)]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # theirs
         tokenizer_object=tokenizer,
         model_max_length=MAX_TOKENS,
         pad_token="[PAD]",
@@ -87,7 +68,10 @@ def new_processor() -> CLIPProcessor:
         image_mean=list(IMAGE_MEAN),
         image_std=list(IMAGE_STD),
     )
-    return CLIPProcessor(image_processor, new_tokenizer())
+    tokenizer = new_tokenizer()
+    return CLIPProcessor(  # type: ignore[no-untyped-call]  # theirs is untyped
+        image_processor, tokenizer
+    )
 
 
 def new_model(
@@ -141,7 +125,7 @@ def new_model(
 def save_checkpoint(model: CLIPModel, directory: Path) -> None:
     """Writes weights (float32, safetensors), configuration, tokenizer and image
     processor."""
-    model.float().save_pretrained(directory)
+    model.save_pretrained(directory)
     new_processor().save_pretrained(directory)
 
 

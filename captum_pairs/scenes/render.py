@@ -77,21 +77,24 @@ def _coverage(
     y = (centers[rows, None] - item.center[1]) / radius
     cosine, sine = np.float32(np.cos(item.angle)), np.float32(np.sin(item.angle))
     distance = _DISTANCES[item.shape](cosine * x + sine * y, cosine * y - sine * x)
-    covered: Floats = (0.5 - distance * np.float32(radius * image_size)).clip(0, 1)
+    pixels_inside = -distance * np.float32(radius * image_size)
+    covered: Floats = (pixels_inside + np.float32(0.5)).clip(0, 1)
     return covered
 
 
 @lru_cache(maxsize=8)
 def _pixel_centers(image_size: int) -> Floats:
-    centers: Floats = (np.arange(image_size, dtype=np.float32) + 0.5) / image_size
+    index = np.arange(image_size, dtype=np.float32)
+    centers: Floats = (index + np.float32(0.5)) / np.float32(image_size)
     return centers
 
 
 def _draw_background(background: Background, image_size: int) -> Floats:
     centers = _pixel_centers(image_size)
-    first, second = np.asarray(background.tones, dtype=np.float32)
+    tones: Floats = np.asarray(background.tones, dtype=np.float32)
+    first, second = tones
     if background.direction is None:
-        image = np.broadcast_to(first, (image_size, image_size, 3)).copy()
+        image: Floats = np.broadcast_to(first, (image_size, image_size, 3)).copy()
     else:
         along_x = np.float32(np.cos(background.direction)) * (centers - 0.5)
         along_y = np.float32(np.sin(background.direction)) * (centers - 0.5)
@@ -117,24 +120,28 @@ def _texture(background: Background, image_size: int) -> Floats:
 
 
 def _circle(x: Floats, y: Floats) -> Floats:
-    return np.hypot(x, y) - np.float32(1)
+    distance: Floats = np.hypot(x, y) - np.float32(1)
+    return distance
 
 
 def _square(x: Floats, y: Floats) -> Floats:
-    return np.maximum(abs(x), abs(y)) - np.float32(0.88)
+    distance: Floats = np.maximum(abs(x), abs(y)) - np.float32(0.88)
+    return distance
 
 
 def _triangle(x: Floats, y: Floats) -> Floats:
     # sides of an isosceles triangle, apex (0, -1), base from (-1, 0.8) to (1, 0.8)
     slope = np.float32(1 / np.hypot(1.8, 1.0))
-    return np.maximum(
-        (np.float32(1.8) * abs(x) - y - np.float32(1)) * slope, y - np.float32(0.8)
-    )
+    side = (np.float32(1.8) * abs(x) - y - np.float32(1)) * slope
+    distance: Floats = np.maximum(side, y - np.float32(0.8))
+    return distance
 
 
 def _diamond(x: Floats, y: Floats) -> Floats:
     # taller than wide, so that no rotation in use makes it a square
-    return (np.float32(1.35) * abs(x) + abs(y) - np.float32(1)) / np.float32(1.68)
+    steep = np.float32(1.35) * abs(x) + abs(y) - np.float32(1)
+    distance: Floats = steep / np.float32(1.68)
+    return distance
 
 
 def _star(x: Floats, y: Floats) -> Floats:
@@ -156,23 +163,28 @@ def _star(x: Floats, y: Floats) -> Floats:
 def _cross(x: Floats, y: Floats) -> Floats:
     arm, width = np.float32(1), np.float32(0.32)
     wide = np.maximum(abs(x) - arm, abs(y) - width)
-    return np.minimum(wide, np.maximum(abs(y) - arm, abs(x) - width))
+    tall = np.maximum(abs(y) - arm, abs(x) - width)
+    distance: Floats = np.minimum(wide, tall)
+    return distance
 
 
 def _ring(x: Floats, y: Floats) -> Floats:
-    return abs(np.hypot(x, y) - np.float32(0.76)) - np.float32(0.24)
+    distance: Floats = abs(np.hypot(x, y) - np.float32(0.76)) - np.float32(0.24)
+    return distance
 
 
 def _heart(x: Floats, y: Floats) -> Floats:
     # a square on its corner with a disc on each of its upper sides
     body = (abs(x) + abs(y - np.float32(0.15)) - np.float32(0.849)) / np.float32(1.414)
     lobe = np.hypot(abs(x) - np.float32(0.41), y + np.float32(0.27)) - np.float32(0.58)
-    return np.minimum(body, lobe)
+    distance: Floats = np.minimum(body, lobe)
+    return distance
 
 
 def _moon(x: Floats, y: Floats) -> Floats:
     hole = np.hypot(x - np.float32(0.5), y) - np.float32(0.85)
-    return np.maximum(_circle(x, y), -hole)
+    distance: Floats = np.maximum(_circle(x, y), -hole)
+    return distance
 
 
 _DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {

@@ -11,10 +11,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 from captum_pairs.scenes.vocabulary import COLORS, SHAPES, SIZES
 
-__all__ = ["Background", "Kind", "Scene", "SceneObject", "sample_scene", "twin"]
+__all__ = [
+    "Background",
+    "Kind",
+    "kind_is_among",
+    "Scene",
+    "SceneObject",
+    "sample_scene",
+    "twin",
+    "WITHHELD",
+]
 
 # A shape and a colour: what withholding is said in. None stands for any.
 Kind = tuple[str | None, str | None]
+
+# What the checkpoint "withheld" never saw or read of, and "finetuned" learnt later.
+WITHHELD: tuple[Kind, ...] = (
+    ("heart", None),
+    ("moon", None),
+    ("star", "red"),
+    ("circle", "green"),
+    ("square", "purple"),
+    ("ring", "yellow"),
+)
 
 # Centres that differ by less than this along an axis are in no relation along it.
 RELATION_MARGIN = 0.10
@@ -143,6 +162,11 @@ def twin(
     rgb = old.rgb if color == old.color else _jittered(rng, color)
     objects[which] = replace(old, shape=shape, color=color, rgb=rgb)
     return replace(scene, objects=tuple(objects))
+
+
+def kind_is_among(item: SceneObject, kinds: Collection[Kind]) -> bool:
+    """Whether an object is of one of the kinds."""
+    return _is_of((item.shape, item.color), kinds)
 
 
 def _is_of(kind: tuple[str, str], kinds: Collection[Kind]) -> bool:

@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
 from captum_pairs.scenes.corpus import Corpus, generate, truth
 from captum_pairs.scenes.model import (
-    checkpoint_path,
-    CHECKPOINTS,
     filler_ids,
     IMAGE_MEAN,
     IMAGE_STD,
@@ -33,21 +32,11 @@ from captum_pairs.scenes.model import (
     PAD,
     save_checkpoint,
 )
-from captum_pairs.scenes.scene import Kind
+from captum_pairs.scenes.scene import Kind, WITHHELD
 from torch import nn, Tensor
 from transformers import CLIPModel
 
-__all__ = ["contrastive_loss", "Settings", "train", "WITHHELD"]
-
-# What the checkpoint "withheld" never saw or read of, and "finetuned" learnt later.
-WITHHELD: tuple[Kind, ...] = (
-    ("heart", None),
-    ("moon", None),
-    ("star", "red"),
-    ("circle", "green"),
-    ("square", "purple"),
-    ("ring", "yellow"),
-)
+__all__ = ["contrastive_loss", "Settings", "train"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +149,7 @@ def fast_training(model: CLIPModel) -> Iterator[None]:
     finally:
         embeddings.patch_embedding = convolution
         model.set_attn_implementation(attention)
-        model.eval()
+        model.train(False)
 
 
 def embed_images(model: CLIPModel, pixels: Tensor) -> Tensor:
@@ -299,7 +288,7 @@ def _update(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     with torch.no_grad():
@@ -311,7 +300,7 @@ def _held_out_figures(
     model: CLIPModel, held_out: Corpus, settings: Settings
 ) -> dict[str, float]:
     rng = np.random.default_rng(0)
-    model.eval()
+    model.train(False)
     rows = [
         batch_loss(model, draw_batch(held_out, rng, 256, False), settings.hard_weight)
         for _ in range(4)

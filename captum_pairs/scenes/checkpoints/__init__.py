@@ -1,0 +1,22 @@
+"""The checkpoints that come with the package, one directory each."""
+
+from pathlib import Path
+
+__all__ = ["CHECKPOINTS", "checkpoint_path"]
+
+CHECKPOINTS = ("default", "withheld", "finetuned")
+
+
+def checkpoint_path(name: str = "default") -> Path:
+    """The directory of a checkpoint that comes with the package.
+
+    Args:
+        name: "default"; "withheld", trained without some kinds of object; or
+            "finetuned", the latter with those kinds learnt afterwards.
+
+    Raises:
+        ValueError: if there is no checkpoint of that name.
+    """
+    if name not in CHECKPOINTS:
+        raise ValueError(f"name must be one of {CHECKPOINTS}, got {name!r}")
+    return Path(__file__).parent / name

@@ -1,0 +1,115 @@
+"""Training: the loss by hand, and a run that can be stopped."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum_pairs.scenes.corpus import Corpus, generate
+from captum_pairs.scenes.model import new_model
+from captum_pairs.scenes.train import (
+    contrastive_loss,
+    draw_batch,
+    embed_texts,
+    fast_training,
+    Settings,
+    train,
+)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return generate(seed=11, scenes=64, captions=2)
+
+
+def test_loss_by_hand() -> None:
+    # two scenes; their first captions, their second ones, hard negatives
+    logits = torch.tensor(
+        [[2.0, 1.0], [0.0, 3.0], [1.0, 5.0], [1.0, 1.0], [0.5, 0.0], [0.0, 2.5]]
+    )
+    # the second caption of the first scene is true of the second scene as well, and
+    # so is the first scene's hard negative
+    holds = torch.tensor(
+        [[1, 0], [0, 1], [1, 1], [0, 1], [0, 1], [0, 0]], dtype=torch.bool
+    )
+    loss, figures = contrastive_loss(logits, holds, hard_weight=2.0)
+
+    def softplus(value: float) -> float:
+        return math.log1p(math.exp(value))
+
+    # each caption against the scenes that it is false of
+    to_scene = (softplus(1 - 2) + softplus(0 - 3) + 0.0 + softplus(1 - 1)) / 4
+    # each scene: its captions against all that are false of it
+    first = math.log(sum(map(math.exp, [0.0, 1.0, 0.5, 0.0])))
+    second = math.log(sum(map(math.exp, [1.0, 2.5])))
+    to_caption = (
+        softplus(first - 2) + softplus(first - 1) + softplus(second - 3)
+    ) + softplus(second - 1)
+    hard = (softplus(0.5 - 2) + softplus(2.5 - 3)) / 2
+    assert loss.item() == pytest.approx(to_scene + to_caption / 4 + 2 * hard, rel=1e-6)
+    assert figures["hard"] == 1.0
+    assert figures["retrieval"] == 0.75  # the tied one falls to the first scene
+
+
+def test_faster_operations_are_the_same_model(corpus: Corpus) -> None:
+    model = new_model(3).train(False)
+    pixels = draw_batch(corpus, np.random.default_rng(0), 4).pixels
+    names = list(model.state_dict())
+    plain = model.vision_model(pixel_values=pixels).pooler_output
+    with fast_training(model):
+        assert model.training
+        assert list(model.state_dict()) == names
+        fast = model.vision_model(pixel_values=pixels).pooler_output
+    assert not model.training
+    assert torch.allclose(plain, fast, atol=1e-5)
+    again = model.vision_model(pixel_values=pixels).pooler_output
+    assert torch.equal(plain, again)
+
+
+def test_texts_embed_alike_in_any_company(corpus: Corpus) -> None:
+    model = new_model(3).train(False)
+    batch = draw_batch(corpus, np.random.default_rng(0), 16)
+    together = embed_texts(model, batch.tokens, batch.lengths)
+    for row in range(0, 48, 7):
+        rows = slice(row, row + 1)
+        alone = embed_texts(model, batch.tokens[rows], batch.lengths[rows], groups=1)
+        assert torch.allclose(together[rows], alone, atol=2e-2)  # bfloat16
+
+
+def test_batches_hold_twins_and_their_truth(corpus: Corpus) -> None:
+    batch = draw_batch(corpus, np.random.default_rng(1), 32)
+    assert batch.pixels.shape == (32, 3, 64, 64)
+    assert batch.truth.shape == (96, 32)
+    own = torch.eye(32, dtype=torch.bool)
+    assert batch.truth[:32][own].all() and batch.truth[32:64][own].all()
+    assert not batch.truth[64:][own].any()
+    # twins' captions are true of each other more often than strangers'
+    twins = own.view(16, 2, 32).flip(1).reshape(32, 32)
+    assert batch.truth[:32][twins].float().mean() > 0.2
+    assert batch.truth[:32][~twins & ~own].float().mean() < 0.2
+
+
+def test_stopped_and_resumed_is_the_same_training(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def run(steps: list[int], directory: Path) -> dict[str, torch.Tensor]:
+        directory.mkdir()
+        for last in steps:
+            # a constant rate: the schedule would depend on the number of steps
+            settings = Settings(steps=last, batch_size=8, warmup=1, decay=1e-9)
+            model = new_model(0, width=32, vision_layers=1, text_layers=1)
+            with fast_training(model):
+                train(model, corpus, corpus, settings, directory, log_steps=2)
+        return model.state_dict()
+
+    whole = run([6], tmp_path / "whole")
+    parts = run([3, 6], tmp_path / "parts")
+    start = new_model(0, width=32, vision_layers=1, text_layers=1).state_dict()
+    for name, value in whole.items():
+        assert torch.allclose(value, parts[name], atol=1e-6), name
+    moved = [name for name in whole if not torch.equal(whole[name], start[name])]
+    assert "vision_model.embeddings.patch_embedding.weight" in moved
+    lines = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]

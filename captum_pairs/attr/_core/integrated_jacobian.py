@@ -355,8 +355,8 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         except _NotTwiceDifferentiable:
             local = IntegratedJacobian(self.forward_func, self.normalize)
             total = local._reverse(path, settings).sum(dim=0)
-        norm = torch.linalg.vector_norm(target)
-        distance = torch.linalg.vector_norm(total - target)
+        norm: Tensor = torch.linalg.vector_norm(target)
+        distance: Tensor = torch.linalg.vector_norm(total - target)
         return distance / torch.where(norm > 0, norm, 1.0)
 
     # ---- the products ------------------------------------------------------

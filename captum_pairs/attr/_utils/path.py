@@ -417,7 +417,8 @@ class Path:
 
 
 def _normalized(embeddings: Tensor) -> Tensor:
-    return embeddings / torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
+    return embeddings / norms
 
 
 def _expand(value: Any, n: int) -> Any:

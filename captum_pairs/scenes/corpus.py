@@ -13,13 +13,21 @@ from captum_pairs.scenes.captions import (
     hard_negative,
     sample_caption,
 )
-from captum_pairs.scenes.model import BOS, EOS, SPECIAL_TOKENS, UNKNOWN
+from captum_pairs.scenes.model import BOS, EOS, filler_ids, PAD, SPECIAL_TOKENS, UNKNOWN
 from captum_pairs.scenes.render import render
 from captum_pairs.scenes.scene import Kind, RELATION_MARGIN, sample_scene, Scene, twin
-from captum_pairs.scenes.vocabulary import COLORS, RELATIONS, SHAPES, SIZES, vocabulary
+from captum_pairs.scenes.vocabulary import (
+    COLORS,
+    FILLERS,
+    PLURALS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    vocabulary,
+)
 from numpy.typing import NDArray
 
-__all__ = ["Corpus", "encode_claims", "encode_objects", "generate", "truth"]
+__all__ = ["blank", "Corpus", "encode_claims", "encode_objects", "generate", "truth"]
 
 MAX_OBJECTS = 4
 MAX_PHRASES = 3
@@ -30,6 +38,14 @@ CAPTION_TOKENS = 28
 CLAIMS = 4 * MAX_PHRASES + 1
 
 _WORD_IDS = {w: i + len(SPECIAL_TOKENS) for i, w in enumerate(vocabulary())}
+_NOUNS = [*SHAPES, *PLURALS.values(), "thing", "things"]
+_NOUN_IDS = [_WORD_IDS[word] for word in _NOUNS]
+# ids of the words for each attribute of an uncounted phrase, as claims order them
+_ATTRIBUTE_IDS = [
+    [_WORD_IDS[word] for word in words] for words in (SIZES, COLORS, SHAPES)
+]
+_RELATION_WORDS = {w for texts in RELATIONS.values() for t in texts for w in t.split()}
+_RELATION_WORD_IDS = [_WORD_IDS[word] for word in sorted(_RELATION_WORDS - FILLERS)]
 _SIZE_IDS = {name: index for index, name in enumerate(SIZES)}
 _COLOR_IDS = {name: index for index, name in enumerate(COLORS)}
 _SHAPE_IDS = {name: index for index, name in enumerate(SHAPES)}
@@ -170,6 +186,35 @@ def encode_claims(description: Description) -> list[int]:
     numbers += [0, -1, -1, -1] * (MAX_PHRASES - len(description.phrases))
     relation = description.relation
     return [*numbers, -1 if relation is None else _RELATION_IDS[relation]]
+
+
+def blank(
+    tokens: NDArray[np.uint8], claims: NDArray[np.int8], chosen: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    """Captions with some words replaced by padding, and what they claim then.
+
+    Without its colour "a red circle" is "a circle". Words of phrases that count keep
+    their place, for less said of the counted objects can be false ("two circles"), and
+    so do the words that count and join.
+
+    Args:
+        tokens: (t, length), ids.
+        claims: (t, 13).
+        chosen: (t, length), bool: the words to replace where they can be.
+    """
+    tokens, claims = tokens.copy(), claims.copy()
+    nouns = np.isin(tokens, _NOUN_IDS)
+    phrase = (nouns.cumsum(1) - nouns).clip(max=MAX_PHRASES - 1)  # (t, length)
+    uncounted = np.take_along_axis(claims[:, :-1:4], phrase, 1) == 1
+    for column, ids in enumerate(_ATTRIBUTE_IDS, start=1):
+        replaced = chosen & uncounted & np.isin(tokens, ids)
+        rows, places = np.nonzero(replaced)
+        claims[rows, 4 * phrase[rows, places] + column] = -1
+        tokens[replaced] = PAD
+    replaced = chosen & np.isin(tokens, _RELATION_WORD_IDS)
+    claims[replaced.any(1), -1] = -1
+    tokens[replaced | (chosen & np.isin(tokens, filler_ids()))] = PAD
+    return tokens, claims
 
 
 def encode_objects(

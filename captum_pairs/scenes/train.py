@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
-from captum_pairs.scenes.corpus import Corpus, generate, truth
+from captum_pairs.scenes.corpus import blank, Corpus, generate, truth
 from captum_pairs.scenes.model import (
     filler_ids,
     IMAGE_MEAN,
@@ -39,6 +39,10 @@ from transformers import CLIPModel
 __all__ = ["contrastive_loss", "Settings", "train"]
 
 
+# Seconds: what a step that took longer counts for in the time that is reported.
+LONGEST_STEP = 5.0
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a training depends on.
@@ -52,6 +56,9 @@ class Settings:
             line to zero over the last `decay` share of the steps.
         weight_decay: of matrices only.
         hard_weight: weight of the true caption against its hard negative.
+        blank_from: the step from which on words are blanked (when a model has learnt
+            the words, that is).
+        blank_share: of captions that lose words from then on.
     """
 
     seed: int = 1
@@ -63,6 +70,8 @@ class Settings:
     decay: float = 0.3
     weight_decay: float = 0.05
     hard_weight: float = 1.0
+    blank_from: int = 2000
+    blank_share: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,19 @@ class Batch:
 
 
 def draw_batch(
-    corpus: Corpus, rng: np.random.Generator, size: int, augment: bool = True
+    corpus: Corpus,
+    rng: np.random.Generator,
+    size: int,
+    augment: bool = True,
+    blank_share: float = 0.0,
 ) -> Batch:
-    """A random batch. Augmented: the contrast of some images is lowered towards the
-    mean colour, and some captions have words that claim nothing replaced by padding.
-    Both are what the paths of integrated gradients pass through."""
+    """A random batch.
+
+    Augmented: the contrast of some images is lowered towards the mean colour, some
+    captions have all words that claim nothing replaced by padding, and a share of them
+    a random number of any words. These are what paths of integrated gradients pass
+    through: a model that knows them says less about words that are not yet there.
+    """
     pairs = rng.choice(len(corpus) // 2, size // 2, replace=False)
     rows = (2 * pairs[:, None] + np.arange(2)).reshape(-1)
     chosen = rng.permuted(
@@ -99,6 +116,12 @@ def draw_batch(
     tokens = np.concatenate([corpus.tokens[place] for place in captions])
     claims = np.concatenate([corpus.claims[place] for place in captions])
     lengths = (tokens != PAD).sum(1)
+    if blank_share > 0:
+        chosen = rng.random((2 * size, tokens.shape[1])) < rng.random((2 * size, 1))
+        chosen &= rng.random((2 * size, 1)) < blank_share
+        # a hard negative loses the same words as the caption that it was made from
+        chosen = np.concatenate([chosen, chosen[:size]])
+        tokens, claims = blank(tokens, claims, chosen)
     holds = truth(claims, corpus.objects[rows], corpus.centers[rows])
     pixels = torch.from_numpy(corpus.images[rows]).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor(IMAGE_MEAN), torch.tensor(IMAGE_STD)
@@ -206,7 +229,8 @@ def contrastive_loss(
     false = logits.masked_fill(holds, -torch.inf).logsumexp(0)  # (b,)
     right = true[own].view(2, size)
     to_caption = F.softplus(false - right).mean()
-    wrong = logits[2 * size :].diagonal()
+    # a negative that lost its wrong word is true
+    wrong = logits[2 * size :].masked_fill(holds[2 * size :], -torch.inf).diagonal()
     hard = F.softplus(wrong - right[0]).mean()
     with torch.no_grad():
         found = (among.argmax(1) == target).float().mean().item()
@@ -263,23 +287,28 @@ def train(
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         step, seconds = saved["step"], saved["seconds"]
-    started = saved_at = time.monotonic() - seconds
+    last = time.monotonic()
+    unsaved = 0.0
     while step < settings.steps:
         rng = np.random.default_rng((settings.seed, step))
-        batch = draw_batch(corpus, rng, settings.batch_size)
+        share = settings.blank_share if step >= settings.blank_from else 0.0
+        batch = draw_batch(corpus, rng, settings.batch_size, blank_share=share)
         loss, figures = batch_loss(model, batch, settings.hard_weight)
         _update(model, optimizer, loss, _learning_rate(settings, step))
         step += 1
-        now = time.monotonic()
+        # a pause of the process is not training
+        passed = min(time.monotonic() - last, LONGEST_STEP)
+        last = time.monotonic()
+        seconds, unsaved = seconds + passed, unsaved + passed
         if step % log_steps == 0:
             if step % (10 * log_steps) == 0:
                 figures |= _held_out_figures(model, held_out, settings)
-            line = {"step": step, "seconds": round(now - started, 1), **figures}
+            line = {"step": step, "seconds": round(seconds, 1), **figures}
             with (directory / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-        if now - saved_at > save_seconds or step == settings.steps:
-            _save_state(state, model, optimizer, step, now - started)
-            saved_at = now
+        if unsaved > save_seconds or step == settings.steps:
+            _save_state(state, model, optimizer, step, seconds)
+            unsaved = 0.0
 
 
 def _update(

@@ -5,8 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captum_pairs.scenes.captions import hard_negative, is_true, sample_caption
+from captum_pairs.scenes.captions import (
+    Description,
+    hard_negative,
+    is_true,
+    Phrase,
+    sample_caption,
+    write,
+)
 from captum_pairs.scenes.corpus import (
+    blank,
     Corpus,
     encode_claims,
     encode_objects,
@@ -87,3 +95,55 @@ def test_saved_and_loaded(corpus: Corpus, tmp_path: Path) -> None:
 def test_bad_number(scenes: int) -> None:
     with pytest.raises(ValueError, match="scenes"):
         generate(0, scenes)
+
+
+def _blanked(
+    text: str, description: Description, words: list[str]
+) -> tuple[str, list[int]]:
+    """The caption after blanking, and what it claims then."""
+    tokenizer = new_tokenizer()
+    ids = np.array([tokenizer(text)["input_ids"]], np.uint8)
+    names = tokenizer.convert_ids_to_tokens(ids[0].tolist())
+    chosen = np.array([[name in words for name in names]])
+    claims = np.array([encode_claims(description)], np.int8)
+    tokens, claims = blank(ids, claims, chosen)
+    return str(tokenizer.decode(tokens[0])), claims[0].tolist()
+
+
+@pytest.mark.parametrize(
+    "words, text, phrases, relation",
+    [
+        (
+            ["red", "left"],
+            "a [PAD] circle to the [PAD] of a large blue star",
+            (Phrase("circle"), Phrase("star", "blue", "large")),
+            None,
+        ),
+        (
+            ["circle", "large", "a"],
+            "[PAD] red [PAD] to the left of [PAD] [PAD] blue star",
+            (Phrase(None, "red"), Phrase("star", "blue")),
+            "left",
+        ),
+        ([], "", (Phrase("circle", "red"), Phrase("star", "blue", "large")), "left"),
+    ],
+)
+def test_blanked_captions_claim_less(
+    words: list[str], text: str, phrases: tuple[Phrase, ...], relation: str | None
+) -> None:
+    whole = Description(
+        (Phrase("circle", "red"), Phrase("star", "blue", "large")), "left", wording=1
+    )
+    written = write(whole).text
+    blanked, claims = _blanked(written, whole, words)
+    assert blanked == f"[BOS] {text or written} [EOS]"
+    assert claims == encode_claims(Description(phrases, relation))
+
+
+def test_counting_phrases_are_not_blanked() -> None:
+    whole = Description((Phrase("circle", "red", count=2), Phrase("star", "blue")))
+    words = ["two", "red", "circles", "star"]
+    blanked, claims = _blanked(write(whole).text, whole, words)
+    assert blanked == "[BOS] two red circles and a blue [PAD] [EOS]"
+    left = (Phrase("circle", "red", count=2), Phrase(None, "blue"))
+    assert claims == encode_claims(Description(left))

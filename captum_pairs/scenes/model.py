@@ -5,6 +5,7 @@ It is an ordinary ``transformers`` CLIP. A saved one is a directory that
 any model from a hub.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -126,7 +127,15 @@ def save_checkpoint(model: CLIPModel, directory: Path) -> None:
     """Writes weights (float32, safetensors), configuration, tokenizer and image
     processor."""
     model.save_pretrained(directory)
-    new_processor().save_pretrained(directory)
+    processor = new_processor()
+    processor.save_pretrained(directory)
+    # transformers 4 looks for the image processor in a file of its own, and does not
+    # know the name that transformers 5 writes for the tokenizer's class
+    processor.image_processor.save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def filler_ids() -> list[int]:

@@ -4,7 +4,6 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Literal, NamedTuple, Optional, Union
-from warnings import warn
 
 import torch
 from captum.log import log_usage
@@ -26,6 +25,7 @@ from captum_pairs.attr._utils.validation import (
     one_of,
     positive_float,
     positive_int,
+    warn_caller,
 )
 from torch import Tensor
 
@@ -320,11 +320,9 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         worst = float(chosen.residual.max())
         if worst > settings.tolerance:
             side = "" if index is None else f" of inputs[{index}]"
-            warn(
+            warn_caller(
                 f"the path integral{side} has a residual of {worst:.1e} after n_steps="
-                f"{settings.n_steps}, above tolerance={settings.tolerance:.1e}",
-                UserWarning,
-                stacklevel=5,
+                f"{settings.n_steps}, above tolerance={settings.tolerance:.1e}"
             )
         return replace(settings, n_steps=chosen.n_steps)
 

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Optional
-from warnings import warn
 
 import torch
-from captum_pairs.attr._utils.validation import InvalidArgumentError
+from captum_pairs.attr._utils.validation import InvalidArgumentError, warn_caller
 from torch import nn, Tensor
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -109,11 +108,9 @@ class Session:
         if self._random and not self._warned:
             self._warned = True
             names = ", ".join(sorted(set(self._random)))
-            warn(
+            warn_caller(
                 f"the encoder is in training mode and has {names}: attributions "
-                "depend on chance or on the batch; call model.eval() first",
-                UserWarning,
-                stacklevel=4,
+                "depend on chance or on the batch; call model.eval() first"
             )
 
 

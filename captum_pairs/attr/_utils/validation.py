@@ -2,7 +2,9 @@
 """What bad input gets: one error class, one way to say what was expected and came."""
 
 import math
+import sys
 from typing import Any, Optional
+from warnings import warn
 
 from torch import Tensor
 
@@ -100,3 +102,16 @@ def check_tensor(argument: str, value: object) -> Tensor:
             argument, "a tensor (b, ...) of at least one example", describe(value)
         )
     return value
+
+
+def warn_caller(message: str) -> None:
+    """Warn at the line that called the library, however deep inside this is."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__")):
+        level, frame = level + 1, frame.f_back
+    warn(message, UserWarning, stacklevel=level)
+
+
+def _is_inside(module: object) -> bool:
+    # Captum's own decorators stand between a method and its caller.
+    return str(module).split(".")[0] in ("captum", "captum_pairs")

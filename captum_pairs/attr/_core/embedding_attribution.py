@@ -182,7 +182,7 @@ def check_finite(values: Tensor) -> None:
 
 
 def result_dtype(*sides: Side, computed: torch.dtype) -> torch.dtype:
-    """The floating inputs' dtype; at a layer of integer ids, the layer's."""
+    """The floating inputs' dtype; of integer ids, that in which they were computed."""
     dtypes = [side.inputs.dtype for side in sides if side.inputs.is_floating_point()]
     if len(dtypes) < len(sides):
         dtypes.append(computed)

@@ -189,7 +189,6 @@ class PairAttribution(Attribution, Generic[Settings]):
             effects (bool): Whether main effects are computed too (else they are zero
                         and the delta is that of the interactions).
         """
-        dtype = result_dtype(*sides, computed=torch.float32)
         results = []
         with Session() as session:
             paths = Paths(sides[0], session), Paths(sides[1], session)
@@ -204,6 +203,7 @@ class PairAttribution(Attribution, Generic[Settings]):
                 results.append(self._one_pair(example, plans, effects))
                 paths[0].release(row)
                 paths[1].release(row)
+        dtype = result_dtype(*sides, computed=results[0].interactions.dtype)
         return PairDecomposition(
             *(torch.stack(parts).to(dtype).contiguous() for parts in zip(*results))
         )

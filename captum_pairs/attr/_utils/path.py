@@ -40,6 +40,9 @@ _CPU_BYTES = 256 * 2**20
 _CUDA_SHARE = 0.25
 # How far the value at the end of the path may be from the plain forward pass.
 _SAME = {torch.float64: 1e-7, torch.float32: 1e-3}
+# Autograd's name for an operator without a derivative, whose gradient is silently none
+# (a dynamically quantised layer beside a residual connection).
+_OPAQUE = ("torch::autograd::WarnNotImplemented",)
 
 
 @dataclass(frozen=True)
@@ -257,7 +260,8 @@ class Path:
             return tensor
 
         hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved)
-        with hooks, self._run(ends, twice=False, normalize=False) as (_, embeddings):
+        with hooks, self._run(ends, twice=False, normalize=False) as (leaf, embeddings):
+            self._refuse_opaque(leaf, embeddings)
             result = embeddings.detach()
         self._point_bytes = max(1, counted // 2)
         return result
@@ -364,6 +368,14 @@ class Path:
             "quantised layer, torch.no_grad or detach inside the encoder)",
         )
 
+    def _refuse_opaque(self, leaf: Tensor, embeddings: Tensor) -> None:
+        """Refuse operations that autograd passes over with a warning only."""
+        opaque = [node for node in _nodes(embeddings) if node.name() in _OPAQUE]
+        for node in opaque:
+            below = (getattr(found, "variable", None) for found in _nodes(node))
+            if any(variable is leaf for variable in below):
+                raise self._independent()
+
     def gradient(
         self, outputs: Tensor, leaf: Tensor, cotangent: Tensor, create_graph: bool
     ) -> Tensor:
@@ -414,6 +426,19 @@ class Path:
                 "embeddings that the cosine is defined for",
                 f"an embedding of norm zero for {name}",
             )
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Every node of the autograd graph below a tensor or a node, once."""
+    start = root.grad_fn if isinstance(root, Tensor) else root
+    waiting, seen = [start], {start}
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for below, _ in node.next_functions:
+            if below is not None and below not in seen:
+                seen.add(below)
+                waiting.append(below)
 
 
 def _normalized(embeddings: Tensor) -> Tensor:

@@ -9,7 +9,11 @@ from captum_pairs.attr._utils.features import Features
 from captum_pairs.attr._utils.hooks import Session
 from captum_pairs.attr._utils.path import Path, Side, too_large
 from captum_pairs.attr._utils.sides import make_side
-from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
+from captum_pairs.attr._utils.validation import (
+    check_tensor,
+    describe,
+    InvalidArgumentError,
+)
 from torch import nn, Tensor
 
 Settings = TypeVar("Settings")
@@ -167,6 +171,17 @@ def check_size(
             "features few enough for the attributions to fit in memory",
             f"an output of {rows} x {first:,} x {second:,} values, {size}; pass a "
             "feature_mask that sums scalars into fewer features",
+        )
+
+
+def check_attributions(attributions: object, rows: int) -> None:
+    """Refuse what can't be the attributions of a batch of ``rows`` examples."""
+    values = check_tensor("attributions", attributions)
+    if values.shape[0] != rows or not values.is_floating_point():
+        raise InvalidArgumentError(
+            "attributions",
+            f"a floating tensor with a batch of {rows}",
+            describe(values),
         )
 
 

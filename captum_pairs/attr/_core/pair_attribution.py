@@ -5,6 +5,7 @@ from typing import Any, Generic, NamedTuple, Optional, TypeVar
 import torch
 from captum.attr import Attribution
 from captum_pairs.attr._core.embedding_attribution import (
+    check_attributions,
     check_finite,
     check_size,
     EmbeddingAttribution,
@@ -214,7 +215,7 @@ class PairAttribution(Attribution, Generic[Settings]):
         x, y = paths
         if x.embedding.numel() != y.embedding.numel():
             raise different_widths(x.embedding.numel(), y.embedding.numel())
-        check_size(1, x.features.count, y.features.count, x)
+        check_size(len(x.side), x.features.count, y.features.count, x)
         device = x.end.device
         # Contributions on the side with fewer features, readings on the other one.
         if x.features.count < y.features.count:
@@ -276,6 +277,7 @@ class PairAttribution(Attribution, Generic[Settings]):
         self, sides: tuple[Side, Side], attributions: Tensor
     ) -> Tensor:
         """Sum of the attributions minus what the four corners say, (b,)."""
+        check_attributions(attributions, len(sides[0]))
         targets = []
         with Session() as session:
             for row in range(len(sides[0])):

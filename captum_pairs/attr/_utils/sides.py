@@ -85,15 +85,16 @@ def _baseline(argument: str, baseline: object, values: Tensor) -> Tensor:
     """A baseline as a tensor of batch 1 or b."""
     if baseline is None:
         baseline = 0
+    number = baseline
     if isinstance(baseline, Tensor) and baseline.ndim == 0:
-        baseline = baseline.item()
+        number = baseline.item()
     whole = not values.is_floating_point()
-    if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
-        if whole and not isinstance(baseline, int):
+    if isinstance(number, (int, float)) and not isinstance(number, bool):
+        if whole and not isinstance(number, int):
             raise InvalidArgumentError(
                 argument, "whole numbers, as the input has", describe(baseline)
             )
-        return torch.full_like(values[:1], baseline, requires_grad=False)
+        return torch.full_like(values[:1], number, requires_grad=False)
     if not isinstance(baseline, Tensor):
         raise InvalidArgumentError(
             argument, "a number, a tensor or None", describe(baseline)

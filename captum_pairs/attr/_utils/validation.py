@@ -38,7 +38,11 @@ def describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
     if isinstance(value, (tuple, list)):
-        parts = ", ".join(describe(part) for part in value[:4])
+        parts = ", ".join(
+            # Numbers in a list are data, as a tensor's are.
+            "a number" if isinstance(part, (int, float)) else describe(part)
+            for part in value[:4]
+        )
         return f"a {type(value).__name__} of {len(value)} ({parts})"
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
@@ -76,13 +80,14 @@ def positive_float(argument: str, value: object) -> float:
 
 def finite_float(argument: str, value: object) -> float:
     """``value`` (a number, or a tensor of one) if it is finite."""
+    number = value
     if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
-        value = value.detach().item()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        number = value.detach().item()
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise InvalidArgumentError(argument, "a number", describe(value))
-    if not math.isfinite(value):
+    if not math.isfinite(number):
         raise InvalidArgumentError(argument, "a finite number", describe(value))
-    return float(value)
+    return float(number)
 
 
 def one_of(argument: str, value: object, choices: tuple[Optional[str], ...]) -> Any:

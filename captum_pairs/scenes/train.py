@@ -27,6 +27,7 @@ from captum_pairs.scenes.corpus import blank, Corpus, generate, truth
 from captum_pairs.scenes.model import (
     filler_ids,
     IMAGE_MEAN,
+    IMAGE_SIZE,
     IMAGE_STD,
     new_model,
     PAD,
@@ -59,6 +60,8 @@ class Settings:
         blank_from: the step from which on words are blanked (when a model has learnt
             the words, that is).
         blank_share: of captions that lose words from then on.
+        neutral_from: the step from which on blank images are kept neutral.
+        neutral_weight: of that from then on.
     """
 
     seed: int = 1
@@ -72,6 +75,8 @@ class Settings:
     hard_weight: float = 1.0
     blank_from: int = 2000
     blank_share: float = 0.4
+    neutral_from: int = 0
+    neutral_weight: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -239,14 +244,27 @@ def contrastive_loss(
     return loss, {"loss": loss.item(), "retrieval": found, "hard": above}
 
 
+def blank_images() -> Tensor:
+    """(2, 3, h, w), normalised: black, and the mean colour: baselines."""
+    black = -torch.tensor(IMAGE_MEAN) / torch.tensor(IMAGE_STD)
+    colors = torch.stack([black, torch.zeros(3)])
+    return colors[:, :, None, None].expand(2, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+
 def batch_loss(
-    model: CLIPModel, batch: Batch, hard_weight: float
+    model: CLIPModel, batch: Batch, hard_weight: float, neutral_weight: float = 0.0
 ) -> tuple[Tensor, dict[str, float]]:
-    """:func:`contrastive_loss` of a batch under the model."""
-    images = embed_images(model, batch.pixels)
+    """:func:`contrastive_loss` of a batch under the model, plus neutral_weight times
+    the variance of blank images' logits over the captions: a baseline says nothing if
+    it is as similar to any caption as to any other."""
+    pixels = torch.cat([batch.pixels, blank_images()])
+    images = embed_images(model, pixels)
     texts = embed_texts(model, batch.tokens, batch.lengths)
     logits = model.logit_scale.exp() * texts @ images.T
-    return contrastive_loss(logits, batch.truth, hard_weight)
+    loss, figures = contrastive_loss(logits[:, :-2], batch.truth, hard_weight)
+    preference = logits[:, -2:].var(0).mean()
+    figures["preference"] = preference.item()
+    return loss + neutral_weight * preference, figures
 
 
 def _learning_rate(settings: Settings, step: int) -> float:
@@ -293,7 +311,8 @@ def train(
         rng = np.random.default_rng((settings.seed, step))
         share = settings.blank_share if step >= settings.blank_from else 0.0
         batch = draw_batch(corpus, rng, settings.batch_size, blank_share=share)
-        loss, figures = batch_loss(model, batch, settings.hard_weight)
+        neutral = settings.neutral_weight if step >= settings.neutral_from else 0.0
+        loss, figures = batch_loss(model, batch, settings.hard_weight, neutral)
         _update(model, optimizer, loss, _learning_rate(settings, step))
         step += 1
         # a pause of the process is not training

@@ -402,6 +402,10 @@ def _arguments() -> Iterator[tuple[str, dict[str, Any]]]:
         "help": "where the corpus, the state and the log are kept while it runs",
     }
     yield "--output", {"type": Path, "help": "default: the package's checkpoint"}
+    yield "--initial", {
+        "type": Path,
+        "help": "what finetuned starts from; default: the package's withheld",
+    }
     yield "--resume", {"action": "store_true", "help": "go on where a run stopped"}
     for name, value in asdict(Settings()).items():
         option = "--" + name.replace("_", "-")
@@ -425,7 +429,8 @@ def main(arguments: list[str] | None = None) -> None:
     corpus = _corpus(directory, "corpus", seed, settings.scenes, withheld, only)
     held_out = _corpus(directory, "held_out", seed + 1000, 2000, withheld, only)
     if parsed.checkpoint == "finetuned":
-        model = CLIPModel.from_pretrained(checkpoint_path("withheld"))
+        initial = parsed.initial or checkpoint_path("withheld")
+        model = CLIPModel.from_pretrained(initial)
     else:
         model = new_model(seed)
     with fast_training(model):

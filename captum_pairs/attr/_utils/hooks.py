@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Optional
+from warnings import catch_warnings, filterwarnings
 
 import torch
 from captum_pairs.attr._utils.validation import InvalidArgumentError, warn_caller
@@ -355,7 +356,10 @@ def observed(session: Session) -> Iterator[_Recorder]:
         register_module_forward_hook(recorder.after),
     ]
     try:
-        yield recorder
+        with catch_warnings():
+            # A compiled module says that hooks see its wrapper as well as itself.
+            filterwarnings("ignore", "Using `torch.compile", UserWarning)
+            yield recorder
     finally:
         for handle in handles:
             handle.remove()

@@ -430,7 +430,7 @@ class Path:
 
 def _nodes(root: Any) -> Iterator[Any]:
     """Every node of the autograd graph below a tensor or a node, once."""
-    start = root.grad_fn if isinstance(root, Tensor) else root
+    start: Any = root.grad_fn if isinstance(root, Tensor) else root
     waiting, seen = [start], {start}
     while waiting:
         node = waiting.pop()

@@ -210,23 +210,41 @@ def test_autocast_around_the_call(direction: Optional[str]) -> None:
     assert 1e-5 < error <= 0.1
 
 
-def test_autocast_inside_the_encoder() -> None:
+@pytest.mark.parametrize("direction", [None, "forward", "reverse"])
+@pytest.mark.parametrize("at_pixels", [False, True])
+def test_autocast_inside_the_encoder(at_pixels: bool, direction: Optional[str]) -> None:
+    """Nothing outside of the encoder is in half precision: its rounding is allowed."""
     clip = tiny_clip()
-    exact = clip.attribute(images())
     embed_image, embed_text = clip.encoders
 
     def half(encoder: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def encode(x: Tensor) -> Tensor:
             with torch.autocast("cpu", torch.bfloat16):
-                return encoder(x)
+                return encoder(x).float()
 
         return encode
 
-    fpig = LayerFeaturePairIntegratedGradients(
-        (half(embed_image), half(embed_text)), clip.layers
+    layers = (None if at_pixels else clip.layers[0], clip.layers[1])
+    patches = torch.arange(32) // 8 * 4 + (torch.arange(32) // 8)[:, None]
+    masks = (patches[None, None], None) if at_pixels else None
+    found, exact = (
+        LayerFeaturePairIntegratedGradients(
+            encoders, layers, direction=direction
+        ).attribute((images(), IDS), (None, BASELINE_IDS), masks, n_steps=6)
+        for encoders in ((half(embed_image), half(embed_text)), clip.encoders)
     )
-    found = fpig.attribute((images(), IDS), (None, BASELINE_IDS), n_steps=6)
     assert 1e-5 < relative_error(found, exact) <= 0.1
+
+
+def test_a_float32_encoder_with_a_float64_head() -> None:
+    encoder = Smooth()
+    head = torch.eye(5, dtype=torch.float64)
+    expected = IntegratedJacobian(encoder).attribute(vectors(), n_steps=6)
+    for direction in ("forward", "reverse"):
+        jacobian = IntegratedJacobian(
+            lambda x: encoder(x).double() @ head, direction=direction
+        )
+        torch.testing.assert_close(jacobian.attribute(vectors(), n_steps=6), expected)
 
 
 @pytest.mark.parametrize("trained_before", [False, True])

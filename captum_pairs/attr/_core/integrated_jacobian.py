@@ -357,8 +357,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         try:
             total = self._forward_products(path, [path.difference], settings)[0]
         except _NotTwiceDifferentiable:
-            local = IntegratedJacobian(self.forward_func, self.normalize)
-            total = local._reverse(path, settings).sum(dim=0)
+            total = self._reverse(path, path.difference, settings).sum(dim=0)
         norm: Tensor = torch.linalg.vector_norm(target)
         distance: Tensor = torch.linalg.vector_norm(total - target)
         return distance / torch.where(norm > 0, norm, 1.0)
@@ -369,8 +368,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         """(G, k), from a product per feature or one per embedding dimension."""
         count, width = path.features.count, path.embedding.numel()
         if self.direction == "forward" or (self.direction is None and count <= width):
-            scale = self._scale(path)
-            tangents = _Tangents(path, scale)
+            tangents = _Tangents(path, self._scale(path))
             try:
                 return self._forward_products(path, tangents, settings)
             except _NotTwiceDifferentiable as error:
@@ -381,7 +379,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
                         "be differentiated",
                         "'forward'",
                     ) from error
-        return self._reverse(path, settings)
+        return self._reverse(path, self._scale(path), settings)
 
     def _readings(
         self, path: Path, directions: Tensor, settings: Integration
@@ -391,7 +389,8 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         fewest = width if self.direction == "reverse" else min(count, width)
         if self.direction == "forward" or directions.shape[0] > fewest:
             return self._contributions(path, settings) @ directions.T
-        return self._reverse_products(path, directions, settings)
+        scale = self._scale(path)
+        return self._reverse_products(path, directions, scale, settings)
 
     def _scale(self, path: Path) -> Tensor:
         """What a Jacobian is multiplied by: (*value)."""
@@ -399,19 +398,20 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
             return path.difference
         return torch.ones_like(path.end)
 
-    def _reverse(self, path: Path, settings: Integration) -> Tensor:
+    def _reverse(self, path: Path, scale: Tensor, settings: Integration) -> Tensor:
+        """Contributions (G, k), by a vector-Jacobian product per dimension."""
         width = path.embedding.numel()
         axes = torch.eye(width, dtype=path.dtype, device=path.embedding.device)
-        return self._reverse_products(path, axes, settings)
+        return self._reverse_products(path, axes, scale, settings)
 
     def _reverse_products(
-        self, path: Path, directions: Tensor, settings: Integration
+        self, path: Path, directions: Tensor, scale: Tensor, settings: Integration
     ) -> Tensor:
         r"""
         :math:`\langle c_i, v\rangle` for directions v (m, k): (G, m), by m
-        vector-Jacobian products at each step.
+        vector-Jacobian products at each step; ``scale`` (\*value) is what the Jacobian
+        is multiplied by.
         """
-        scale = self._scale(path)
         columns = [scale.new_zeros(path.features.count) for _ in directions]
         for nodes, weights in _chunks(path, settings, _GRAPHS_REVERSE):
             with path.run(nodes, twice=False) as (leaf, embeddings):
@@ -541,9 +541,9 @@ def _check_transpose(
     # (n, value), (n, k) -> (n,)
     gap = left.sum(dim=1).to(right.device) - right.sum(dim=1)
     size = left.norm().to(right.device) + right.norm()
-    lossy = torch.finfo(path.value_dtype).bits < 32 or path.is_autocast
+    limit = _LOSSY_GAP if path.is_lossy else _GAP[path.precision]
     # Of derivatives that are not finite nothing can be said here.
-    if bool(gap.norm() > (_LOSSY_GAP if lossy else _GAP[path.dtype]) * size):
+    if bool(gap.norm() > limit * size):
         raise _NotTwiceDifferentiable("part of the backward pass has no graph")
 
 

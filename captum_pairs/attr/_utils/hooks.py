@@ -25,6 +25,7 @@ from torch.nn.modules.module import (
 # to a thread: whoever changes them holds this lock.
 _LOCK = threading.RLock()
 _MISSING = object()
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def _in_backward() -> bool:
@@ -133,6 +134,13 @@ def _drops(module: nn.Module) -> bool:
 
 def _floating(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def is_half(value: object) -> bool:
+    """Whether a value (of a tuple the first one) is in half precision."""
+    if isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return isinstance(value, Tensor) and value.dtype in _HALF
 
 
 def _locate(structure: object) -> Optional[object]:
@@ -308,6 +316,7 @@ class _Recorder:
         self.finished: list[tuple[nn.Module, Any, list[int]]] = []
         self.open: list[int] = []
         self.reached = False
+        self.is_half = False
 
     def reach(self) -> None:
         self.reached = True
@@ -323,6 +332,7 @@ class _Recorder:
         if threading.get_ident() != self.owner:
             return
         began = self.open.pop()
+        self.is_half = self.is_half or is_half(output)
         if self.reached:
             return
         # What ran inside this module is part of its output.

@@ -25,6 +25,7 @@ from captum_pairs.attr._utils.features import (
 )
 from captum_pairs.attr._utils.hooks import (
     Front,
+    is_half,
     observed,
     Place,
     plain_value,
@@ -122,6 +123,8 @@ class Path:
                     dtype in which results are accumulated.
         embedding, baseline_embedding (Tensor): g(x) and g(r_x), (k,).
         features (Features): The partition of the value into G features.
+        precision (dtype): The coarser of the value's and the embedding's.
+        is_lossy (bool): Whether a part of the encoder computes in half precision.
     """
 
     def __init__(self, side: Side, row: int, session: Session) -> None:
@@ -142,6 +145,7 @@ class Path:
         self.dtype = torch.promote_types(
             torch.promote_types(end.dtype, plain.dtype), torch.float32
         )
+        self.precision = min(end.dtype, plain.dtype, key=_bits)
         self.start: Tensor = start[0].to(self.dtype)
         self.end: Tensor = end[0].to(self.dtype)
         self.features = self._features(_row(side.mask, row))
@@ -163,6 +167,7 @@ class Path:
                 self._batch_axis = _batch_axis(found, side.place.argument)
                 value = found.detach().movedim(self._batch_axis, 0).clone()
                 self._front = recorder.front()
+        self.is_lossy: bool = recorder.is_half or is_half(value) or is_half(embedding)
         self._session.warn_if_random()
         return self._checked(embedding, 1, name), value
 
@@ -240,7 +245,7 @@ class Path:
                 )
         self.baseline_embedding, self.embedding = ends
         for role, embedding in zip(("baselines", "inputs"), ends):
-            self._check_norm(embedding, self.side.name(role))
+            self._check_end(embedding, self.side.name(role))
         if self.side.normalize:
             self.baseline_embedding = _normalized(ends[0])
             self.embedding = _normalized(ends[1])
@@ -276,15 +281,9 @@ class Path:
     def _is_same(self, value: Tensor, plain: Tensor) -> bool:
         if value.shape != plain.shape:
             return False
-        # Half precision rounds the points of the path themselves.
-        lossy = torch.finfo(self.value_dtype).bits < 32 or plain.dtype != self.dtype
-        tolerance = 0.1 if lossy or self.is_autocast else _SAME[self.dtype]
+        tolerance = 0.1 if self.is_lossy else _SAME[self.precision]
         plain = plain.to(value)
         return bool((value - plain).norm() <= tolerance * plain.norm())
-
-    @property
-    def is_autocast(self) -> bool:
-        return torch.is_autocast_enabled(self.end.device.type)
 
     # ---- running -----------------------------------------------------------
 
@@ -415,17 +414,23 @@ class Path:
             )
         return embedding
 
-    def _check_norm(self, embedding: Tensor, name: str) -> None:
+    def _check_end(self, embedding: Tensor, name: str) -> None:
         if not bool(torch.isfinite(embedding).all()):
             raise InvalidArgumentError(
                 "forward_func", "finite embeddings", f"NaN or infinity for {name}"
             )
-        if self.side.normalize and not bool(embedding.norm() > 0):
-            raise InvalidArgumentError(
-                "forward_func",
-                "embeddings that the cosine is defined for",
-                f"an embedding of norm zero for {name}",
-            )
+        if self.side.normalize:
+            check_norm(embedding, name)
+
+
+def check_norm(embedding: Tensor, name: str) -> None:
+    """Refuse an embedding that has no cosine."""
+    if not bool(torch.linalg.vector_norm(embedding) > 0):
+        raise InvalidArgumentError(
+            "forward_func",
+            "embeddings that the cosine is defined for",
+            f"an embedding of norm zero for {name}",
+        )
 
 
 def _nodes(root: Any) -> Iterator[Any]:
@@ -439,6 +444,10 @@ def _nodes(root: Any) -> Iterator[Any]:
             if below is not None and below not in seen:
                 seen.add(below)
                 waiting.append(below)
+
+
+def _bits(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits
 
 
 def _normalized(embeddings: Tensor) -> Tensor:

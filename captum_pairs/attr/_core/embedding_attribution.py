@@ -5,7 +5,6 @@ from typing import Any, Callable, Generic, Optional, TypeVar
 
 import torch
 from captum.attr import Attribution
-from captum_pairs.attr._utils.features import Features
 from captum_pairs.attr._utils.hooks import Session
 from captum_pairs.attr._utils.path import Path, Side, too_large
 from captum_pairs.attr._utils.sides import make_side
@@ -85,10 +84,6 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
     def _plan(self, paths: "Paths", settings: Settings, index: Optional[int]) -> Any:
         """Settings for the whole batch; by default those that were asked for."""
         return settings
-
-    def _vectors(self, features: Features, width: int) -> int:
-        """How many vectors the cheapest way to all contributions multiplies by."""
-        return min(features.count, width)
 
     # ---- what it gets ------------------------------------------------------
 

@@ -13,7 +13,7 @@ from captum_pairs.attr._core.embedding_attribution import (
     result_dtype,
 )
 from captum_pairs.attr._utils.hooks import Session
-from captum_pairs.attr._utils.path import Path, Side
+from captum_pairs.attr._utils.path import check_norm, Path, Side
 from captum_pairs.attr._utils.similarity import different_widths, Similarity
 from captum_pairs.attr._utils.validation import (
     check_tensor,
@@ -213,10 +213,8 @@ class PairAttribution(Attribution, Generic[Settings]):
         self, paths: tuple[Path, Path], plans: tuple[Any, ...], effects: bool
     ) -> PairDecomposition:
         x, y = paths
-        if x.embedding.numel() != y.embedding.numel():
-            raise different_widths(x.embedding.numel(), y.embedding.numel())
+        factor, (score, constant, target) = self._corners(x, y)
         check_size(len(x.side), x.features.count, y.features.count, x)
-        device = x.end.device
         # Contributions on the side with fewer features, readings on the other one.
         if x.features.count < y.features.count:
             table, main_x, main_y = self._products(
@@ -228,17 +226,8 @@ class PairAttribution(Attribution, Generic[Settings]):
                 (self.second, y, plans[1]), (self.first, x, plans[0]), effects
             )
         check_finite(table)
-        dtype = torch.promote_types(x.dtype, y.dtype)
-        ends = [
-            end.to(device=device, dtype=dtype)
-            for path in paths
-            for end in (path.embedding, path.baseline_embedding)
-        ]
-        factor = self.similarity.factor(ends[0], ends[2])
-        score, constant, target = _corners(*ends)
         first, second, interactions = (
-            factor * part.to(device=device, dtype=dtype)
-            for part in (main_x, main_y, table)
+            factor * part.to(factor) for part in (main_x, main_y, table)
         )
         total = interactions.sum()
         if effects:
@@ -273,6 +262,25 @@ class PairAttribution(Attribution, Generic[Settings]):
             return readings, main_few, readings.new_zeros(readings.shape[0])
         return readings[:, :-1], main_few, readings[:, -1]
 
+    def _corners(self, x: Path, y: Path) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """
+        The similarity's factor, and the inner products that it multiplies: the score,
+        that of the two baselines, and what the interactions sum to.
+        """
+        if x.embedding.numel() != y.embedding.numel():
+            raise different_widths(x.embedding.numel(), y.embedding.numel())
+        if self.similarity.kind == "frozen_cosine":
+            for path in (x, y):
+                check_norm(path.embedding, path.side.name("inputs"))
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        g, g_baseline, h, h_baseline = (
+            end.to(device=x.end.device, dtype=dtype)
+            for path in (x, y)
+            for end in (path.embedding, path.baseline_embedding)
+        )
+        products = g @ h, g_baseline @ h_baseline, (g - g_baseline) @ (h - h_baseline)
+        return self.similarity.factor(g, h), products
+
     def _interaction_delta(
         self, sides: tuple[Side, Side], attributions: Tensor
     ) -> Tensor:
@@ -282,24 +290,11 @@ class PairAttribution(Attribution, Generic[Settings]):
         with Session() as session:
             for row in range(len(sides[0])):
                 x, y = (side.path(row, session) for side in sides)
-                dtype = torch.promote_types(x.dtype, y.dtype)
-                ends = [
-                    end.to(device=x.end.device, dtype=dtype)
-                    for path in (x, y)
-                    for end in (path.embedding, path.baseline_embedding)
-                ]
-                factor = self.similarity.factor(ends[0], ends[2])
-                targets.append(factor * _corners(*ends)[2])
+                factor, corners = self._corners(x, y)
+                targets.append(factor * corners[2])
         target = torch.stack(targets)
         total = attributions.to(target).flatten(1).sum(dim=1)
         return (total - target).to(attributions.dtype)
-
-
-def _corners(
-    x: Tensor, baseline_x: Tensor, y: Tensor, baseline_y: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of embeddings (k,): the score, that of the baselines, and the interaction's."""
-    return x @ y, baseline_x @ baseline_y, (x - baseline_x) @ (y - baseline_y)
 
 
 def layer_pair(layer: object) -> tuple[Optional[Any], Optional[Any]]:

@@ -60,6 +60,9 @@ class Settings:
         blank_from: the step from which on words are blanked (when a model has learnt
             the words, that is).
         blank_share: of captions that lose words from then on.
+        rare_from: the step from which on hard negatives of relations and sizes, which
+            are rare and learnt late, weigh more.
+        rare_weight: how many times as much.
         neutral_from: the step from which on blank images are kept neutral.
         neutral_weight: of that from then on.
     """
@@ -75,6 +78,8 @@ class Settings:
     hard_weight: float = 1.0
     blank_from: int = 2000
     blank_share: float = 0.4
+    rare_from: int = 0
+    rare_weight: float = 4.0
     neutral_from: int = 0
     neutral_weight: float = 0.2
 
@@ -89,12 +94,14 @@ class Batch:
         tokens: (t, length), token ids.
         lengths: (t,), tokens of each caption.
         truth: (t, b), bool: which captions are true of which scenes.
+        rare: (b,), bool: whose hard negative changed a relation or a size.
     """
 
     pixels: Tensor
     tokens: Tensor
     lengths: Tensor
     truth: Tensor
+    rare: Tensor
 
 
 def draw_batch(
@@ -121,6 +128,8 @@ def draw_batch(
     tokens = np.concatenate([corpus.tokens[place] for place in captions])
     claims = np.concatenate([corpus.claims[place] for place in captions])
     lengths = (tokens != PAD).sum(1)
+    changed = claims[:size] != claims[2 * size :]
+    rare = changed[:, 1:-1:4].any(1) | changed[:, -1]
     if blank_share > 0:
         chosen = rng.random((2 * size, tokens.shape[1])) < rng.random((2 * size, 1))
         chosen &= rng.random((2 * size, 1)) < blank_share
@@ -141,6 +150,7 @@ def draw_batch(
         torch.from_numpy(tokens.astype(np.int64)),
         torch.from_numpy(lengths),
         torch.from_numpy(holds),
+        torch.from_numpy(rare),
     )
 
 
@@ -208,7 +218,7 @@ def embed_texts(
 
 
 def contrastive_loss(
-    logits: Tensor, holds: Tensor, hard_weight: float
+    logits: Tensor, holds: Tensor, hard_weight: float | Tensor
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and how well the batch was told apart.
 
@@ -216,10 +226,10 @@ def contrastive_loss(
         logits: (3 b, b): first true captions, second ones, hard negatives of the
             first, against scenes.
         holds: (3 b, b), bool: the truth.
-        hard_weight: weight of the last of the three terms: a true caption finds its
-            scene among those that it is false of; a scene finds a true caption of its
-            own among all that are false of it; a true caption is above its hard
-            negative.
+        hard_weight: weight, or weights (b,), of the last of the three terms: a true
+            caption finds its scene among those that it is false of; a scene finds a
+            true caption of its own among all that are false of it; a true caption is
+            above its hard negative.
 
     Returns:
         The loss, and shares of captions that found their scene ("retrieval") and are
@@ -236,11 +246,11 @@ def contrastive_loss(
     to_caption = F.softplus(false - right).mean()
     # a negative that lost its wrong word is true
     wrong = logits[2 * size :].masked_fill(holds[2 * size :], -torch.inf).diagonal()
-    hard = F.softplus(wrong - right[0]).mean()
+    hard = (hard_weight * F.softplus(wrong - right[0])).mean()
     with torch.no_grad():
         found = (among.argmax(1) == target).float().mean().item()
         above = (right[0] > wrong).float().mean().item()
-    loss = to_scene + to_caption + hard_weight * hard
+    loss = to_scene + to_caption + hard
     return loss, {"loss": loss.item(), "retrieval": found, "hard": above}
 
 
@@ -252,7 +262,11 @@ def blank_images() -> Tensor:
 
 
 def batch_loss(
-    model: CLIPModel, batch: Batch, hard_weight: float, neutral_weight: float = 0.0
+    model: CLIPModel,
+    batch: Batch,
+    hard_weight: float,
+    rare_weight: float = 1.0,
+    neutral_weight: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
     """:func:`contrastive_loss` of a batch under the model, plus neutral_weight times
     the variance of blank images' logits over the captions: a baseline says nothing if
@@ -261,7 +275,8 @@ def batch_loss(
     images = embed_images(model, pixels)
     texts = embed_texts(model, batch.tokens, batch.lengths)
     logits = model.logit_scale.exp() * texts @ images.T
-    loss, figures = contrastive_loss(logits[:, :-2], batch.truth, hard_weight)
+    weights = hard_weight * torch.where(batch.rare, rare_weight, 1.0)
+    loss, figures = contrastive_loss(logits[:, :-2], batch.truth, weights)
     preference = logits[:, -2:].var(0).mean()
     figures["preference"] = preference.item()
     return loss + neutral_weight * preference, figures
@@ -312,7 +327,8 @@ def train(
         share = settings.blank_share if step >= settings.blank_from else 0.0
         batch = draw_batch(corpus, rng, settings.batch_size, blank_share=share)
         neutral = settings.neutral_weight if step >= settings.neutral_from else 0.0
-        loss, figures = batch_loss(model, batch, settings.hard_weight, neutral)
+        rare = settings.rare_weight if step >= settings.rare_from else 1.0
+        loss, figures = batch_loss(model, batch, settings.hard_weight, rare, neutral)
         _update(model, optimizer, loss, _learning_rate(settings, step))
         step += 1
         # a pause of the process is not training

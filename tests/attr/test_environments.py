@@ -635,9 +635,16 @@ def test_detached_encoders_are_refused(
         jacobian.attribute(vectors(), n_steps=4)
 
 
-def test_no_grad_inside_the_encoder_is_refused() -> None:
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("at_layer", [False, True])
+def test_modes_inside_the_encoder_are_refused(
+    mode: Callable[[], Any], at_layer: bool
+) -> None:
     encoder = Smooth()
-    jacobian = IntegratedJacobian(torch.no_grad()(encoder.forward))
+    inside = mode()(lambda x: encoder(x))
+    jacobian = IntegratedJacobian(inside)
+    if at_layer:
+        jacobian = LayerIntegratedJacobian(inside, encoder.middle)
     with pytest.raises(InvalidArgumentError, match="no_grad"):
         jacobian.attribute(vectors(), n_steps=4)
 

@@ -210,7 +210,9 @@ class Place:
                 return None
             if not again:
                 visit.count += 1
-                visit.value = found
+                visit.value = found.detach()
+                if replacement is None:  # what comes next may write into it
+                    visit.value = visit.value.clone()
                 if on_reach is not None:
                     on_reach()
             if replacement is None:
@@ -263,6 +265,11 @@ def _flat_tensors(output: object) -> Optional[list[Tensor]]:
     ):
         return [part for part in output if part is not None]
     return None
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written into; -1 where nobody counts."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 @dataclass
@@ -338,7 +345,7 @@ class _Recorder:
         # What ran inside this module is part of its output.
         del self.finished[began:]
         tensors = _flat_tensors(output)
-        versions = [tensor._version for tensor in tensors or ()]
+        versions = [_version(tensor) for tensor in tensors or ()]
         self.finished.append((module, output, versions))
 
     def front(self) -> Front:
@@ -350,7 +357,8 @@ class _Recorder:
                 or self.calls[module] != 1
                 or isinstance(module, torch.jit.ScriptModule)
                 # Written into after the module gave it out.
-                or versions != [tensor._version for tensor in tensors]
+                or versions != [_version(tensor) for tensor in tensors]
+                or -1 in versions
             ):
                 continue
             outputs[module] = output

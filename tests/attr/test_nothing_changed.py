@@ -317,10 +317,12 @@ def test_two_threads_on_one_object_and_a_forward_pass_in_a_third(kind):
     busy, passes = [None, None], []
 
     def attributes(at):
-        for _ in range(8):
-            found = fpig.attribute(pairs[at], **options)
-            torch.testing.assert_close(found, expected[at], rtol=0, atol=1e-13)
-        busy.pop()
+        try:
+            for _ in range(8):
+                found = fpig.attribute(pairs[at], **options)
+                torch.testing.assert_close(found, expected[at], rtol=0, atol=1e-13)
+        finally:
+            busy.pop()
 
     def passes_forward():
         while busy or not passes:

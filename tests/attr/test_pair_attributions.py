@@ -527,6 +527,50 @@ def test_inputs_of_images_and_texts_keep_their_axes(cnn, token_encoder):
     assert fpig.attribute((images, texts), n_steps=2).shape == (2, 2, 8, 8, 3, 3)
 
 
+class Counted(torch.autograd.Function):
+    """The identity, which counts the points that go back through it."""
+
+    points = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Counted.points += len(gradient)
+        return gradient.clone()
+
+
+@pytest.mark.parametrize("effects", [False, True])
+@pytest.mark.parametrize("size", [None, 3])
+def test_backward_passes_are_counted_by_the_other_sides_features(
+    mlp, monkeypatch, effects, size
+):
+    # 2 words and an embedding of 16 dimensions: 2 passes at each step on the side of
+    # the pixels, however many they are, and one for the main effects.
+    words, x = mlp(2, k=16), torch.randn(1, 2).double()
+    for pixels in (5, 50):
+        image, y = mlp(pixels, k=16), torch.randn(1, pixels).double()
+
+        def counted(z):
+            return Counted.apply(image(z))
+
+        for encoders, inputs in (
+            ((words, counted), (x, y)),
+            ((counted, words), (y, x)),
+        ):
+            fpig = FeaturePairIntegratedGradients(encoders)
+            call = fpig.decompose if effects else fpig.attribute
+            call(inputs, n_steps=1)
+            monkeypatch.setattr(Counted, "points", 0)
+            call(inputs, n_steps=1)
+            overhead = Counted.points - (2 + effects)
+            monkeypatch.setattr(Counted, "points", 0)
+            call(inputs, n_steps=7, internal_batch_size=size)
+            assert Counted.points - overhead == 7 * (2 + effects)
+
+
 # ---- tolerance -----------------------------------------------------------------------
 
 

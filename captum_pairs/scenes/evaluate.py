@@ -33,6 +33,7 @@ from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
 from captum_pairs.scenes.corpus import encode_claims, encode_objects, truth
 from captum_pairs.scenes.render import render, Rendering
 from captum_pairs.scenes.scene import Kind, kind_is_among, sample_scene, Scene, WITHHELD
+from captum_pairs.scenes.vocabulary import COLORS, SHAPES
 from numpy.typing import NDArray
 from torch import nn, Tensor
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
@@ -372,6 +373,12 @@ def evaluate(
     special = held_out_examples(seed + 1, scenes, only=WITHHELD)
     shapes = [kind for kind in WITHHELD if kind[1] is None]
     pairs = [kind for kind in WITHHELD if kind[1] is not None]
+    others = [
+        (shape, color)
+        for shape in SHAPES
+        for color in COLORS
+        if (shape, None) not in WITHHELD and (shape, color) not in WITHHELD
+    ]
     blocks = range(len(encoders.vision_blocks))
     last = len(encoders.text_blocks) - 1
     at_blocks = {block: grounding(encoders, examples, block) for block in blocks}
@@ -384,6 +391,7 @@ def evaluate(
         },
         "withheld shapes": grounding(encoders, special, best, 0, shapes, words=True),
         "withheld pairs": grounding(encoders, special, best, 0, pairs, words=True),
+        "other kinds": grounding(encoders, special, best, 0, others, words=True),
         "retrieval": retrieval(encoders, seed),
         "hard negatives": hard_negatives(encoders, seed, negatives),
     }

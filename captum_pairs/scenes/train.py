@@ -304,7 +304,7 @@ def train(
     held_out: Corpus,
     settings: Settings,
     directory: Path,
-    save_seconds: float = 180.0,
+    save_seconds: float = 60.0,
     log_steps: int = 50,
 ) -> None:
     """Trains a model in place, from where directory's state file stands if it has one.

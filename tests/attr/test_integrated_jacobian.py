@@ -298,6 +298,27 @@ def test_layers_called_and_answering_in_every_way(token_encoder, wrapping, keywo
         close(found, expected, 1e-13)
 
 
+@pytest.mark.parametrize("channel_dim, axis", [(0, 1), (2, 2), (-1, 2), (None, 2)])
+def test_channel_dim_where_tokens_are_before_the_batch(
+    token_encoder, channel_dim, axis
+):
+    encoder, x = token_encoder(), torch.randn(2, 4, 3).double()
+    wrapped = Wrapped(encoder, *WRAPPINGS["tokens first"], False)
+    values, starts = block_value(encoder, x), block_value(encoder, 0 * x)
+    ones = torch.ones(1, 4).double()
+    whole = integrated(lambda v: tail_of(encoder)(v, ones), values, starts, 2)
+    attribution = LayerIntegratedJacobian(
+        wrapped, wrapped.block, channel_dim=channel_dim
+    )
+    close(attribution.attribute(x, n_steps=2), whole.sum(axis))
+    # A mask has the layer's dimensions, the batch's second.
+    mask = torch.tensor([0, 1, 1, 0]).reshape(4, 1, 1)
+    found = attribution.attribute(x, feature_mask=mask, n_steps=2)
+    tokens = whole.sum(2)
+    pairs = tokens[:, 0] + tokens[:, 3], tokens[:, 1] + tokens[:, 2]
+    close(found, torch.stack(pairs, dim=1))
+
+
 # ---- pairs at layers -----------------------------------------------------------------
 
 

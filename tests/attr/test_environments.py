@@ -15,6 +15,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
 from captum_pairs.attr import (
+    FeaturePairIntegratedGradients,
     IntegratedJacobian,
     InvalidArgumentError,
     LayerFeaturePairIntegratedGradients,
@@ -341,6 +342,24 @@ def test_frozen_parameters_and_gradients_are_untouched() -> None:
     torch.testing.assert_close(clip.attribute(images()), expected)
 
 
+def test_buffers_of_a_model_in_training_mode_are_untouched() -> None:
+    """Spectral norm turns its vectors in every forward pass in training mode."""
+    encoder = Smooth().train()
+    torch.manual_seed(0)
+    torch.nn.utils.parametrizations.spectral_norm(encoder.enter)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    IntegratedJacobian(encoder).attribute(vectors(), n_steps=4)
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    encoder(vectors())
+    moved = [
+        name
+        for name, value in encoder.state_dict().items()
+        if not torch.equal(value, before[name])
+    ]
+    assert moved  # by a forward pass of one's own
+
+
 def test_inputs_that_require_gradients_get_none() -> None:
     clip = tiny_clip()
     pixels = images().requires_grad_()
@@ -633,6 +652,31 @@ def test_detached_encoders_are_refused(
     )
     with pytest.raises(InvalidArgumentError, match="differentiated"):
         jacobian.attribute(vectors(), n_steps=4)
+
+
+@pytest.mark.parametrize("direction", [None, "forward", "reverse"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_rounding_encoders_are_refused(side: int, direction: Optional[str]) -> None:
+    """Autograd has a derivative for them: zero, wherever it looks."""
+    plain = Smooth()
+    stepped = Smooth(StepLayer())
+    encoders = (stepped, plain) if side == 0 else (plain, stepped)
+    for count in (1, 4):  # as the side with fewer features, and with more
+        masks = [torch.arange(6)[None] % size for size in (2, 2)]
+        masks[side] = torch.arange(6)[None] % count
+        fpig = FeaturePairIntegratedGradients(encoders, direction=direction)
+        with pytest.raises(InvalidArgumentError, match="rounding"):
+            fpig.attribute(
+                (vectors(), vectors().flip(0)), None, tuple(masks), n_steps=4
+            )
+    # What does not move needs no derivative.
+    still = IntegratedJacobian(stepped, direction=direction)
+    assert still.attribute(vectors(), vectors(), n_steps=4).abs().max() == 0.0
+
+
+class StepLayer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 8).round() / 8
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

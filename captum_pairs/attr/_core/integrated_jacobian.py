@@ -366,6 +366,12 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
 
     def _contributions(self, path: Path, settings: Integration) -> Tensor:
         """(G, k), from a product per feature or one per embedding dimension."""
+        found = self._integrals(path, settings)
+        _check_slope(found, path.embedding - path.baseline_embedding)
+        return found
+
+    def _integrals(self, path: Path, settings: Integration) -> Tensor:
+        """Contributions (G, k), whatever they are."""
         count, width = path.features.count, path.embedding.numel()
         if self.direction == "forward" or (self.direction is None and count <= width):
             tangents = _Tangents(path, self._scale(path))
@@ -390,7 +396,9 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         if self.direction == "forward" or directions.shape[0] > fewest:
             return self._contributions(path, settings) @ directions.T
         scale = self._scale(path)
-        return self._reverse_products(path, directions, scale, settings)
+        found = self._reverse_products(path, directions, scale, settings)
+        _check_slope(found, directions @ (path.embedding - path.baseline_embedding))
+        return found
 
     def _scale(self, path: Path) -> Tensor:
         """What a Jacobian is multiplied by: (*value)."""
@@ -545,6 +553,18 @@ def _check_transpose(
     # Of derivatives that are not finite nothing can be said here.
     if bool(gap.norm() > limit * size):
         raise _NotTwiceDifferentiable("part of the backward pass has no graph")
+
+
+def _check_slope(found: Tensor, difference: Tensor) -> None:
+    """Refuse an encoder that is flat at every step and yet differs between the ends."""
+    if bool(difference.any()) and not bool(found.any()):
+        raise InvalidArgumentError(
+            "forward_func",
+            "an encoder with derivatives on the path",
+            "derivatives of zero at every step, though the embeddings of inputs and "
+            "baselines differ (rounding or another step inside the encoder; or too "
+            "few steps)",
+        )
 
 
 def _delta(values: Tensor, found: Contributions) -> Tensor:

@@ -39,8 +39,8 @@ class Session:
     What one call of ``attribute`` changes around it, and changes back.
 
     Inference mode is left, autocast's weight cache (which would outlive the call) and
-    compiled graphs (which do not see hooks) are switched off, buffers of batch
-    normalisation in training mode and checkpointing flags are restored on exit.
+    compiled graphs (which do not see hooks) are switched off, buffers of modules in
+    training mode and checkpointing flags are restored on exit.
     """
 
     def __init__(self) -> None:
@@ -93,10 +93,11 @@ class Session:
             self._meet_training(module)
 
     def _meet_training(self, module: nn.Module) -> None:
+        # Running statistics, the power iteration of a spectral norm, ...
+        for buffer in module.buffers(recurse=False):
+            self._stack.callback(_restore, buffer, buffer.clone())
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             self._random.append(type(module).__name__)
-            for buffer in module.buffers(recurse=False):
-                self._stack.callback(_restore, buffer, buffer.clone())
         elif _drops(module):
             self._random.append(type(module).__name__)
         if getattr(module, "gradient_checkpointing", False) is True:

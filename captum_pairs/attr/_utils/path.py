@@ -148,7 +148,7 @@ class Path:
         self.precision = min(end.dtype, plain.dtype, key=_bits)
         self.start: Tensor = start[0].to(self.dtype)
         self.end: Tensor = end[0].to(self.dtype)
-        self.features = self._features(_row(side.mask, row))
+        self.features = self._features(row)
         self._settle(plain)
 
     # ---- setting out -------------------------------------------------------
@@ -186,18 +186,19 @@ class Path:
             )
         return start
 
-    def _features(self, mask: Optional[Tensor]) -> Features:
+    def _features(self, row: int) -> Features:
         side, shape = self.side, tuple(self.end.shape)
-        if mask is not None:
-            axis = self._batch_axis
-            if mask.ndim != len(shape) + 1 or (axis and mask.shape[axis] != 1):
+        if side.mask is not None:
+            axis, mask = self._batch_axis, side.mask
+            if mask.ndim != len(shape) + 1 or mask.shape[axis] not in (1, len(side)):
+                whole = [*shape]
+                whole.insert(axis, len(side))
                 raise InvalidArgumentError(
                     side.name("feature_mask"),
-                    f"a mask of {len(shape) + 1} dimensions, those of "
-                    f"{(1, *shape)}",
-                    describe(side.mask),
+                    f"a mask of {len(whole)} dimensions, those of {tuple(whole)}",
+                    describe(mask),
                 )
-            ids = mask.movedim(axis, 0)[0].to(self.end.device)
+            ids = _row(mask.movedim(axis, 0), row)[0].to(self.end.device)
             name = side.name("feature_mask")
             return masked_features(name, ids, side.mask_count, shape)
         if side.place is None:

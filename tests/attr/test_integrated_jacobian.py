@@ -317,6 +317,12 @@ def test_channel_dim_where_tokens_are_before_the_batch(
     tokens = whole.sum(2)
     pairs = tokens[:, 0] + tokens[:, 3], tokens[:, 1] + tokens[:, 2]
     close(found, torch.stack(pairs, dim=1))
+    # And of each example its own.
+    masks = torch.cat([mask, 1 - mask], dim=1)
+    found = attribution.attribute(x, feature_mask=masks, n_steps=2)
+    swapped = pairs[1][1], pairs[0][1]
+    close(found[1], torch.stack(swapped))
+    close(found[0], torch.stack([pairs[0][0], pairs[1][0]]))
 
 
 # ---- pairs at layers -----------------------------------------------------------------

@@ -88,6 +88,14 @@ def model_state(*models):
     }
 
 
+@pytest.fixture(autouse=True)
+def switched_on():
+    """What a call switches off is on, whatever an earlier test left behind."""
+    torch.backends.mha.set_fastpath_enabled(True)
+    torch.set_autocast_cache_enabled(True)
+    torch.set_grad_enabled(True)
+
+
 class Fails(Exception):
     pass
 
@@ -181,6 +189,7 @@ def test_running_statistics_after_success_in_training_mode(setting):
     # A batch of one has no variance in training mode.
     encoders[1].norm.register_forward_pre_hook(lambda _, args: args[0].repeat(2, 1))
     encoders[1].norm.register_forward_hook(lambda _, args, out: out[: len(out) // 2])
+    encoders[1].training = True  # in which its own flag, checkpointing, is switched
     before = state(setting)
     fpig, _ = attribution_of("input", encoders)
     fpig.attribute(inputs, baselines, n_steps=2)

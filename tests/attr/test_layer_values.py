@@ -252,10 +252,9 @@ class Branches(nn.Module):
         self.written, self.layer = Mix(34), Mix(36)
 
     def before(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        gate = torch.sigmoid(self.gate(x))
-        hidden = self.written(self.shared(x))
-        hidden *= 2.0
-        return gate, hidden
+        written = self.written(x)
+        written *= 2.0
+        return torch.sigmoid(self.gate(x)) + written, self.shared(x)
 
     def after(self, gate: Tensor, hidden: Tensor) -> Tensor:
         return (self.shared(hidden) * gate).mean(dim=1)

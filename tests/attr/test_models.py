@@ -360,7 +360,6 @@ BUILDERS = dict(
 CASES = [
     "clip-plain-sdpa",
     "clip-padded-sdpa",
-    "clip-plain-eager",
     "clip-padded-eager",
     "siglip-plain-sdpa",
     "siglip-padded-sdpa",
@@ -525,7 +524,7 @@ def test_directions_agree(name: str) -> None:
     case, kind = case_of(name), "block input"
     arguments = case.arguments(kind)
     forward, reverse, chosen = (
-        case.attribution(kind, direction=direction).attribute(**arguments, n_steps=6)
+        case.attribution(kind, direction=direction).attribute(**arguments, n_steps=3)
         for direction in ("forward", "reverse", None)
     )
     near = dict(rtol=0, atol=1e-12 if case.exact < 1e-8 else 1e-6)
@@ -689,8 +688,8 @@ def embed_minilm(ids: Tensor, mask: Tensor) -> Tensor:
     return mean_pooled(hidden, mask)
 
 
-# The second sentence has four words: normalised, its embedding turns further on the
-# path than the others', and takes one doubling more (1.3e-3 with 8 steps).
+# The second sentence is short: normalised, its embedding turns further on the path than
+# the others' do, and takes one doubling more (its residual is 1.3e-3 with 8 steps).
 @pytest.mark.parametrize(
     ("normalize", "rows", "most"),
     [(True, [0, 2, 3], 8), (True, [1], 16), (False, [0, 1, 2, 3], 8)],

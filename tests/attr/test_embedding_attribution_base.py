@@ -8,13 +8,15 @@ from captum.log import log_usage
 from captum_pairs.attr import EmbeddingAttribution, pair, PairAttribution
 from captum_pairs.attr._utils.path import Path
 from captum_pairs.attr._utils.similarity import make_similarity
-from torch import Tensor
+from torch import nn, Tensor
 
 # ---- the method ----------------------------------------------------------------------
 
 
 class Occlusion(EmbeddingAttribution[None]):
     """c_i = g(x) - g(x without i)."""
+
+    needs_gradients = False
 
     def _contributions(self, path: Path, settings: None) -> Tensor:
         without = [
@@ -121,3 +123,13 @@ def test_a_method_without_its_rule_says_so(encoders, inputs):
     method = Unfinished(encoders[0])
     with pytest.raises(NotImplementedError, match="Unfinished._contributions"):
         method._run(method._side(inputs[0], None, None, None), None)
+
+
+def test_encoders_without_gradients_can_be_occluded():
+    linear = nn.Linear(3, 4).double()
+    encode = torch.no_grad()(lambda x: linear(x.round()))
+    x = torch.randn(2, 3).double() * 3
+    found = Occlusion(encode).attribute(x)
+    left = x.clone()
+    left[:, 1] = 0
+    close(found[:, 1], encode(x) - encode(left))

@@ -49,6 +49,8 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
     embedding, and :meth:`_plan` where settings are chosen for the whole batch.
     """
 
+    # A method that only runs the encoder says False, and takes those without gradients.
+    needs_gradients = True
     # A layer variant sets these.
     layer: Optional[nn.Module] = None
     channel_dim: Optional[int] = None
@@ -106,6 +108,7 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
             layer=self.layer,
             attribute_to_layer_input=attribute_to_layer_input,
             channel_dim=self.channel_dim,
+            differentiable=self.needs_gradients,
             index=index,
         )
 

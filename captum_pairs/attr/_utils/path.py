@@ -63,6 +63,7 @@ class Side:
         mask (Tensor, optional): (1 or b, ...) feature ids.
         mask_count (int): Largest id of the mask, and one.
         channel_dim (int, optional): The channels' dimension in a layer's value.
+        differentiable (bool): Whether the method needs the encoder's derivatives.
     """
 
     argument: str
@@ -75,6 +76,7 @@ class Side:
     mask: Optional[Tensor]
     mask_count: int
     channel_dim: Optional[int]
+    differentiable: bool
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
@@ -265,9 +267,11 @@ class Path:
                 counted += storage.nbytes()
             return tensor
 
+        needed = self.side.differentiable
         hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved)
-        with hooks, self._run(ends, twice=False, normalize=False) as (leaf, embeddings):
-            self._refuse_opaque(leaf, embeddings)
+        with hooks, self._run(ends, normalize=False, grad=needed) as (leaf, embeddings):
+            if needed:
+                self._refuse_opaque(leaf, embeddings)
             result = embeddings.detach()
         self._point_bytes = max(1, counted // 2)
         return result
@@ -307,10 +311,15 @@ class Path:
         nodes = nodes.reshape(-1, *[1] * self.end.ndim)
         return self.start + nodes * self.difference
 
-    def embed(self, values: Tensor) -> Tensor:
+    def embed(
+        self, values: Tensor, internal_batch_size: Optional[int] = None
+    ) -> Tensor:
         """Embeddings (n, k) of values (n, *value), without a graph."""
-        with self._run(values, False, self.side.normalize) as (_, embeddings):
-            return embeddings.detach()
+        results = []
+        for chunk in torch.split(values, internal_batch_size or max(1, len(values))):
+            with self._run(chunk, self.side.normalize, grad=False) as (_, embeddings):
+                results.append(embeddings)
+        return torch.cat(results)
 
     @contextmanager
     def run(self, nodes: Tensor, twice: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -323,17 +332,18 @@ class Path:
             nodes (Tensor): Places on the path in [0, 1], (n,).
             twice (bool): Whether the graph is differentiated twice.
         """
-        with self._run(self.points(nodes), twice, self.side.normalize) as result:
+        values, normalize = self.points(nodes), self.side.normalize
+        with self._run(values, normalize, grad=True, twice=twice) as result:
             yield result
 
     @contextmanager
     def _run(
-        self, values: Tensor, twice: bool, normalize: bool
+        self, values: Tensor, normalize: bool, grad: bool, twice: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         side, n = self.side, values.shape[0]
-        leaf = values.detach().to(self.value_dtype).requires_grad_()
+        leaf = values.detach().to(self.value_dtype).requires_grad_(grad)
         with ExitStack() as stack:
-            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch.set_grad_enabled(grad))
             stack.enter_context(twice_differentiable(twice))
             args, example = self._args, self._input
             if self._expanded:
@@ -351,7 +361,7 @@ class Path:
                 side.place.check(visit)
             embeddings = self._checked(embeddings, n, side.name("inputs"))
             embeddings = embeddings.to(self.dtype)
-            if not embeddings.requires_grad:
+            if grad and not embeddings.requires_grad:
                 raise self._independent()
             yield leaf, _normalized(embeddings) if normalize else embeddings
 

@@ -26,6 +26,7 @@ def make_side(
     layer: Optional[nn.Module] = None,
     attribute_to_layer_input: bool = False,
     channel_dim: Optional[int] = None,
+    differentiable: bool = True,
     index: Optional[int] = None,
 ) -> Side:
     """Validate one side's arguments; ``index`` is 0 or 1 in a pair, for errors."""
@@ -56,6 +57,7 @@ def make_side(
         mask=mask,
         mask_count=0 if mask is None else int(mask.max()) + 1,
         channel_dim=channel_dim,
+        differentiable=differentiable,
     )
     if mask is not None and place is None:
         _check_mask_at_input("feature_mask" + suffix, mask, values)

@@ -56,8 +56,14 @@ def process_state():
         "dtype": torch.get_default_dtype(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "autograd threads": torch.autograd.is_multithreading_enabled(),
-        "saved hooks": torch._C._autograd._top_saved_tensors_default_hooks(False),
+        "saved hooks": saved_tensors_hooks(),
     }
+
+
+def saved_tensors_hooks():
+    # Without a public name, and without any in torch 2.6.
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return None if top is None else top(False)
 
 
 def tensor_state(tensor):

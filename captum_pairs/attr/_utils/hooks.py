@@ -100,11 +100,13 @@ class Session:
             self._random.append(type(module).__name__)
         elif _drops(module):
             self._random.append(type(module).__name__)
-        if getattr(module, "gradient_checkpointing", False) is True:
-            # Checkpointing saves memory in a training step by computing twice; here
-            # chunks bound the memory, and the reentrant kind has no autograd.grad.
-            setattr(module, "gradient_checkpointing", False)
-            self._stack.callback(setattr, module, "gradient_checkpointing", True)
+        # Checkpointing saves memory in a training step by computing twice; here chunks
+        # bound the memory, and the reentrant kind has no autograd.grad. A layer reads
+        # its flag before hooks see it, so that what holds it switches it off.
+        for part in module.modules():
+            if getattr(part, "gradient_checkpointing", False) is True:
+                setattr(part, "gradient_checkpointing", False)
+                self._stack.callback(setattr, part, "gradient_checkpointing", True)
 
     def warn_if_random(self) -> None:
         """Warn, once a call, of a model in training mode."""

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 # Gauss-Legendre steps: doubled up to this number until each side is this complete.
-STEPS = 64
+STEPS = 32
 TOLERANCE = 0.02
 
 
@@ -366,7 +366,7 @@ def _exchange(
 
 
 def evaluate(
-    encoders: Encoders, seed: int = 777, scenes: int = 200, negatives: int = 500
+    encoders: Encoders, seed: int = 777, scenes: int = 100, negatives: int = 500
 ) -> dict[str, Any]:
     """Every figure of the model card for one checkpoint."""
     examples = held_out_examples(seed, scenes)
@@ -408,7 +408,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--baseline", choices=("black", "mean"), default="black")
     parser.add_argument("--seed", type=int, default=777)
-    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--negatives", type=int, default=500)
     parser.add_argument("--output", type=Path, help="a JSON file for the figures")
     parsed = parser.parse_args(arguments)

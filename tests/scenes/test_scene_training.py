@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from captum_pairs.scenes.corpus import Corpus, generate
-from captum_pairs.scenes.model import new_model
+from captum_pairs.scenes.model import new_model, new_tokenizer
 from captum_pairs.scenes.train import (
+    batch_loss,
     contrastive_loss,
     draw_batch,
     embed_texts,
@@ -113,3 +114,44 @@ def test_stopped_and_resumed_is_the_same_training(
     assert "vision_model.embeddings.patch_embedding.weight" in moved
     lines = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
+
+
+def test_rare_negatives_are_those_of_relations_and_sizes(corpus: Corpus) -> None:
+    words = new_tokenizer().convert_ids_to_tokens(list(range(len(new_tokenizer()))))
+    rare = {"small", "large", "left", "right", "above", "below", "over", "under"}
+    seen = set()
+    for seed in range(8):
+        batch = draw_batch(corpus, np.random.default_rng(seed), 64, augment=False)
+        true, false = batch.tokens[:64], batch.tokens[128:]
+        for row in range(64):
+            ((place,),) = (true[row] != false[row]).nonzero(as_tuple=True)
+            assert batch.rare[row] == (words[true[row, place]] in rare)
+            seen.add(bool(batch.rare[row]))
+    assert seen == {True, False}
+
+
+def test_blanked_batches_claim_less_and_negatives_lose_the_same_words(
+    corpus: Corpus,
+) -> None:
+    whole = draw_batch(corpus, np.random.default_rng(0), 64, augment=False)
+    lost = draw_batch(
+        corpus, np.random.default_rng(0), 64, augment=False, blank_share=1.0
+    )
+    assert torch.equal(whole.lengths, lost.lengths)
+    assert (lost.truth[:128] | ~whole.truth[:128]).all()  # less said is no less true
+    assert lost.truth.sum() > whole.truth.sum()
+    place = torch.arange(lost.tokens.shape[1]) < lost.lengths[:, None]
+    blanked = (lost.tokens == 0) & place
+    # but for the exchanged word, which may be of another class
+    assert ((blanked[:64] != blanked[128:]).sum(1) <= 1).all()
+
+
+def test_blank_images_that_prefer_captions_cost(corpus: Corpus) -> None:
+    model = new_model(0).train(False)
+    batch = draw_batch(corpus, np.random.default_rng(0), 16)
+    free, figures = batch_loss(model, batch, 1.0)
+    cost, _ = batch_loss(model, batch, 1.0, neutral_weight=0.5)
+    assert figures["preference"] > 0
+    assert (cost - free).item() == pytest.approx(0.5 * figures["preference"], rel=1e-4)
+    heavier, _ = batch_loss(model, batch, 1.0, rare_weight=4.0)
+    assert heavier > free

@@ -73,6 +73,10 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
         Attribution.__init__(self, forward_func)
         self.normalize = normalize
 
+    def attribute_future(self) -> None:
+        """This method is not implemented, as for Captum's gradient methods."""
+        raise NotImplementedError(f"attribute_future: {type(self).__name__}")
+
     # ---- what a method defines ---------------------------------------------
 
     def _contributions(self, path: Path, settings: Settings) -> Tensor:

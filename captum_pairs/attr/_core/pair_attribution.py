@@ -148,6 +148,10 @@ class PairAttribution(Attribution, Generic[Settings]):
         self.first = first
         self.second = second
 
+    def attribute_future(self) -> None:
+        """This method is not implemented, as for Captum's gradient methods."""
+        raise NotImplementedError(f"attribute_future: {type(self).__name__}")
+
     def _sides(
         self,
         inputs: object,

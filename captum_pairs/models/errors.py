@@ -1,0 +1,17 @@
+"""What can be wrong with a model, an image or a text that a person hands in."""
+
+from captum_pairs.attr import InvalidArgumentError
+
+__all__ = ["ModelUnavailableError", "TextLengthError", "UnreadableImageError"]
+
+
+class ModelUnavailableError(InvalidArgumentError):
+    """The model is not there, can't be loaded, or is of a kind without an adapter."""
+
+
+class UnreadableImageError(InvalidArgumentError):
+    """The image is not there, or is not an image."""
+
+
+class TextLengthError(InvalidArgumentError):
+    """The text is empty, or longer than the model reads."""

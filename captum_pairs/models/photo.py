@@ -5,7 +5,7 @@ from typing import Any, Union
 
 import numpy as np
 from captum_pairs.models.errors import UnreadableImageError
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 __all__ = ["ImageLike", "read_image"]
 
@@ -34,8 +34,11 @@ def read_image(source: ImageLike) -> Image.Image:
     try:
         with Image.open(path) as opened:
             return _rgb(opened)
+    except UnidentifiedImageError as error:
+        reason = f"{path}: not an image that Pillow reads"
+        raise UnreadableImageError("image", "an image file", reason) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{path}: {error or type(error).__name__}".splitlines()[0]
         raise UnreadableImageError("image", "an image file", reason) from error
 
 

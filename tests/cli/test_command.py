@@ -1,0 +1,209 @@
+"""The command: what it writes, what it says, and how it fails."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum_pairs.cli import main
+from captum_pairs.explanation import explain, PairExplanation
+from captum_pairs.models import load
+from captum_pairs.models.loading import AutoConfig
+from captum_pairs.scenes import checkpoint_path
+from click.testing import CliRunner, Result
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+TEXT = "a photo of a red circle, not $5"
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (41, 63, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def _explain(model: Path | str, image: Path, text: str, *more: object) -> Result:
+    return _run("explain", "--model", model, "--image", image, "--text", text, *more)
+
+
+def test_explain_writes_a_picture_and_the_numbers(
+    tiny_clip: Path, photo: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "folder"
+    result = _explain(tiny_clip, photo, TEXT, "--layer", 0, "--out", out)
+    assert result.exit_code == 0, result.output
+    loaded = PairExplanation.load(out)
+    direct = explain(load(tiny_clip), photo, TEXT, layer=0)
+    assert torch.allclose(loaded.interactions, direct.interactions, atol=1e-6)
+    assert loaded.layers == (0, 0)
+    for name in ("explanation.png", "explanation.json", "explanation.safetensors"):
+        assert str(out / name) in result.output
+    assert f"cosine similarity {loaded.cosine:+.3f}" in result.output
+    assert "within the tolerance 0.01" in result.output
+    assert "input of block 0 of 2 (image) and 0 of 2 (text)" in result.output
+    pairs = loaded.top_pairs()
+    assert len(pairs) == 3
+    assert all(str(pair) in result.output for pair in pairs)
+    content = json.loads((out / "explanation.json").read_text())
+    assert content["content_words"] == ["red", "circle", "not", "5"]
+    assert content["parts"] == loaded.parts()
+    assert len(content["top_pairs"]) == 3
+
+
+def test_the_picture_shows_the_image_and_both_colours(
+    tiny_clip: Path, photo: Path, tmp_path: Path
+) -> None:
+    assert _explain(tiny_clip, photo, TEXT, "--out", tmp_path).exit_code == 0
+    with Image.open(tmp_path / "explanation.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 1000 and picture.height > 800
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    assert ((red > blue + 60) & (red > green + 20)).mean() > 0.01  # orange
+    assert ((blue > green + 30) & (blue > red)).mean() > 0.01  # purple
+
+
+def test_a_negative_layer_and_the_tolerance(
+    tiny_clip: Path, photo: Path, tmp_path: Path
+) -> None:
+    more = ("--layer", -1, "--tolerance", 1e-4, "--out", tmp_path)
+    result = _explain(tiny_clip, photo, "red", *more)
+    assert result.exit_code == 0, result.output
+    assert "block 1 of 2 (image)" in result.output
+    assert "within the tolerance 0.0001" in result.output
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_grey_and_transparent_images_of_odd_sizes(
+    tiny_clip: Path, tmp_path: Path, mode: str
+) -> None:
+    Image.effect_noise((17, 131), 60).convert(mode).save(tmp_path / "odd.png")
+    result = _explain(tiny_clip, tmp_path / "odd.png", "red", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert PairExplanation.load(tmp_path).image_size == (17, 131)
+
+
+def test_only_stop_words(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
+    result = _explain(tiny_clip, photo, "this is a photo", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "explanation.json").read_text())
+    assert content["content_words"] == ["this", "is", "a", "photo"]
+
+
+@pytest.mark.parametrize(
+    "model, words", [("./no/such", "no such directory"), ("a/b/c", "no such directory")]
+)
+def test_missing_model(photo: Path, model: str, words: str) -> None:
+    result = _explain(model, photo, "red")
+    assert result.exit_code == 3
+    assert words in result.output and "Traceback" not in result.output
+
+
+def test_model_that_the_hub_does_not_know(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(name: str) -> None:
+        raise OSError(f"{name} is not a local folder and not on the hub")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unknown)
+    result = _explain("nobody/nothing", photo, "red")
+    assert result.exit_code == 3
+    assert "nobody/nothing" in result.output
+
+
+def test_unreadable_image(tiny_clip: Path, tmp_path: Path) -> None:
+    for content in (None, "not an image"):
+        path = tmp_path / "a.png"
+        if content is not None:
+            path.write_text(content)
+        result = _explain(tiny_clip, path, "red")
+        assert result.exit_code == 4
+        assert "image" in result.output and "a.png" in result.output
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_empty_text(tiny_clip: Path, photo: Path, text: str) -> None:
+    result = _explain(tiny_clip, photo, text)
+    assert result.exit_code == 5
+    assert "empty" in result.output
+
+
+def test_too_long_a_text(tiny_clip: Path, photo: Path) -> None:
+    result = _explain(tiny_clip, photo, "red " * 40)
+    assert result.exit_code == 5
+    assert "at most 24 tokens" in result.output and "42 tokens" in result.output
+
+
+def test_wrong_usage(tiny_clip: Path, photo: Path) -> None:
+    assert _explain(tiny_clip, photo, "red", "--layer", 2).exit_code == 2
+    assert _explain(tiny_clip, photo, "red", "--tolerance", 0).exit_code == 2
+    assert _run("explain", "--text", "red").exit_code == 2
+    assert _run("demo", "--seed", -1).exit_code == 2
+
+
+def test_a_place_that_cannot_be_written(
+    tiny_clip: Path, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = _explain(tiny_clip, photo, "red", "--out", tmp_path / "file" / "below")
+    assert result.exit_code == 1
+    assert "file" in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.skipif(
+    not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
+)
+def test_demo_is_deterministic(tmp_path: Path) -> None:
+    runs = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    outputs = []
+    for out, seed in zip(runs, (1, 1, 2)):
+        result = _run("demo", "--seed", seed, "--out", out)
+        assert result.exit_code == 0, result.output
+        outputs.append(result.output.replace(str(out), ""))
+    assert outputs[0] == outputs[1] != outputs[2]
+    for name in ("demo.png", "demo_scene.png", "demo.json", "demo.safetensors"):
+        assert (runs[0] / name).stat().st_size > 0
+        assert name in outputs[0]
+    assert outputs[0].count("strongest patch is") == 3
+    first, second = (PairExplanation.load(out, "demo") for out in runs[:2])
+    assert torch.equal(first.interactions, second.interactions)
+    # what demo drew, explain reads
+    text = first.text
+    result = _explain("scenes", runs[0] / "demo_scene.png", text, "--out", runs[0])
+    assert result.exit_code == 0, result.output
+    again = PairExplanation.load(runs[0])
+    assert torch.equal(again.interactions, first.interactions)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from captum_pairs.cli import main; "
+        "main(['--help'], standalone_mode=False); "
+        "heavy = {'torch', 'transformers', 'captum', 'matplotlib', 'numpy'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "demo" in done.stdout and "explain" in done.stdout
+    assert "3 no such model" in done.stdout
+
+
+def test_the_installed_command_is_this_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, name = project["scripts"]["captum-pairs"].split(":")
+    assert getattr(import_module(module), name) is main

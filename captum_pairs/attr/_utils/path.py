@@ -37,7 +37,7 @@ from torch import Tensor
 
 # Bytes that autograd may keep for one chunk of points. Larger chunks were not faster
 # on CPUs; on CUDA a share of what is free keeps the device busy.
-_CPU_BYTES = 256 * 2**20
+_CPU_BYTES = 128 * 2**20
 _CUDA_SHARE = 0.25
 # How far the value at the end of the path may be from the plain forward pass.
 _SAME = {torch.float64: 1e-7, torch.float32: 1e-3}

@@ -41,6 +41,10 @@ def _tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocabulary, merges, model_max_length=24)
 
 
+# The tests' tensors are small: more threads would only wait for one another.
+torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a random CLIP of two blocks a side: 20 x 20 pixels, 5 x 5

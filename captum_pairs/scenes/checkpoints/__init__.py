@@ -1,4 +1,4 @@
-"""The checkpoints that come with the package, one directory each."""
+"""The embedded model's checkpoints, one directory each."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ CHECKPOINTS = ("default", "withheld", "finetuned")
 
 
 def checkpoint_path(name: str = "default") -> Path:
-    """The directory of a checkpoint that comes with the package.
+    """The directory of a checkpoint: where training writes it and loading finds it.
+
+    The package comes with "default"; the others are there once they have been trained.
 
     Args:
         name: "default"; "withheld", trained without some kinds of object; or

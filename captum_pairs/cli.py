@@ -44,13 +44,6 @@ def _common_options(command: Callable[..., None]) -> Callable[..., None]:
             "numbers count from the last.  [default: stated in the output]",
         ),
         click.option(
-            "--tolerance",
-            type=click.FloatRange(0.0, min_open=True),
-            default=1e-2,
-            show_default=True,
-            help="How complete the path integrals have to be, relative.",
-        ),
-        click.option(
             "--out",
             type=click.Path(file_okay=False, path_type=Path),
             default=Path(),
@@ -62,6 +55,18 @@ def _common_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _tolerance_option(
+    default: float,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--tolerance",
+        type=click.FloatRange(0.0, min_open=True),
+        default=default,
+        show_default=True,
+        help="How complete the path integrals have to be, relative.",
+    )
+
+
 @main.command(epilog=_EPILOG)
 @click.option(
     "--seed",
@@ -70,6 +75,7 @@ def _common_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Which scene is drawn.",
 )
+@_tolerance_option(2e-2)
 @_common_options
 def demo(seed: int, layer: int | None, tolerance: float, out: Path) -> None:
     """Explain a drawn scene with the model that comes with the package.
@@ -78,6 +84,11 @@ def demo(seed: int, layer: int | None, tolerance: float, out: Path) -> None:
     demo.safetensors (its numbers). Where each object really is, is known and printed.
     """
     with _messages():
+        import torch
+
+        # products this small are no faster in parallel, and on a machine that is busy
+        # their threads wait for each other
+        torch.set_num_threads(1)
         drawing, caption = _scene(seed)
         explanation = _explain("scenes", drawing.image, caption.text, layer, tolerance)
         out.mkdir(parents=True, exist_ok=True)
@@ -99,6 +110,7 @@ def demo(seed: int, layer: int | None, tolerance: float, out: Path) -> None:
 )
 @click.option("--image", required=True, metavar="FILE", help="The image.")
 @click.option("--text", required=True, help="What is compared with it.")
+@_tolerance_option(1e-2)
 @_common_options
 def explain(
     model: str, image: str, text: str, layer: int | None, tolerance: float, out: Path

@@ -92,7 +92,7 @@ class PairExplanation:
         baselines: of the image and of the text, in words.
         n_steps: quadrature steps.
         residuals: of the image's and the text's path integral, relative (see
-            docs/notation.md).
+            docs/notation.md), at the fewest steps that sufficed for that side.
         tolerance: what the residuals were asked to be within.
     """
 
@@ -242,7 +242,7 @@ class PairExplanation:
         yield f"from {self.baselines[0]} and {self.baselines[1]}"
         yield (
             "completeness: the parts miss the score by "
-            f"{abs(self.convergence_delta):.0e}; path residuals {image:.0e} (image) "
+            f"{abs(self.convergence_delta):.0e}; path residuals at most {image:.0e} (image) "
             f"and {text:.0e} (text) with {self.n_steps} steps, {verdict} the "
             f"tolerance {self.tolerance:g}"
         )

@@ -14,8 +14,9 @@ __all__ = ["load", "SCENES"]
 
 # The name of the model that comes with the package.
 SCENES = "scenes"
-# The block of its image encoder to whose input attribution points best.
-_SCENES_BLOCK = 0
+# The block of its image encoder to whose input attribution points best (the card's
+# pointing game: 0.897, against 0.870 at block 0, with a seventh of the delta).
+_SCENES_BLOCK = 1
 
 
 def load(name: Union[str, Path]) -> DualEncoder:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def photo(tmp_path: Path) -> Path:
     pixels = rng.integers(0, 256, (41, 63, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the demo sets it for its process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _explain(model: Path | str, image: Path, text: str, *more: object) -> Result:
@@ -166,10 +176,10 @@ def test_a_place_that_cannot_be_written(
 @pytest.mark.skipif(
     not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
 )
-def test_demo_is_deterministic(tmp_path: Path) -> None:
+def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     runs = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
     outputs = []
-    for out, seed in zip(runs, (1, 1, 2)):
+    for out, seed in zip(runs, (0, 0, 5)):
         result = _run("demo", "--seed", seed, "--out", out)
         assert result.exit_code == 0, result.output
         outputs.append(result.output.replace(str(out), ""))
@@ -182,7 +192,8 @@ def test_demo_is_deterministic(tmp_path: Path) -> None:
     assert torch.equal(first.interactions, second.interactions)
     # what demo drew, explain reads
     text = first.text
-    result = _explain("scenes", runs[0] / "demo_scene.png", text, "--out", runs[0])
+    more = ("--tolerance", 0.02, "--out", runs[0])
+    result = _explain("scenes", runs[0] / "demo_scene.png", text, *more)
     assert result.exit_code == 0, result.output
     again = PairExplanation.load(runs[0])
     assert torch.equal(again.interactions, first.interactions)

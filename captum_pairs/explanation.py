@@ -242,8 +242,8 @@ class PairExplanation:
         yield f"from {self.baselines[0]} and {self.baselines[1]}"
         yield (
             "completeness: the parts miss the score by "
-            f"{abs(self.convergence_delta):.0e}; path residuals at most {image:.0e} (image) "
-            f"and {text:.0e} (text) with {self.n_steps} steps, {verdict} the "
+            f"{abs(self.convergence_delta):.0e}; path residuals at most {image:.0e} "
+            f"(image) and {text:.0e} (text) with {self.n_steps} steps, {verdict} the "
             f"tolerance {self.tolerance:g}"
         )
 

@@ -1,3 +1,53 @@
-"""Which word matched which region: feature-pair attributions of dual encoders."""
+"""Feature-pair attributions of dual encoders: which word matched which region.
+
+>>> import captum_pairs
+>>> model = captum_pairs.load("openai/clip-vit-base-patch32")
+>>> print(model.explain("dog.jpg", "a brown dog on a sofa").summary())
+"""
+
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captum_pairs.contrast import Contrast
+    from captum_pairs.contributions import Contributions
+    from captum_pairs.explanation import PairExplanation
+    from captum_pairs.models import DualEncoder, from_functions, load, siamese
+    from captum_pairs.zero_shot import ZeroShot
 
 __version__ = "0.1.0"
+
+# Where each public name is; imported when it is asked for, so that the command line
+# answers at once and captum_pairs.attr needs nothing but torch and captum.
+_HOMES = {
+    "Contrast": "captum_pairs.contrast",
+    "Contributions": "captum_pairs.contributions",
+    "DualEncoder": "captum_pairs.models",
+    "from_functions": "captum_pairs.models",
+    "load": "captum_pairs.models",
+    "PairExplanation": "captum_pairs.explanation",
+    "siamese": "captum_pairs.models",
+    "ZeroShot": "captum_pairs.zero_shot",
+}
+
+__all__ = [
+    "Contrast",
+    "Contributions",
+    "DualEncoder",
+    "from_functions",
+    "load",
+    "PairExplanation",
+    "siamese",
+    "ZeroShot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,251 +1,468 @@
-"""Which word of a text matched which region of an image: the result of one pair.
+"""Which feature of one input matched which feature of the other: the result of a pair.
 
->>> explanation = explain(models.load("scenes"), "scene.png", "a red circle")
+>>> explanation = load("scenes").explain("scene.png", "a red circle")
 >>> print(explanation.summary())
+>>> explanation.phrase("red circle")  # (rows, columns)
 >>> explanation.save("results")
 """
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, TYPE_CHECKING, Union
 
-from captum_pairs.attr import LayerFeaturePairIntegratedGradients, PairDecomposition
-from captum_pairs.models.encoder import DualEncoder, Feature
-from captum_pairs.models.photo import ImageLike
+import numpy as np
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.models.dual_encoder import Head
+from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TEXT
 from captum_pairs.models.view import Box
+from captum_pairs.regions import (
+    ExplainedInput,
+    find_phrase,
+    grown,
+    place_in_words,
+    STOP_WORDS,
+    Where,
+    words_of,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
-__all__ = ["explain", "PairExplanation", "STOP_WORDS", "WordRegion"]
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-# Words that say nothing of what is to be seen: they get no heat map and no place among
-# the strongest pairs, but their share is in the score and in the numbers.
-STOP_WORDS: frozenset[str] = frozenset(
-    "a an the this that these those of in on at to with and or by for from as "
-    "is are was were be been being it its there here we see look shows "
-    "photo picture image drawing scene thing things".split()
-)
-# What Gauss-Legendre steps are doubled up to until the tolerance is reached.
-MOST_STEPS = 128
-# A region grows from its strongest patch to neighbours of at least this share of it.
-_REGION_SHARE = 0.5
-_FORMAT = 1
+__all__ = ["Match", "PairExplanation"]
+
+_FORMAT = 2
+_FIRST, _SECOND = "first", "second"
+# A group of features: a phrase, a box, a mask, or the features' indices.
+Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
 
 
 @dataclass(frozen=True)
-class WordRegion:
+class Match:
     """
-    A word and the region of the image that it matched, or that spoke against it.
+    A pair of a word (or a region) of one input and one of the other.
 
     Args:
-        word: the word, with its number if the text has it several times.
-        box: the region's box in pixels of the original image.
-        place: where that is, in words.
-        value: the sum of the region's patches, in units of the cosine similarity.
+        first, second: the words, with their number if the text has them several times;
+            of a region where it is.
+        value: the sum of the pair's attributions, in units of the similarity.
+        first_features, second_features: the indices of their features.
+        first_box, second_box: of a region, in pixels of the original (see
+            :class:`captum_pairs.models.Feature`).
     """
 
-    word: str
-    box: Box
-    place: str
+    first: str
+    second: str
     value: float
+    first_features: tuple[int, ...]
+    second_features: tuple[int, ...]
+    first_box: Optional[Box] = None
+    second_box: Optional[Box] = None
 
     def __str__(self) -> str:
-        left, top, right, bottom = (round(edge) for edge in self.box)
-        value = f"{self.value:+.3f}".replace("-", "−")
-        return (
-            f"“{self.word}” – {self.place} "
-            f"(x {left}–{right}, y {top}–{bottom} px): {value}"
-        )
+        first = self.first if self.first_box else f"“{self.first}”"
+        second = self.second if self.second_box else f"“{self.second}”"
+        if self.first_box and not self.second_box:
+            first, second = second, first
+        return f"{first} – {second}: {signed(self.value)}"
 
 
 @dataclass(frozen=True)
 class PairExplanation:
     """
-    Why a text and an image are similar.
+    Why two inputs are similar, or not.
 
-    The parts add up: cosine = constant + image_effects + text_effects + interactions
-    - convergence_delta, each summed over its features.
+    The parts add up: score = constant + first_effects + second_effects + interactions
+    + rest - convergence_delta, each summed over its features.
 
     Args:
         model: what was loaded.
-        text: the text.
-        image_size: (width, height) of the original in pixels.
-        visible: the box of the original that the model sees, in its pixels.
-        grid: rows and columns of patches.
-        cosine: the similarity of the two embeddings.
-        logit_scale: what the model multiplies it by.
-        image_features: i: patches, row by row, then special tokens.
-        text_features: j: words, then special tokens.
-        interactions: (i, j), attributions to pairs.
-        image_effects, text_effects: (i,) and (j,), the share of each feature whatever
-            the other input says.
+        method: by which contributions were found.
+        first, second: the inputs, and their features i and j.
+        similarity: "cosine" or "dot".
+        score: the similarity of the two embeddings.
+        heads: what the model makes of it.
         constant: the similarity of the two baselines.
-        convergence_delta: the sum of all parts minus the cosine.
-        layers: the blocks of the image and the text encoder to whose inputs was
-            attributed.
-        blocks: how many there are of each.
-        baselines: of the image and of the text, in words.
-        n_steps: quadrature steps.
-        residuals: of the image's and the text's path integral, relative (see
-            docs/notation.md), at the fewest steps that sufficed for that side.
-        tolerance: what the residuals were asked to be within.
+        first_effects, second_effects: (i,) and (j,), the share of each feature whatever
+            the other input says; None where only a phrase or a region was asked for.
+        interactions: (i, j), attributions to pairs.
+        convergence_delta: the sum of all parts minus the score.
+        tolerance: what the residuals of the paths were asked to be within.
+        rest: the share of the score that belongs to what was not asked for.
     """
 
     model: str
-    text: str
-    image_size: tuple[int, int]
-    visible: Box
-    grid: tuple[int, int]
-    cosine: float
-    logit_scale: float
-    image_features: tuple[Feature, ...]
-    text_features: tuple[Feature, ...]
-    interactions: Tensor
-    image_effects: Tensor
-    text_effects: Tensor
+    method: str
+    first: ExplainedInput
+    second: ExplainedInput
+    similarity: str
+    score: float
+    heads: tuple[Head, ...]
     constant: float
+    first_effects: Optional[Tensor]
+    second_effects: Optional[Tensor]
+    interactions: Tensor
     convergence_delta: float
-    layers: tuple[int, int]
-    blocks: tuple[int, int]
-    baselines: tuple[str, str]
-    n_steps: int
-    residuals: tuple[float, float]
     tolerance: float
+    rest: float = 0.0
+
+    # ---- the score ---------------------------------------------------------
 
     @property
     def logit(self) -> float:
         """The model's own score."""
-        return self.cosine * self.logit_scale
+        return self.heads[0](self.score)
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The words; of one that comes several times "red", "red (2)", ..."""
-        seen: Counter[str] = Counter()
-        names = []
-        for feature in self.text_features[: self._word_count]:
-            name = feature.name
-            seen[name.casefold()] += 1
-            count = seen[name.casefold()]
-            names.append(name if count == 1 else f"{name} ({count})")
-        return tuple(names)
-
-    @property
-    def content_words(self) -> tuple[int, ...]:
-        """The indices of the words that are not in STOP_WORDS; of all, if none is."""
-        words = self.text_features[: self._word_count]
-        chosen = tuple(
-            index
-            for index, word in enumerate(words)
-            if any(letter.isalnum() for letter in word.name)
-            and word.name.casefold() not in STOP_WORDS
-        )
-        return chosen or tuple(range(len(words)))
-
-    @property
-    def _word_count(self) -> int:
-        return sum(not feature.special for feature in self.text_features)
-
-    @property
-    def _patch_count(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-    def maps(self) -> Tensor:
-        """(words, rows, columns): each word's attributions to the patches."""
-        table = self.interactions[: self._patch_count, : self._word_count]
-        return table.T.reshape(-1, *self.grid)
+    def logits(self) -> dict[str, float]:
+        """All of the model's own scores, as its output calls them."""
+        return {head.name: head(self.score) for head in self.heads}
 
     def parts(self) -> dict[str, float]:
-        """What the cosine is the sum of."""
-        patches, words = self._patch_count, self._word_count
-        matched = self.interactions[:patches, :words].double().sum().item()
-        pairs = self.interactions.double().sum().item()
-        return {
-            "the two baselines": self.constant,
-            "the image on its own": self.image_effects.double().sum().item(),
-            "the text on its own": self.text_effects.double().sum().item(),
-            "pairs of word and patch": matched,
-            "pairs with a special token": pairs - matched,
-            "error of the path integral": -self.convergence_delta,
-        }
+        """What the score is the sum of."""
+        inner = self.interactions[: self.first.count, : self.second.count]
+        matched, pairs = _total(inner), _total(self.interactions)
+        parts = {"the two baselines": self.constant}
+        names = self.side_names
+        for name, effects in zip(names, (self.first_effects, self.second_effects)):
+            if effects is not None:
+                parts[f"{name} on its own"] = _total(effects)
+        parts[f"pairs of {self._things()}"] = matched
+        if self.interactions.numel() > inner.numel():
+            parts["pairs with a special token"] = pairs - matched
+        if self.rest:
+            parts["what was not asked for"] = self.rest
+        parts["error of the path integral"] = -self.convergence_delta
+        return parts
 
-    def top_pairs(self, number: int = 3) -> list[WordRegion]:
-        """
-        The strongest pairs of a content word and a region, by absolute value.
+    @property
+    def side_names(self) -> tuple[str, str]:
+        """What the inputs are called: "the image", "the second text"."""
+        kinds = self.first.kind, self.second.kind
+        if kinds[0] == kinds[1]:
+            return f"the first {kinds[0]}", f"the second {kinds[1]}"
+        return f"the {kinds[0]}", f"the {kinds[1]}"
 
-        A word has at most one region that speaks for it and one against it: the
-        strongest patch with those of its neighbours, and theirs, that have at least
-        half its value.
+    def _things(self) -> str:
+        names = {TEXT: "word", IMAGE: "patch", AUDIO: "piece of sound"}
+        first, second = (
+            names.get(kind, "feature") for kind in (self.first.kind, self.second.kind)
+        )
+        if first == second:
+            return {"patch": "patches"}.get(first, f"{first}s")
+        return f"{second} and {first}" if self.second.kind == TEXT else (
+            f"{first} and {second}"
+        )
+
+    # ---- questions ---------------------------------------------------------
+
+    def phrase(
+        self,
+        phrase: str,
+        occurrence: Optional[int] = None,
+        side: Optional[str] = None,
+        upsampled: bool = False,
+    ) -> Tensor:
         """
-        found = []
-        for index in self.content_words:
+        What the words of a phrase matched in the other input.
+
+        Args:
+            phrase: words of the text, whatever case.
+            occurrence: which one, from 1, if it stands there several times.
+            side: "first" or "second", if both inputs are texts that have it.
+            upsampled: in pixels of the original image instead of patches.
+
+        Returns:
+            Attributions in units of the similarity: a map (rows, columns), or (h, w) of
+            the original image, whose sum is that of the patches; or (words,).
+
+        Raises:
+            InvalidArgumentError: if it is not there, with the nearest match.
+        """
+        side = self._side_of_phrase(phrase, occurrence, side)
+        asked, other = self._ordered(side)
+        span = find_phrase(asked.source.text, phrase, occurrence)
+        chosen = words_of(asked.features, span)
+        if not chosen:
+            raise InvalidArgumentError(
+                "phrase",
+                f"words that were explained ({', '.join(asked.names)})",
+                repr(phrase),
+            )
+        values = self._table(side)[chosen].sum(0)
+        found = other.shaped(values)
+        return other.upsampled(found) if upsampled else found
+
+    def region(self, where: Where, side: Optional[str] = None) -> Tensor:
+        """
+        What a region of an image (or of sound) matched in the other input.
+
+        Args:
+            where: left, top, right, bottom in pixels of the original image, a point
+                (x, y), or a mask (h, w); patches count by their share in it.
+            side: "first" or "second", if both inputs are images.
+
+        Returns:
+            Attributions in units of the similarity: (words,), or a map (rows, columns).
+
+        Raises:
+            InvalidArgumentError: if it lies outside of what the model saw.
+        """
+        if side is None:
+            with_grid = [s for s in (_FIRST, _SECOND) if self._ordered(s)[0].grid]
+            if len(with_grid) != 1:
+                raise InvalidArgumentError(
+                    "side" if with_grid else "region",
+                    "'first' or 'second'" if with_grid else "an input with regions",
+                    "None" if with_grid else "none",
+                )
+            side = with_grid[0]
+        asked, other = self._ordered(side)
+        weights = asked.weights(where).to(self.interactions)
+        return other.shaped(weights @ self._table(side))
+
+    def maps(self, side: Optional[str] = None) -> Tensor:
+        """
+        Of every word (or patch) of one input its attributions to the other one.
+
+        Args:
+            side: whose features the maps are of; default: the text's, or the second's.
+
+        Returns:
+            (features, rows, columns) or (features, words), without special tokens.
+        """
+        side = side or (_FIRST if self.second.kind != TEXT else _SECOND)
+        if self.first.kind == self.second.kind:
+            side = _SECOND
+        asked, other = self._ordered(side)
+        return other.shaped(self._table(side)[: asked.count])
+
+    def top_pairs(self, number: int = 3) -> list[Match]:
+        """
+        The strongest pairs by absolute value: of words that are not in STOP_WORDS, and
+        of regions.
+
+        A region is the strongest patch of a word with those of its neighbours, and
+        theirs, that have at least half its value; a word has at most one region that
+        speaks for it and one against it.
+        """
+        grids = self.first.grid is not None, self.second.grid is not None
+        if grids == (True, True):
+            return list(self._region_pairs(number))
+        if not any(grids):
+            found = self._word_pairs()
+        else:
+            found = self._word_regions(_SECOND if grids[0] else _FIRST)
+        return sorted(found, key=lambda match: -abs(match.value))[:number]
+
+    def _word_pairs(self) -> Iterator[Match]:
+        names = self.first.names, self.second.names
+        for i in self.first.content:
+            for j in self.second.content:
+                value = float(self.interactions[i, j])
+                yield Match(names[0][i], names[1][j], value, (i,), (j,))
+
+    def _word_regions(self, side: str) -> Iterator[Match]:
+        asked, other = self._ordered(side)
+        table = self._table(side)
+        for index in asked.content:
             for sign in (1.0, -1.0):
-                pair = self._region(index, sign)
-                if pair is not None:
-                    found.append(pair)
-        return sorted(found, key=lambda pair: -abs(pair.value))[:number]
+                region = _region(other, sign * table[index])
+                if region is None:
+                    continue
+                value = float(table[index, region].sum())
+                yield self._match(side, (index,), region, value)
 
-    def _region(self, index: int, sign: float) -> Optional[WordRegion]:
-        values = (sign * self.maps()[index]).tolist()
-        columns = self.grid[1]
-        visible = [
-            position
-            for position in range(self._patch_count)
-            if self.image_features[position].box is not None
+    def _region_pairs(self, number: int) -> Iterator[Match]:
+        """The strongest pair of patches, grown on both sides; then among what is left."""
+        left = self.interactions[: self.first.count, : self.second.count].clone()
+        for _ in range(number):
+            i, j = divmod(int(left.abs().argmax()), left.shape[1])
+            sign = 1.0 if left[i, j] > 0 else -1.0
+            second = _region(self.second, sign * left[i], j)
+            first = _region(self.first, sign * left[:, j], i)
+            if first is None or second is None:
+                return
+            pairs = left[first][:, second]
+            yield self._match(_FIRST, tuple(first), second, float(pairs.sum()))
+            left[torch.tensor(first)[:, None], torch.tensor(second)] = 0
+
+    def _match(
+        self, side: str, asked: tuple[int, ...], region: list[int], value: float
+    ) -> Match:
+        """A match of features of one side with a region of the other one."""
+        inputs = self._ordered(side)
+        groups = [list(asked), region]
+        named = [_name(which, group) for which, group in zip(inputs, groups)]
+        if side == _SECOND:
+            named, groups = named[::-1], groups[::-1]
+        return Match(
+            named[0][0],
+            named[1][0],
+            value,
+            tuple(groups[0]),
+            tuple(groups[1]),
+            named[0][1],
+            named[1][1],
+        )
+
+    # ---- tables ------------------------------------------------------------
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """
+        Every number as a row: which part it belongs to ("pair", "first", "second",
+        "constant", "rest", "error"), the names and indices of its features, whether one
+        of them is special, and the attribution. These add up to the score.
+
+        Raises:
+            ImportError: without pandas.
+        """
+        import pandas
+
+        names = self.first.names, self.second.names
+        special = [
+            [feature.special for feature in side.features]
+            for side in (self.first, self.second)
         ]
-        cells = {
-            divmod(position, columns): values[position // columns][position % columns]
-            for position in visible
-        }
-        seed = max(cells, key=lambda cell: cells[cell], default=None)
-        if seed is None or cells[seed] <= 0:
-            return None
-        chosen = _grown(cells, seed)
-        boxes = [
-            box
-            for row, column in chosen
-            if (box := self.image_features[row * columns + column].box) is not None
+        rows: list[tuple[Any, ...]] = [
+            ("pair", names[0][i], names[1][j], i, j, special[0][i] or special[1][j], v)
+            for i, values in enumerate(self.interactions.tolist())
+            for j, v in enumerate(values)
         ]
-        edges = list(zip(*boxes))
-        box = (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))
-        value = sign * sum(cells[cell] for cell in chosen)
-        return WordRegion(self.words[index], box, _place(box, self.image_size), value)
+        for at, effects in enumerate((self.first_effects, self.second_effects)):
+            for index, value in enumerate([] if effects is None else effects.tolist()):
+                pair: list[Any] = [None, None, None, None]
+                pair[at], pair[2 + at] = names[at][index], index
+                part = (_FIRST, _SECOND)[at]
+                rows.append((part, *pair, special[at][index], value))
+        rest = {"constant": self.constant, "rest": self.rest}
+        rest["error"] = -self.convergence_delta
+        rows += [(part, None, None, None, None, False, v) for part, v in rest.items()]
+        columns = "part first second first_index second_index special attribution"
+        frame = pandas.DataFrame(rows, columns=columns.split())
+        indices = ["first_index", "second_index"]
+        frame[indices] = frame[indices].astype("Int64")
+        return frame
+
+    def merge(
+        self,
+        first: Union[Sequence[Group], Mapping[str, Group], None] = None,
+        second: Union[Sequence[Group], Mapping[str, Group], None] = None,
+    ) -> "PairExplanation":
+        """
+        The same with features summed into groups: noun phrases, objects.
+
+        Args:
+            first, second: for each input groups, or names and groups. A group is a
+                phrase of the text, a tuple (left, top, right, bottom) or a mask (h, w)
+                of the image, or a list of features' indices. A patch belongs to the
+                first group that has at least half of it.
+
+        Returns:
+            An explanation whose features are the groups, then the words that are in
+            none; patches in none are one feature "elsewhere", special tokens stay.
+        """
+        result = self
+        for name, groups in ((_FIRST, first), (_SECOND, second)):
+            if groups is not None:
+                result = result._merged(name, groups)
+        return result
+
+    def _merged(
+        self, name: str, groups: Union[Sequence[Group], Mapping[str, Group]]
+    ) -> "PairExplanation":
+        side = self.first if name == _FIRST else self.second
+        named = dict(groups) if isinstance(groups, Mapping) else None
+        members = [
+            _members(side, group) for group in (named.values() if named else groups)
+        ]
+        taken: set[int] = set()
+        parts: list[list[int]] = []
+        for group in members:
+            parts.append([index for index in group if index not in taken])
+            taken.update(group)
+        titles = list(named) if named else [_title(side, part) for part in parts]
+        features = [_joined(side, t, part) for t, part in zip(titles, parts)]
+        left = [index for index in range(side.count) if index not in taken]
+        if side.grid is not None:
+            if left:
+                features.append(_joined(side, "elsewhere", left))
+                parts.append(left)
+        else:
+            features += [side.features[index] for index in left]
+            parts += [[index] for index in left]
+        special = [i for i, f in enumerate(side.features) if f.special and i not in taken]
+        features += [side.features[index] for index in special]
+        parts += [[index] for index in special]
+        merged = replace(side, features=tuple(features), grid=None)
+        sums = torch.zeros(len(parts), len(side.features))
+        for row, part in enumerate(parts):
+            sums[row, part] = 1.0
+        return self._with_side(name, merged, sums)
+
+    def _with_side(
+        self, name: str, side: ExplainedInput, sums: Tensor
+    ) -> "PairExplanation":
+        """Features of one side replaced by sums (new, old) of them."""
+        sums = sums.to(self.interactions)
+        effects = self.first_effects if name == _FIRST else self.second_effects
+        effects = None if effects is None else sums @ effects
+        if name == _FIRST:
+            table = sums @ self.interactions
+            return replace(self, first=side, first_effects=effects, interactions=table)
+        table = self.interactions @ sums.T
+        return replace(self, second=side, second_effects=effects, interactions=table)
+
+    # ---- words -------------------------------------------------------------
 
     def summary(self) -> str:
         """The similarity, its parts, the strongest pairs and the completeness."""
-        lines = [
-            f"cosine similarity {_signed(self.cosine)}, "
-            f"the model's logit {_signed(self.logit, 2)}"
-        ]
+        what = "cosine similarity" if self.similarity == "cosine" else "inner product"
+        line = f"{what} {signed(self.score)}"
+        if self.heads != (Head(),):
+            shown = ", ".join(
+                f"{name} {signed(value, 2)}" for name, value in self.logits.items()
+            )
+            line += f", the model's {shown}"
+        lines = [line]
         for name, value in self.parts().items():
-            shown = _signed(value) if name[:5] != "error" else f"{value:+.0e}"
+            shown = signed(value) if name[:5] != "error" else f"{value:+.0e}"
             lines.append(f"  {'=' if len(lines) == 1 else ' '} {shown} {name}")
         pairs = self.top_pairs()
         if pairs:
-            lines.append("the strongest pairs of a word and a region:")
+            lines.append("the strongest pairs:")
             lines += [f"  {pair}" for pair in pairs]
         else:
-            lines.append("no word matched any region: every attribution is zero")
+            lines.append("nothing matched anything: every attribution is zero")
         return "\n".join([*lines, *self._settings_in_words()])
 
     def _settings_in_words(self) -> Iterator[str]:
-        image, text = self.residuals
-        verdict = "within" if max(image, text) <= self.tolerance else "ABOVE"
-        yield (
-            f"attributed to the input of block {self.layers[0]} of {self.blocks[0]} "
-            f"(image) and {self.layers[1]} of {self.blocks[1]} (text)"
+        sides = list(zip(self.side_names, (self.first, self.second)))
+        for name, side in sides:
+            yield f"{name}: {side.layer}, from {side.baseline}, {side.n_steps} steps"
+        worst = max(self.first.residual, self.second.residual)
+        verdict = "within" if worst <= self.tolerance else "ABOVE"
+        residuals = " and ".join(
+            f"{side.residual:.0e} ({name[4:]})" for name, side in sides
         )
-        yield f"from {self.baselines[0]} and {self.baselines[1]}"
         yield (
             "completeness: the parts miss the score by "
-            f"{abs(self.convergence_delta):.0e}; path residuals at most {image:.0e} "
-            f"(image) and {text:.0e} (text) with {self.n_steps} steps, {verdict} the "
-            f"tolerance {self.tolerance:g}"
+            f"{abs(self.convergence_delta):.0e}; path residuals {residuals}, {verdict} "
+            f"the tolerance {self.tolerance:g}"
         )
+
+    def plot(self) -> "Figure":
+        """A picture of it, as a matplotlib figure."""
+        from captum_pairs.picture import draw
+
+        return draw(self)
+
+    # ---- files -------------------------------------------------------------
 
     def save(
         self, directory: Union[str, Path], name: str = "explanation"
@@ -255,32 +472,41 @@ class PairExplanation:
 
         Returns:
             DIRECTORY/NAME.json (what it is, in words and numbers) and
-            DIRECTORY/NAME.safetensors (interactions, image_effects, text_effects).
+            DIRECTORY/NAME.safetensors (interactions, effects, pictures).
         """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = folder / f"{name}.safetensors"
         text = folder / f"{name}.json"
-        save_file(
-            {part: getattr(self, part).contiguous() for part in _TENSORS}, tensors
-        )
+        save_file(dict(self._tensors()), tensors)
         content: dict[str, Any] = {"format": _FORMAT}
         for field in fields(self):
             if field.name not in _TENSORS:
                 content[field.name] = getattr(self, field.name)
-        for part in _FEATURES:
-            content[part] = [asdict(feature) for feature in content[part]]
+        for side in (_FIRST, _SECOND):
+            content[side] = input_to_json(content[side])
         content |= {
-            "logit": self.logit,
+            "heads": [asdict(head) for head in self.heads],
+            "logits": self.logits,
             "parts": self.parts(),
             "top_pairs": [
                 {**asdict(pair), "sentence": str(pair)} for pair in self.top_pairs()
             ],
-            "content_words": [self.words[index] for index in self.content_words],
             "stop_words": sorted(STOP_WORDS),
         }
-        text.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        written = json.dumps(content, indent=1, ensure_ascii=False)
+        text.write_text(written + "\n", encoding="utf-8")
         return [text, tensors]
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name in _TENSORS:
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value.detach().cpu().contiguous()
+        for name, side in ((_FIRST, self.first), (_SECOND, self.second)):
+            if side.source.picture is not None:
+                picture = np.ascontiguousarray(side.source.picture)
+                yield f"{name}_picture", torch.from_numpy(picture.copy())
 
     @classmethod
     def load(
@@ -290,180 +516,173 @@ class PairExplanation:
         What :meth:`save` wrote.
 
         Raises:
-            ValueError: if another version wrote it.
+            InvalidArgumentError: if there is none, or another version wrote it.
         """
-        content = json.loads((Path(directory) / f"{name}.json").read_text())
-        if content["format"] != _FORMAT:
-            raise ValueError(
-                f"format: expected {_FORMAT}, got {content['format']} (written by "
-                "another version)"
+        path = Path(directory) / f"{name}.json"
+        if not path.is_file():
+            raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("format") != _FORMAT:
+            raise InvalidArgumentError(
+                "format",
+                f"{_FORMAT}, that of this version",
+                f"{content.get('format')}, written by another version",
             )
-        tensors = load_file(Path(directory) / f"{name}.safetensors")
+        tensors = load_file(path.with_suffix(".safetensors"))
         values: dict[str, Any] = {}
         for field in fields(cls):
-            value = tensors.get(field.name, content.get(field.name))
-            values[field.name] = tuple(value) if isinstance(value, list) else value
-        for part in _FEATURES:
-            values[part] = tuple(_feature(row) for row in content[part])
+            values[field.name] = tensors.get(field.name, content.get(field.name))
+        for side in (_FIRST, _SECOND):
+            picture = tensors.get(f"{side}_picture")
+            values[side] = input_from_json(content[side], picture)
+        values["heads"] = tuple(Head(**head) for head in content["heads"])
         return cls(**values)
 
+    # ---- sides -------------------------------------------------------------
 
-_TENSORS = ("interactions", "image_effects", "text_effects")
-_FEATURES = ("image_features", "text_features")
+    def _ordered(self, side: str) -> tuple[ExplainedInput, ExplainedInput]:
+        """The input of that name, and the other one."""
+        if side not in (_FIRST, _SECOND):
+            raise InvalidArgumentError("side", "'first' or 'second'", repr(side))
+        if side == _FIRST:
+            return self.first, self.second
+        return self.second, self.first
 
+    def _table(self, side: str) -> Tensor:
+        """Attributions (features of that side, features of the other one)."""
+        return self.interactions if side == _FIRST else self.interactions.T
 
-def explain(
-    model: DualEncoder,
-    image: ImageLike,
-    text: str,
-    layer: Optional[int] = None,
-    text_layer: Optional[int] = None,
-    tolerance: float = 1e-2,
-    most_steps: int = MOST_STEPS,
-    progress: bool = False,
-) -> PairExplanation:
-    """
-    The similarity of an image and a text, attributed to pairs of patch and word.
-
-    Args:
-        model: what :func:`captum_pairs.models.load` returns.
-        image: a file, a PIL image or an array.
-        text: in the model's language.
-        layer, text_layer: the blocks to whose inputs is attributed; negative ones count
-            from the last. Default: the model's.
-        tolerance: how complete each side's path integral has to be, relative.
-        most_steps: Gauss-Legendre steps are doubled up to this number.
-        progress: a bar on standard error, if it takes more than two seconds.
-
-    Raises:
-        UnreadableImageError, TextLengthError: for an image or a text that can't be
-            explained.
-        InvalidArgumentError: for a block or a tolerance that does not exist.
-    """
-    sides = model.image, model.text
-    layers = (
-        sides[0].block_index("layer", layer),
-        sides[1].block_index("text_layer", text_layer),
-    )
-    photo, caption = model.image.prepare(image), model.text.prepare(text)
-    with _bar(progress) as bar:
-        fpig = LayerFeaturePairIntegratedGradients(
-            tuple(_counted(side.embed, bar) for side in sides),
-            tuple(side.blocks[index] for side, index in zip(sides, layers)),
-        )
-        pair = {
-            "inputs": (photo.inputs, caption.inputs),
-            "baselines": (photo.baseline, caption.baseline),
-            "attribute_to_layer_input": True,
-        }
-        chosen = fpig.choose_steps(**pair, n_steps=most_steps, tolerance=tolerance)
-        n_steps = max(side.n_steps for side in chosen)
-        # one gradient a step on the side of fewer features; on the other one for each
-        # of those features, and one for the constant
-        fewer = min(len(photo.features), len(caption.features))
-        bar.reset(total=(fewer + 2) * n_steps)
-        bar.set_description("attributing")
-        found = fpig.decompose(
-            **pair,
-            feature_mask=(photo.feature_mask(), caption.feature_mask()),
-            n_steps=n_steps,
-        )
-    return PairExplanation(
-        model=model.name,
-        text=text,
-        image_size=photo.view.original,
-        visible=photo.view.visible,
-        grid=photo.grid,
-        logit_scale=model.logit_scale,
-        image_features=photo.features,
-        text_features=caption.features,
-        layers=layers,
-        blocks=(len(sides[0].blocks), len(sides[1].blocks)),
-        baselines=(sides[0].baseline_name, sides[1].baseline_name),
-        n_steps=n_steps,
-        residuals=(chosen[0].residual.item(), chosen[1].residual.item()),
-        tolerance=tolerance,
-        **_numbers(found),
-    )
-
-
-def _numbers(found: PairDecomposition) -> dict[str, Any]:
-    """The decomposition of the only pair of a batch."""
-    return {
-        "cosine": found.score.item(),
-        "constant": found.constant.item(),
-        "image_effects": found.first[0].detach(),
-        "text_effects": found.second[0].detach(),
-        "interactions": found.interactions[0].detach(),
-        "convergence_delta": found.convergence_delta.item(),
-    }
-
-
-@contextmanager
-def _bar(progress: bool) -> Iterator["tqdm[Any]"]:
-    """A progress bar that shows itself after two seconds."""
-    bar = tqdm(
-        desc="choosing steps",
-        unit=" gradients",
-        delay=2,
-        disable=not progress,
-        leave=False,
-    )
-    try:
-        yield bar
-    finally:
-        bar.close()
-
-
-def _counted(
-    embed: Callable[[Tensor], Tensor], bar: "tqdm[Any]"
-) -> Callable[[Tensor], Tensor]:
-    """The encoder; each gradient through one of its embeddings moves the bar."""
-
-    def count(gradient: Tensor) -> None:
-        bar.update(len(gradient))
-
-    def counted(inputs: Tensor) -> Tensor:
-        embedding = embed(inputs)
-        if embedding.requires_grad:
-            embedding.register_hook(count)  # type: ignore[no-untyped-call]  # torch's
-        return embedding
-
-    return counted
-
-
-def _grown(
-    cells: dict[tuple[int, int], float], seed: tuple[int, int]
-) -> list[tuple[int, int]]:
-    """The seed and what is connected to it by cells of half its value or more."""
-    chosen, waiting = {seed}, [seed]
-    while waiting:
-        row, column = waiting.pop()
-        for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-            cell = row + step[0], column + step[1]
-            if cell in chosen or cells.get(cell, 0.0) < _REGION_SHARE * cells[seed]:
+    def _side_of_phrase(
+        self, phrase: str, occurrence: Optional[int], side: Optional[str]
+    ) -> str:
+        texts = [s for s in (_FIRST, _SECOND) if self._ordered(s)[0].kind == TEXT]
+        if side is not None:
+            if side not in texts:
+                raise InvalidArgumentError(
+                    "side", f"a text ({' or '.join(map(repr, texts))})", repr(side)
+                )
+            return side
+        if not texts:
+            raise InvalidArgumentError("phrase", "an explanation of a text", "none")
+        having = []
+        for name in texts:
+            try:
+                find_phrase(self._ordered(name)[0].source.text, phrase, occurrence or 1)
+            except InvalidArgumentError:
                 continue
-            chosen.add(cell)
-            waiting.append(cell)
-    return sorted(chosen)
+            having.append(name)
+        if len(having) > 1:
+            raise InvalidArgumentError(
+                "side", f"'first' or 'second', since both have “{phrase}”", "None"
+            )
+        return having[0] if having else texts[-1]
 
 
-def _place(box: Box, size: tuple[int, int]) -> str:
-    """In which ninth of the image a box has its centre."""
-    x, y = (box[0] + box[2]) / 2 / size[0], (box[1] + box[3]) / 2 / size[1]
-    column = ("left", "", "right")[min(int(3 * x), 2)]
-    row = ("top", "", "bottom")[min(int(3 * y), 2)]
-    return f"{row} {column}".strip() or "centre"
+_TENSORS = ("interactions", "first_effects", "second_effects")
 
 
-def _signed(value: float, digits: int = 3) -> str:
+def signed(value: float, digits: int = 3) -> str:
+    """With its sign."""
     return f"{value:+.{digits}f}"
 
 
-def _feature(row: dict[str, Any]) -> Feature:
-    """A feature from what JSON made of it."""
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in row.items()
+def _total(values: Tensor) -> float:
+    return float(values.double().sum())
+
+
+def _region(
+    side: ExplainedInput, values: Tensor, seed: Optional[int] = None
+) -> Optional[list[int]]:
+    """The strongest patch (or that one) and its strong neighbours, if it is positive."""
+    columns = (side.grid or (1, 1))[1]
+    numbers = values.tolist()
+    cells = {
+        divmod(index, columns): numbers[index]
+        for index in range(side.count)
+        if side.features[index].box is not None
     }
-    return Feature(**values)
+    start = max(cells, key=lambda cell: cells[cell], default=None)
+    if seed is not None:
+        start = divmod(seed, columns)
+    if start is None or cells.get(start, 0.0) <= 0:
+        return None
+    return [row * columns + column for row, column in grown(cells, start)]
+
+
+def _name(side: ExplainedInput, group: Sequence[int]) -> tuple[str, Optional[Box]]:
+    """A word; or where a region is, and its box."""
+    if side.grid is None:
+        return side.names[group[0]], None
+    box = _box(side, group)
+    if box is None:
+        return side.names[group[0]], None
+    return place_in_words(side.source, box), box
+
+
+def _box(side: ExplainedInput, group: Sequence[int]) -> Optional[Box]:
+    """The box around features."""
+    boxes = [box for i in group if (box := side.features[i].box) is not None]
+    if not boxes:
+        return None
+    edges = list(zip(*boxes))
+    return (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))
+
+
+def _members(side: ExplainedInput, group: Group) -> list[int]:
+    """The features of a group."""
+    if isinstance(group, str):
+        return words_of(side.features, find_phrase(side.source.text, group, None, "merge"))
+    if isinstance(group, list):
+        bad = [index for index in group if not 0 <= index < len(side.features)]
+        if bad:
+            raise InvalidArgumentError(
+                "merge", f"indices from 0 to {len(side.features) - 1}", f"{bad[0]}"
+            )
+        return list(group)
+    return [int(i) for i in (side.weights(group) >= 0.5).nonzero().flatten()]
+
+
+def _title(side: ExplainedInput, group: Sequence[int]) -> str:
+    if side.kind == TEXT:
+        return " ".join(side.features[index].name for index in group)
+    box = _box(side, group)
+    return "nothing" if box is None else place_in_words(side.source, box)
+
+
+def _joined(side: ExplainedInput, name: str, group: Sequence[int]) -> Feature:
+    """One feature of several."""
+    spans = [span for i in group if (span := side.features[i].span) is not None]
+    span = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
+    return Feature(name, span=span, box=_box(side, group))
+
+
+def input_to_json(side: ExplainedInput) -> dict[str, Any]:
+    """An input without its picture, as JSON takes it."""
+    source = replace(side.source, picture=None)
+    content = asdict(replace(side, source=source))
+    del content["source"]["picture"]
+    content["features"] = [
+        {key: value for key, value in asdict(feature).items() if value not in (None, False)}
+        for feature in side.features
+    ]
+    return content
+
+
+def input_from_json(
+    content: Mapping[str, Any], picture: Optional[Tensor] = None
+) -> ExplainedInput:
+    """An input from what JSON made of it."""
+    values = dict(content)
+    source = {key: _tuple(value) for key, value in content["source"].items()}
+    shown = None if picture is None else picture.numpy()
+    values["source"] = Source(**source, picture=shown)
+    values["features"] = tuple(
+        Feature(**{key: _tuple(value) for key, value in row.items()})
+        for row in content["features"]
+    )
+    values["grid"] = _tuple(content["grid"])
+    return ExplainedInput(**values)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

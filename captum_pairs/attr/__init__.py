@@ -5,7 +5,12 @@ from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution
 from captum_pairs.attr._core.feature_pair_integrated_gradients import (
     FeaturePairIntegratedGradients,
 )
-from captum_pairs.attr._core.integrated_jacobian import Convergence, IntegratedJacobian
+from captum_pairs.attr._core.integrated_jacobian import (
+    Convergence,
+    EmbeddingDecomposition,
+    EmbeddingReading,
+    IntegratedJacobian,
+)
 from captum_pairs.attr._core.layer.layer_feature_pair_integrated_gradients import (
     LayerFeaturePairIntegratedGradients,
 )
@@ -22,6 +27,8 @@ from captum_pairs.attr._utils.validation import InvalidArgumentError
 __all__ = [
     "Convergence",
     "EmbeddingAttribution",
+    "EmbeddingDecomposition",
+    "EmbeddingReading",
     "FeaturePairIntegratedGradients",
     "IntegratedJacobian",
     "InvalidArgumentError",

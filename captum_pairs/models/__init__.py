@@ -1,42 +1,43 @@
 """Encoders: what turns a photo or a sentence into inputs, features and an embedding.
 
 >>> model = load("openai/clip-vit-base-patch32")
->>> photo, caption = model.image.prepare("dog.jpg"), model.text.prepare("a dog")
->>> model.image.embed(photo.inputs)  # (1, 512)
+>>> photo, caption = model.first.prepare("dog.jpg"), model.second.prepare("a dog")
+>>> model.first.embed(photo.inputs, *photo.arguments)  # (1, 512)
 """
 
-from captum_pairs.models.clip import ClipImageEncoder, ClipTextEncoder
-from captum_pairs.models.encoder import (
-    DualEncoder,
-    Encoder,
-    Feature,
-    Prepared,
-    PreparedImage,
-    PreparedText,
-)
+from captum_pairs.models.dual_encoder import DualEncoder, Head
+from captum_pairs.models.encoder import Encoder, Feature, Layer, Layout, Prepared, Source
 from captum_pairs.models.errors import (
     ModelUnavailableError,
     TextLengthError,
     UnreadableImageError,
 )
-from captum_pairs.models.loading import load
+from captum_pairs.models.images import ImageEncoder, PreparedImage
+from captum_pairs.models.loading import load, Support, SUPPORTED
 from captum_pairs.models.photo import read_image
+from captum_pairs.models.texts import PreparedText, TextEncoder
 from captum_pairs.models.view import Box, View
 
 __all__ = [
     "Box",
-    "ClipImageEncoder",
-    "ClipTextEncoder",
     "DualEncoder",
     "Encoder",
     "Feature",
+    "Head",
+    "ImageEncoder",
+    "Layer",
+    "Layout",
+    "load",
     "ModelUnavailableError",
     "Prepared",
     "PreparedImage",
     "PreparedText",
+    "read_image",
+    "Source",
+    "Support",
+    "SUPPORTED",
+    "TextEncoder",
     "TextLengthError",
     "UnreadableImageError",
     "View",
-    "load",
-    "read_image",
 ]

@@ -2,160 +2,276 @@
 
 An adapter hooks a model and never rewrites its forward pass: it says how an input is
 prepared, where the path to it starts, which blocks there are, what the positions of a
-block's value stand for, and how the model embeds.
+layer's value stand for, and how the model embeds.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Optional, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Optional, Union
 
+import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models.view import Box, View
-from PIL.Image import Image
+from captum_pairs.models.view import Box
+from numpy.typing import NDArray
 from torch import nn, Tensor
 
 __all__ = [
-    "DualEncoder",
+    "AUDIO",
     "Encoder",
     "Feature",
+    "IMAGE",
+    "Layer",
+    "LayerLike",
+    "Layout",
     "Prepared",
-    "PreparedImage",
-    "PreparedText",
+    "Source",
+    "TENSOR",
+    "TEXT",
 ]
+
+IMAGE, TEXT, AUDIO, TENSOR = "image", "text", "audio", "tensor"
+
+# A block's number (negative ones count from the last), "input", or any module.
+LayerLike = Union[int, str, nn.Module]
 
 
 @dataclass(frozen=True)
 class Feature:
     """
-    Positions of a block's value that stand for one thing.
+    What an attribution belongs to.
 
     Args:
-        name: a word as written, "patch (row, column)", or a special token's name.
-        positions: the positions that are summed.
-        special: whether it is no part of the input: [BOS], [EOS], the class token.
-        span: a word's half-open character offsets in the text.
-        box: a patch's box in pixels of the original image, cut at its edges; None if
-            it shows nothing of it.
-        processed_box: a patch's box in pixels of the processed image.
+        name: a word or token as written, "patch (row, column)", a special token's name.
+        special: whether it is no part of the input: [BOS], padding, the class token.
+        span: of a word or token, its half-open character offsets in the text.
+        box: of a patch, left, top, right, bottom in pixels of the original image, cut
+            at its edges, or None if it shows nothing of it; of a piece of sound, its
+            first second, first mel band, last second, last mel band (exclusive).
     """
 
     name: str
-    positions: tuple[int, ...]
     special: bool = False
     span: Optional[tuple[int, int]] = None
     box: Optional[Box] = None
-    processed_box: Optional[Box] = None
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Layout:
+    """
+    The features of a layer's value.
+
+    Args:
+        features: patches row by row, or words in their order; special ones last.
+        mask: int64, the feature of every position; of the value's dimensions, each its
+            own size or 1.
+        grid: rows and columns of patches, if the features are patches.
+    """
+
+    features: tuple[Feature, ...]
+    mask: Tensor
+    grid: Optional[tuple[int, int]] = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    What was put in, as an explanation remembers it.
+
+    Args:
+        kind: "image", "text", "audio" or "tensor".
+        text: of a text, as it was written.
+        size: of an image, (width, height) in pixels; of sound, (seconds, mel bands).
+        visible: the part of it that the model saw, in the same units.
+        picture: of an image, the visible part (h, w, 3) as uint8, at most 640 pixels
+            wide and high; of sound, its spectrogram (mel bands, frames) as float32.
+    """
+
+    kind: str
+    text: str = ""
+    size: Optional[tuple[float, float]] = None
+    visible: Optional[Box] = None
+    picture: Optional[NDArray[Any]] = None
+
+    def __str__(self) -> str:
+        if self.kind == TEXT:
+            return f"“{self.text}”"
+        if self.kind == IMAGE and self.size is not None:
+            return f"image of {self.size[0]:.0f} x {self.size[1]:.0f} px"
+        if self.kind == AUDIO and self.size is not None:
+            return f"sound of {self.size[0]:.1f} s"
+        return "tensor"
+
+
+@dataclass(frozen=True)
+class Prepared(ABC):
     """
     An input as its encoder takes it.
 
     Args:
         inputs: (1, ...).
         baseline: where the path starts, of the shape of inputs.
-        features: a partition of the positions of a block's value; special ones last.
+        source: what was put in.
+        baseline_name: the baseline in words.
+        arguments: what else the encoder takes for this input (an attention mask).
     """
 
     inputs: Tensor
     baseline: Tensor
-    features: tuple[Feature, ...]
+    source: Source
+    baseline_name: str
+    arguments: tuple[Any, ...] = ()
 
-    def feature_mask(self) -> Tensor:
-        """(1, positions, 1): each position's feature."""
-        ids = {
-            position: index
-            for index, feature in enumerate(self.features)
-            for position in feature.positions
-        }
-        return torch.tensor([ids[position] for position in range(len(ids))])[
-            None, :, None
-        ]
+    @abstractmethod
+    def layout(self, shape: Sequence[int], at_input: bool, tokens: bool) -> Layout:
+        """
+        The features of a value.
+
+        Args:
+            shape: (1, ...) of the layer's value for this input.
+            at_input: whether the value is `inputs` itself.
+            tokens: of a text, its tokens instead of its words.
+
+        Raises:
+            InvalidArgumentError: naming ``layer``, if the value's positions can't be
+                told.
+        """
+
+    def to(self, device: torch.device) -> "Prepared":
+        """The same on a device."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device),
+            baseline=self.baseline.to(device),
+            arguments=tuple(
+                value.to(device) if isinstance(value, Tensor) else value
+                for value in self.arguments
+            ),
+        )
 
 
 @dataclass(frozen=True)
-class PreparedImage(Prepared):
+class Layer:
     """
-    An image as its encoder takes it.
+    Where in an encoder is attributed to.
 
     Args:
-        image: the original, RGB, upright.
-        view: how the processed image lies on it.
-        grid: rows and columns of patches; they are the first features, row by row.
+        name: in words.
+        module: the layer, or None for the encoder's input itself.
+        at_input: the layer's input instead of its output.
     """
 
-    image: Image
-    view: View
-    grid: tuple[int, int]
+    name: str
+    module: Optional[nn.Module]
+    at_input: bool
 
 
-@dataclass(frozen=True)
-class PreparedText(Prepared):
-    """
-    A text as its encoder takes it.
-
-    Args:
-        text: as it was written.
-    """
-
-    text: str
-
-
-Input = TypeVar("Input", bound=Prepared, covariant=True)
-
-
-class Encoder(ABC, Generic[Input]):
+class Encoder(ABC):
     """
     One side of a dual encoder.
 
     Attributes:
-        blocks: the modules at whose inputs can be attributed, in order; the value there
-            is (b, positions, width).
-        default_block: the index of the one that is used unless another is asked for.
-        baseline_name: the baseline in words.
+        kind: of input that it takes: "image", "text", "audio" or "tensor".
+        module: the model that it belongs to, or None for plain functions.
+        blocks: the modules at whose inputs can be attributed, in order.
+        default_block: the index of the one that is used unless another is asked for;
+            None for the input.
+        entrance: the module whose output stands for the input if the input is token ids
+            (the word embedding); None if the input is a floating tensor.
+        baselines: the baselines that `prepare` knows by name, the default first.
     """
 
-    blocks: Sequence[nn.Module]
-    default_block: int
-    baseline_name: str
+    kind: str
+    module: Optional[nn.Module] = None
+    blocks: Sequence[nn.Module] = ()
+    default_block: Optional[int] = None
+    entrance: Optional[nn.Module] = None
+    baselines: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def prepare(self, raw: Any) -> Input:
-        """An image (path, PIL image, array) or a text, made ready."""
+    def prepare(self, raw: Any, baseline: Optional[str] = None) -> Prepared:
+        """
+        An input (an image's path, a PIL image, an array; a text; a waveform) made
+        ready.
+
+        Args:
+            raw: the input.
+            baseline: one of `baselines`.
+        """
 
     @abstractmethod
-    def embed(self, inputs: Tensor) -> Tensor:
+    def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
         """(b, ...) to embeddings (b, k), before normalisation."""
 
-    def block_index(self, argument: str, index: Optional[int]) -> int:
-        """The index of a block from 0; negative ones count from the last."""
-        if index is None:
-            return self.default_block
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        if self.module is not None:
+            for parameter in self.module.parameters():
+                return parameter.device
+        return torch.device("cpu")
+
+    def layer(self, wanted: Optional[LayerLike]) -> Layer:
+        """
+        The layer that is meant.
+
+        Args:
+            wanted: a block's number, to attribute to its input; "input"; a module, to
+                attribute to its output; None for the default.
+
+        Raises:
+            InvalidArgumentError: naming ``layer``.
+        """
+        if isinstance(wanted, nn.Module):
+            for index, block in enumerate(self.blocks):
+                if block is wanted:
+                    return Layer(f"output of {self._block(index)}", wanted, False)
+            return Layer(f"output of {type(wanted).__name__}", wanted, False)
+        if wanted is None:
+            wanted = "input" if self.default_block is None else self.default_block
+        if isinstance(wanted, str):
+            if wanted != "input":
+                raise self._no_such_layer(repr(wanted))
+            if self.entrance is None:
+                return Layer("input", None, True)
+            return Layer("word embeddings", self.entrance, False)
+        if isinstance(wanted, bool) or not isinstance(wanted, int):
+            raise self._no_such_layer(type(wanted).__name__)
         count = len(self.blocks)
-        if not -count <= index < count:
+        if not -count <= wanted < count:
+            raise self._no_such_layer(f"{wanted}")
+        index = wanted % count
+        return Layer(f"input of {self._block(index)}", self.blocks[index], True)
+
+    def check_baseline(self, baseline: Optional[str]) -> str:
+        """The baseline's name, if there is one of that name."""
+        if baseline is None:
+            return self.baselines[0] if self.baselines else ""
+        if baseline not in self.baselines:
             raise InvalidArgumentError(
-                argument,
-                f"a block from 0 to {count - 1}, or -{count} to -1",
-                f"{index}",
+                "baseline",
+                f"one of {', '.join(map(repr, self.baselines)) or 'None'} for "
+                f"{self.kind}",
+                repr(baseline),
             )
-        return index % count
+        return baseline
+
+    def _block(self, index: int) -> str:
+        return f"block {index} of {len(self.blocks)}"
+
+    def _no_such_layer(self, came: str) -> InvalidArgumentError:
+        count = len(self.blocks)
+        numbers = f"a block from 0 to {count - 1} or -{count} to -1, " if count else ""
+        return InvalidArgumentError(
+            "layer", f"{numbers}'input' or a module of the {self.kind} encoder", came
+        )
 
 
-@dataclass(frozen=True)
-class DualEncoder:
-    """
-    An image encoder and a text encoder whose embeddings are compared by their cosine.
+def thumbnail(pixels: NDArray[np.uint8], most: int = 640) -> NDArray[np.uint8]:
+    """(h, w, 3), made smaller if it is larger than that."""
+    from PIL import Image
 
-    Args:
-        name: what was loaded.
-        image, text: the two sides.
-        logit_scale: what the model multiplies the cosine by.
-    """
-
-    name: str
-    image: Encoder[PreparedImage]
-    text: Encoder[PreparedText]
-    logit_scale: float
+    image = Image.fromarray(pixels)
+    image.thumbnail((most, most))
+    return np.asarray(image)

@@ -1,16 +1,14 @@
-"""From a directory or a name on the hub to an encoder."""
+"""From a directory or a name to a dual encoder."""
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import torch
-from captum_pairs.models.clip import clip_encoders
-from captum_pairs.models.encoder import DualEncoder
+from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.models.errors import ModelUnavailableError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoProcessor
 
-__all__ = ["load", "SCENES"]
+__all__ = ["load", "SCENES", "Support", "SUPPORTED", "unavailable"]
 
 # The name of the model that comes with the package.
 SCENES = "scenes"
@@ -19,50 +17,90 @@ SCENES = "scenes"
 _SCENES_BLOCK = 1
 
 
-def load(name: Union[str, Path]) -> DualEncoder:
+class Support(NamedTuple):
+    """
+    A kind of model that can be loaded.
+
+    Args:
+        models: in words.
+        write: what `load` takes.
+        package: that has to be installed for it, as pip knows it.
+        module: that it is imported as.
+    """
+
+    models: str
+    write: str
+    package: str
+    module: str
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package is there."""
+        return find_spec(self.module) is not None
+
+
+SUPPORTED = (
+    Support("the model that comes with this package", "scenes", "transformers", "torch"),
+    Support(
+        "CLIP, MetaCLIP 2, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP "
+        "(image-text retrieval), VisionTextDualEncoder, CLAP (sound)",
+        "openai/clip-vit-base-patch32 (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
+    Support(
+        "open_clip: ViT, ResNet and timm towers, CoCa, custom text towers",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "open_clip_torch",
+        "open_clip",
+    ),
+    Support("OpenAI's clip package", "clip:ViT-B/32", "openai-clip", "clip"),
+    Support(
+        "sentence-transformers",
+        "sentence-transformers/all-MiniLM-L6-v2 (hub id or directory)",
+        "sentence-transformers",
+        "sentence_transformers",
+    ),
+    Support(
+        "torchvision's classifiers as Siamese image encoders",
+        "torchvision:resnet50",
+        "torchvision",
+        "torchvision",
+    ),
+)
+
+
+def load(
+    name: Union[str, Path], device: Optional[Union[str, torch.device]] = None
+) -> DualEncoder:
     """
     A dual encoder, in float32, in evaluation mode, its parameters frozen.
 
     Args:
-        name: a directory that ``save_pretrained`` wrote, a model's id on the Hugging
-            Face hub, or "scenes" for the model that comes with the package.
+        name: a directory that ``save_pretrained`` wrote or a model's id on the Hugging
+            Face hub (transformers or sentence-transformers);
+            ``open_clip:ARCHITECTURE/WEIGHTS`` (a tag of open_clip's or a file),
+            ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
+            file); or "scenes" for the model that comes with the package.
+        device: where it is put; default: the CPU.
 
     Raises:
-        ModelUnavailableError: if there is no such model, it can't be read, or it is not
-            a CLIP.
+        ModelUnavailableError: if there is no such model, it can't be read, or it is of
+            a kind without an adapter.
     """
-    source = _source(str(name))
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise _unavailable(name, error) from error
-    if config.model_type != "clip":
-        raise ModelUnavailableError(
-            "model", "a CLIP (model_type 'clip')", f"{name}: {config.model_type!r}"
-        )
-    try:
-        model, found = AutoModel.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True
-        )
-        processor = _processor(source)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _unavailable(name, error) from error
-    if found["missing_keys"]:
-        raise ModelUnavailableError(
-            "model",
-            "weights for every parameter",
-            f"{name}: {len(found['missing_keys'])} are missing",
-        )
-    model.train(False).requires_grad_(False)
-    encoders = clip_encoders(str(name), model, processor)
-    if str(name) == SCENES:
-        encoders.image.default_block = _SCENES_BLOCK
+    encoders = _load(str(name))
+    for encoder in (encoders.first, encoders.second):
+        if encoder.module is not None:
+            encoder.module.train(False).requires_grad_(False)
+            if device is not None:
+                encoder.module.to(device)
     return encoders
 
 
-def _source(name: str) -> str:
-    """What transformers loads from; a path that leads nowhere is no name on the hub."""
+def _load(name: str) -> DualEncoder:
+    # an adapter's package is imported when it is needed, and may not be there
     if name == SCENES:
+        from captum_pairs.models.hugging_face import load_hugging_face
         from captum_pairs.scenes.checkpoints import checkpoint_path
 
         directory = checkpoint_path("default")
@@ -70,7 +108,48 @@ def _source(name: str) -> str:
             raise ModelUnavailableError(
                 "model", "the embedded checkpoint", "an installation without it"
             )
-        return str(directory)
+        scenes = load_hugging_face(SCENES, str(directory))
+        scenes.first.default_block = _SCENES_BLOCK
+        return scenes
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix == "open_clip":
+        _require("open_clip")
+        from captum_pairs.models.open_clip_models import load_open_clip
+
+        return load_open_clip(name, rest)
+    if colon and prefix == "clip":
+        _require("clip")
+        from captum_pairs.models.openai_clip import load_openai_clip
+
+        return load_openai_clip(name, rest)
+    if colon and prefix == "torchvision":
+        from captum_pairs.models.siamese import load_torchvision
+
+        return load_torchvision(name, rest)
+    source = _source(name)
+    if _is_sentence_transformer(source):
+        _require("sentence_transformers")
+        from captum_pairs.models.sentences import load_sentence_transformer
+
+        return load_sentence_transformer(name, source)
+    from captum_pairs.models.hugging_face import load_hugging_face
+
+    return load_hugging_face(name, source)
+
+
+def _require(module: str) -> None:
+    """Refuse a model whose package is not installed, and say which it is."""
+    support = next(row for row in SUPPORTED if row.module == module)
+    if not support.is_installed:
+        raise ModelUnavailableError(
+            "model",
+            f"the package {support.package} (pip install {support.package})",
+            "an installation without it",
+        )
+
+
+def _source(name: str) -> str:
+    """What is loaded from; a path that leads nowhere is no name on the hub."""
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)
@@ -82,19 +161,32 @@ def _source(name: str) -> str:
     return name
 
 
-def _processor(source: str) -> Any:
-    load_processor = AutoProcessor.from_pretrained  # untyped, hence the ignored error
-    processor = load_processor(source)  # type: ignore[no-untyped-call]
-    for part in ("image_processor", "tokenizer"):
-        if not hasattr(processor, part):
-            raise OSError(f"no {part.replace('_', ' ')} beside the weights")
-    return processor
+def _is_sentence_transformer(source: str) -> bool:
+    """Whether sentence-transformers wrote it: a list of modules lies beside it."""
+    path = Path(source)
+    if path.is_dir():
+        return (path / "modules.json").is_file()
+    from transformers.utils import cached_file
+
+    try:
+        found: Any = cached_file(
+            source,
+            "modules.json",
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    except OSError:
+        return False  # no such model: the loading that follows says so
+    return found is not None
 
 
-def _unavailable(name: Union[str, Path], error: Exception) -> ModelUnavailableError:
+def unavailable(name: str, error: Exception) -> ModelUnavailableError:
+    """A model that can't be loaded, and why."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelUnavailableError(
         "model",
-        "a directory with a saved CLIP, or a CLIP's name on the Hugging Face hub",
+        "a directory with a saved model, or a model's name (captum-pairs models lists "
+        "what is supported)",
         f"{name}: {reason}",
     )

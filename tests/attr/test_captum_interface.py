@@ -362,6 +362,8 @@ def test_results_can_be_pickled(both, xy):
 PUBLIC = {
     "Convergence",
     "EmbeddingAttribution",
+    "EmbeddingDecomposition",
+    "EmbeddingReading",
     "FeaturePairIntegratedGradients",
     "IntegratedJacobian",
     "InvalidArgumentError",

@@ -116,8 +116,11 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
             index=index,
         )
 
-    def _run(self, side: Side, settings: Settings) -> Contributions:
-        """Contributions of every example of a batch."""
+    def _run(
+        self, side: Side, settings: Settings, directions: Optional[Tensor] = None
+    ) -> Contributions:
+        """Contributions of every example of a batch, or with directions (b, m, k) of
+        the embedding space their inner products with these instead."""
         with Session() as session:
             paths = Paths(side, session)
             settings = self._plan(paths, settings, None)
@@ -125,7 +128,11 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
             for row in range(len(side)):
                 path = paths[row]
                 check_size(len(side), path.features.count, path.embedding.numel(), path)
-                vectors = self._contributions(path, settings)
+                if directions is None:
+                    vectors = self._contributions(path, settings)
+                else:
+                    along = self._directions(path, directions[row])
+                    vectors = self._readings(path, along, settings)
                 check_finite(vectors)
                 shape = (*path.features.shape, -1)
                 ends = path.embedding, path.baseline_embedding
@@ -133,6 +140,33 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
                 paths.release(row)
         values, embeddings, baseline_embeddings = map(torch.stack, zip(*results))
         return Contributions(values, embeddings, baseline_embeddings)
+
+    def _directions(self, path: Path, directions: Tensor) -> Tensor:
+        """(m, k) as the path computes, if they are of the embedding's width."""
+        width = path.embedding.numel()
+        if directions.shape[-1] != width:
+            raise InvalidArgumentError(
+                "directions",
+                f"vectors of the embedding's width k = {width}",
+                describe(directions),
+            )
+        return directions.to(path.embedding)
+
+
+def check_directions(directions: object, rows: int) -> Tensor:
+    """Directions (b, m, k) of those that were given, (m, k) or (b, m, k)."""
+    values = check_tensor("directions", directions)
+    if (
+        values.ndim not in (2, 3)
+        or not values.is_floating_point()
+        or (values.ndim == 3 and values.shape[0] not in (1, rows))
+    ):
+        raise InvalidArgumentError(
+            "directions",
+            f"a floating tensor (m, k), or (b, m, k) with b = {rows}",
+            describe(directions),
+        )
+    return values.detach().expand(rows, -1, -1)
 
 
 class Paths:

@@ -9,6 +9,7 @@ import torch
 from captum.log import log_usage
 from captum_pairs.attr._core.embedding_attribution import (
     check_attributions,
+    check_directions,
     Contributions,
     EmbeddingAttribution,
     Paths,
@@ -81,6 +82,44 @@ class Convergence(NamedTuple):
 
     n_steps: int
     residual: Tensor
+
+
+class EmbeddingDecomposition(NamedTuple):
+    r"""
+    An embedding, wholly accounted for: :math:`g(x) = g(r_x) + \sum_i c_i`.
+
+    Args:
+
+        embedding (Tensor): g(x), (b, k).
+        baseline_embedding (Tensor): :math:`g(r_x)`, (b, k).
+        contributions (Tensor): c_i, (b, \*features, k), what ``attribute`` returns.
+        convergence_delta (Tensor): Sum of the contributions minus
+                    :math:`g(x) - g(r_x)`, (b, k).
+    """
+
+    embedding: Tensor
+    baseline_embedding: Tensor
+    contributions: Tensor
+    convergence_delta: Tensor
+
+
+class EmbeddingReading(NamedTuple):
+    r"""
+    Linear readings :math:`\langle g(x), v\rangle` of an embedding, accounted for.
+
+    Args:
+
+        embedding (Tensor): g(x), (b, k).
+        baseline_embedding (Tensor): :math:`g(r_x)`, (b, k).
+        attributions (Tensor): :math:`\langle c_i, v\rangle`, (b, \*features, m).
+        convergence_delta (Tensor): Sum of the attributions minus
+                    :math:`\langle g(x) - g(r_x), v\rangle`, (b, m).
+    """
+
+    embedding: Tensor
+    baseline_embedding: Tensor
+    attributions: Tensor
+    convergence_delta: Tensor
 
 
 class _NotTwiceDifferentiable(Exception):
@@ -223,6 +262,92 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         side = self._side(inputs, baselines, feature_mask, additional_forward_args)
         settings = Integration.of(n_steps, method, tolerance, internal_batch_size)
         return self._finish(side, settings, return_convergence_delta)
+
+    @log_usage()
+    def decompose(
+        self,
+        inputs: Tensor,
+        baselines: Any = None,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        tolerance: Optional[float] = None,
+        internal_batch_size: Optional[int] = None,
+    ) -> EmbeddingDecomposition:
+        """
+        The whole embedding: the baseline's, and contributions. The arguments are those
+        of :meth:`attribute`.
+
+        Returns:
+            :class:`EmbeddingDecomposition`
+        """
+        side = self._side(inputs, baselines, feature_mask, additional_forward_args)
+        settings = Integration.of(n_steps, method, tolerance, internal_batch_size)
+        return self._decompose(side, settings)
+
+    @log_usage()
+    def read(
+        self,
+        inputs: Tensor,
+        directions: Tensor,
+        baselines: Any = None,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        tolerance: Optional[float] = None,
+        internal_batch_size: Optional[int] = None,
+    ) -> EmbeddingReading:
+        r"""
+        Attributes linear readings of the embedding: :math:`\langle c_i, v\rangle` for
+        directions v, such as another input's embedding or contributions, a class
+        prompt's embedding or a probe's weights. It costs one backward pass a step for
+        each direction, or that of all contributions if these are fewer.
+
+        Args:
+
+            inputs (Tensor): Floating tensor (b, ...).
+            directions (Tensor): (m, k) for every example, or (b, m, k).
+
+        The other arguments are those of :meth:`attribute`.
+
+        Returns:
+            :class:`EmbeddingReading`
+
+        Examples::
+
+            >>> jacobian = IntegratedJacobian(nn.Linear(4, 3))
+            >>> jacobian.read(torch.randn(2, 4), torch.eye(3)[:1]).attributions.shape
+            torch.Size([2, 4, 1])
+            torch.Size([2, 4, 1])
+        """
+        side = self._side(inputs, baselines, feature_mask, additional_forward_args)
+        settings = Integration.of(n_steps, method, tolerance, internal_batch_size)
+        return self._read(side, directions, settings)
+
+    def _decompose(self, side: Side, settings: Integration) -> EmbeddingDecomposition:
+        self._require_multiplied("decompose")
+        found = self._run(side, settings)
+        dtype = result_dtype(side, computed=found.values.dtype)
+        parts = (found.embeddings, found.baseline_embeddings, found.values)
+        return EmbeddingDecomposition(
+            *(part.to(dtype) for part in (*parts, _delta(found.values, found)))
+        )
+
+    def _read(
+        self, side: Side, directions: object, settings: Integration
+    ) -> EmbeddingReading:
+        self._require_multiplied("read")
+        along = check_directions(directions, len(side))
+        found = self._run(side, settings, along)
+        dtype = result_dtype(side, computed=found.values.dtype)
+        # (b, *features, m) -> (b, m)
+        total = found.values.flatten(1, -2).sum(dim=1)
+        difference = found.embeddings - found.baseline_embeddings
+        expected = (along.to(difference) @ difference.unsqueeze(-1)).squeeze(-1)
+        parts = (found.embeddings, found.baseline_embeddings, found.values)
+        return EmbeddingReading(*(p.to(dtype) for p in (*parts, total - expected)))
 
     def _finish(
         self, side: Side, settings: Integration, return_convergence_delta: bool

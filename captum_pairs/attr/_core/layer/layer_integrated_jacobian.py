@@ -7,6 +7,8 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from captum_pairs.attr._core.integrated_jacobian import (
     Convergence,
+    EmbeddingDecomposition,
+    EmbeddingReading,
     IntegratedJacobian,
     Integration,
 )
@@ -141,6 +143,55 @@ class LayerIntegratedJacobian(LayerAttribution, IntegratedJacobian):
         )
         settings = Integration.of(n_steps, method, tolerance, internal_batch_size)
         return self._finish(side, settings, return_convergence_delta)
+
+    @log_usage()
+    def decompose(
+        self,
+        inputs: Tensor,
+        baselines: Any = None,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        tolerance: Optional[float] = None,
+        internal_batch_size: Optional[int] = None,
+        attribute_to_layer_input: bool = False,
+    ) -> EmbeddingDecomposition:
+        """As :meth:`IntegratedJacobian.decompose`, at the layer."""
+        side = self._side(
+            inputs,
+            baselines,
+            feature_mask,
+            additional_forward_args,
+            attribute_to_layer_input,
+        )
+        settings = Integration.of(n_steps, method, tolerance, internal_batch_size)
+        return self._decompose(side, settings)
+
+    @log_usage()
+    def read(
+        self,
+        inputs: Tensor,
+        directions: Tensor,
+        baselines: Any = None,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        tolerance: Optional[float] = None,
+        internal_batch_size: Optional[int] = None,
+        attribute_to_layer_input: bool = False,
+    ) -> EmbeddingReading:
+        """As :meth:`IntegratedJacobian.read`, at the layer."""
+        side = self._side(
+            inputs,
+            baselines,
+            feature_mask,
+            additional_forward_args,
+            attribute_to_layer_input,
+        )
+        settings = Integration.of(n_steps, method, tolerance, internal_batch_size)
+        return self._read(side, directions, settings)
 
     @log_usage()
     def compute_convergence_delta(

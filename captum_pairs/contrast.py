@@ -1,0 +1,406 @@
+"""Why was A ranked above B? The difference of two similarities, attributed."""
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, TYPE_CHECKING, Union
+
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attribution import (
+    combine,
+    contributions_of,
+    explanation_of,
+    InputContributions,
+    Options,
+    side_tasks,
+    SideTask,
+)
+from captum_pairs.explanation import PairExplanation, signed
+from captum_pairs.models.dual_encoder import DualEncoder
+from captum_pairs.models.encoder import TEXT
+from captum_pairs.regions import ExplainedInput
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+__all__ = ["Change", "Contrast", "contrast"]
+
+_FORMAT = 1
+# Words of both candidates that are told apart from "(2)" and the like.
+_PREFERRED, _OTHER = "preferred", "other"
+
+
+@dataclass(frozen=True)
+class Change:
+    """
+    Words of the two candidates that stand in the same place, and what they differ in.
+
+    Args:
+        preferred, other: the words; "" where a candidate has none.
+        is_changed: whether they are not the same.
+        values: (features of the query,), the preferred words' attributions minus the
+            other ones'.
+    """
+
+    preferred: str
+    other: str
+    is_changed: bool
+    values: Tensor
+
+    @property
+    def total(self) -> float:
+        """Over the query's features that are not special."""
+        return float(self.values.double().sum())
+
+    def __str__(self) -> str:
+        if not self.is_changed:
+            return f"“{self.preferred}”: {signed(self.total)}"
+        sides = [f"“{words}”" if words else "nothing" for words in
+                 (self.preferred, self.other)]
+        return f"{sides[0]} instead of {sides[1]}: {signed(self.total)}"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """
+    The difference of two similarities, s(query, preferred) - s(query, other).
+
+    Its parts are those of the two explanations, one minus the other: what a query's
+    features and a candidate's features say together, and the rest, which cancels where
+    both candidates' baselines embed alike.
+
+    Args:
+        preferred, other: the explanations of the two pairs; the query has the same
+            features in both.
+        query_side: "first" or "second", which of a pair's inputs the query is.
+    """
+
+    preferred: PairExplanation
+    other: PairExplanation
+    query_side: str
+
+    @property
+    def query(self) -> ExplainedInput:
+        """The input that both candidates are compared with."""
+        return getattr(self.preferred, self.query_side)  # type: ignore[no-any-return]
+
+    @property
+    def candidates(self) -> tuple[ExplainedInput, ExplainedInput]:
+        """The preferred one and the other one."""
+        side = "second" if self.query_side == "first" else "first"
+        return getattr(self.preferred, side), getattr(self.other, side)
+
+    @property
+    def difference(self) -> float:
+        """Of the similarities: above zero if the preferred one is more similar."""
+        return self.preferred.score - self.other.score
+
+    @property
+    def logit_difference(self) -> float:
+        """Of the model's own scores."""
+        return self.preferred.logit - self.other.logit
+
+    def parts(self) -> dict[str, float]:
+        """What the difference is the sum of."""
+        pairs = [_total(e.interactions) for e in (self.preferred, self.other)]
+        query = [_total(self._effects(e, True)) for e in (self.preferred, self.other)]
+        own = [_total(self._effects(e, False)) for e in (self.preferred, self.other)]
+        kind = self.candidates[0].kind
+        error = self.preferred.convergence_delta - self.other.convergence_delta
+        return {
+            f"pairs with the preferred {kind}": pairs[0],
+            f"pairs with the other {kind}": -pairs[1],
+            f"the {kind}s on their own": own[0] - own[1],
+            "the query on its own": query[0] - query[1],
+            "the baselines": self.preferred.constant - self.other.constant,
+            "error of the path integral": -error,
+        }
+
+    @property
+    def remainder(self) -> float:
+        """What does not cancel because the candidates' baselines embed differently: the
+        query on its own, and the baselines."""
+        parts = self.parts()
+        return parts["the query on its own"] + parts["the baselines"]
+
+    def _effects(self, explanation: PairExplanation, query: bool) -> Tensor:
+        first = (self.query_side == "first") == query
+        effects = explanation.first_effects if first else explanation.second_effects
+        assert effects is not None  # a contrast explains whole inputs
+        return effects
+
+    def _table(self, explanation: PairExplanation) -> Tensor:
+        """(features of the query, features of the candidate)."""
+        table = explanation.interactions
+        return table if self.query_side == "first" else table.T
+
+    def by_query(self) -> Tensor:
+        """
+        What each feature of the query says for the preferred and against the other
+        candidate, summed over their features: a map (rows, columns), or (words,).
+        """
+        return self.query.shaped(
+            self._table(self.preferred).sum(1) - self._table(self.other).sum(1)
+        )
+
+    def by_candidate(self) -> tuple[Tensor, Tensor]:
+        """What each feature of the preferred and of the other candidate says for its
+        own, summed over the query's features; a map, or (words,)."""
+        preferred, other = self.candidates
+        return (
+            preferred.shaped(self._table(self.preferred).sum(0)),
+            other.shaped(self._table(self.other).sum(0)),
+        )
+
+    def changes(self) -> list[Change]:
+        """
+        Two texts side by side, word by word: words that both have, and those that one
+        has instead of the other's.
+
+        Raises:
+            InvalidArgumentError: if the candidates are no texts.
+        """
+        if self.candidates[0].kind != TEXT:
+            raise InvalidArgumentError(
+                "changes", "candidates that are texts", f"{self.candidates[0].kind}s"
+            )
+        return list(self._changes())
+
+    def _changes(self) -> Iterator[Change]:
+        words = [
+            [feature.name for feature in side.features[: side.count]]
+            for side in self.candidates
+        ]
+        folded = [[word.casefold() for word in side] for side in words]
+        matcher = difflib.SequenceMatcher(None, *folded, autojunk=False)
+        count = self.query.count
+        tables = [self._table(e)[:count] for e in (self.preferred, self.other)]
+        for kind, a, a_end, b, b_end in matcher.get_opcodes():
+            if kind == "equal":
+                for i, j in zip(range(a, a_end), range(b, b_end)):
+                    values = tables[0][:, i] - tables[1][:, j]
+                    yield Change(words[0][i], words[1][j], False, values)
+                continue
+            values = tables[0][:, a:a_end].sum(1) - tables[1][:, b:b_end].sum(1)
+            named = " ".join(words[0][a:a_end]), " ".join(words[1][b:b_end])
+            yield Change(*named, True, values)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """The rows of both explanations (see :meth:`PairExplanation.to_frame`), the
+        other one's negative; the attributions add up to the difference."""
+        import pandas
+
+        frames = []
+        named = ((_PREFERRED, self.preferred, 1), (_OTHER, self.other, -1))
+        for name, explanation, sign in named:
+            frame = explanation.to_frame()
+            frame["attribution"] *= sign
+            frame.insert(0, "candidate", name)
+            frames.append(frame)
+        return pandas.concat(frames, ignore_index=True)
+
+    def summary(self) -> str:
+        """The difference, its parts, and what made it."""
+        lines = [
+            f"{_named(self.candidates[0])} is "
+            f"{'more' if self.difference > 0 else 'less'} similar to "
+            f"{_named(self.query)} than {_named(self.candidates[1])}: "
+            f"{signed(self.preferred.score)} against {signed(self.other.score)}, a "
+            f"difference of {signed(self.difference)} ({signed(self.logit_difference, 2)}"
+            f" in {self.preferred.heads[0].name})"
+        ]
+        for name, value in self.parts().items():
+            shown = signed(value) if name[:5] != "error" else f"{value:+.0e}"
+            lines.append(f"  {'=' if len(lines) == 1 else ' '} {shown} {name}")
+        if self.candidates[0].kind == TEXT:
+            lines.append("word by word, over the whole query:")
+            lines += [f"  {change}" for change in self.changes()]
+        for name, found in ((_PREFERRED, self.preferred), (_OTHER, self.other)):
+            lines.append(f"the strongest pairs with the {name} one:")
+            lines += [f"  {pair}" for pair in found.top_pairs()]
+        return "\n".join(lines)
+
+    def plot(self) -> "Figure":
+        """A picture of it, as a matplotlib figure."""
+        from captum_pairs.picture import draw_contrast
+
+        return draw_contrast(self)
+
+    def save(self, directory: Union[str, Path], name: str = "contrast") -> list[Path]:
+        """
+        Writes every number: DIRECTORY/NAME.json, and both explanations beside it
+        (NAME_preferred and NAME_other, .json and .safetensors).
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        content: dict[str, Any] = {
+            "format": _FORMAT,
+            "query_side": self.query_side,
+            "difference": self.difference,
+            "logit_difference": self.logit_difference,
+            "remainder": self.remainder,
+            "parts": self.parts(),
+        }
+        if self.candidates[0].kind == TEXT:
+            content["changes"] = [
+                {"preferred": c.preferred, "other": c.other, "total": c.total}
+                for c in self.changes()
+            ]
+        path = folder / f"{name}.json"
+        written = json.dumps(content, indent=1, ensure_ascii=False)
+        path.write_text(written + "\n", encoding="utf-8")
+        return [
+            path,
+            *self.preferred.save(folder, f"{name}_{_PREFERRED}"),
+            *self.other.save(folder, f"{name}_{_OTHER}"),
+        ]
+
+    @classmethod
+    def load(cls, directory: Union[str, Path], name: str = "contrast") -> "Contrast":
+        """What :meth:`save` wrote; errors as :meth:`PairExplanation.load`."""
+        path = Path(directory) / f"{name}.json"
+        if not path.is_file():
+            raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("format") != _FORMAT:
+            raise InvalidArgumentError(
+                "format",
+                f"{_FORMAT}, that of this version",
+                f"{content.get('format')}, written by another version",
+            )
+        preferred, other = (
+            PairExplanation.load(directory, f"{name}_{which}")
+            for which in (_PREFERRED, _OTHER)
+        )
+        return cls(preferred, other, content["query_side"])
+
+
+def contrast(
+    model: DualEncoder,
+    query: Any,
+    preferred: Any,
+    other: Any,
+    options: Options,
+    query_side: str,
+) -> Contrast:
+    """
+    See :meth:`captum_pairs.models.DualEncoder.contrast`.
+
+    The query is prepared, and its path followed, once for both candidates.
+    """
+    at = 0 if query_side == "first" else 1
+    tasks = []
+    for candidate in (preferred, other):
+        inputs = (query, candidate) if at == 0 else (candidate, query)
+        if tasks:  # the query's task serves both
+            inputs = (None, candidate) if at == 0 else (candidate, None)
+            tasks.append(_candidate_task(model, inputs, at, options))
+            continue
+        sides = side_tasks(model, inputs, options)
+        tasks += [sides[at], sides[1 - at]]
+    asked, candidates = tasks[0], tasks[1:]
+    if _reads_query(asked, candidates):
+        found = _read_query(model, asked, candidates, options, at)
+    else:
+        if isinstance(asked, SideTask):
+            asked = contributions_of(model, asked, options.tolerance)
+        found = [
+            combine(model, (asked, c) if at == 0 else (c, asked), options)
+            for c in candidates
+        ]
+    return Contrast(found[0], found[1], query_side)
+
+
+def _candidate_task(
+    model: DualEncoder, inputs: tuple[Any, Any], at: int, options: Options
+) -> Any:
+    """The task of a candidate alone."""
+    raw = inputs[1 - at]
+    if isinstance(raw, InputContributions):
+        return side_tasks(model, (raw, raw), options)[1 - at]
+    encoder = (model.first, model.second)[1 - at]
+    return SideTask(
+        encoder,
+        raw,
+        options.layers(model)[1 - at],
+        options.baselines(model)[1 - at],
+        options,
+        model.similarity == "cosine",
+    )
+
+
+def _reads_query(query: Any, candidates: list[Any]) -> bool:
+    """Whether the query had better be read along the candidates' contributions."""
+    if not isinstance(query, SideTask):
+        return False
+    features = sum(
+        0 if isinstance(c, InputContributions) else len(c.layout.features)
+        for c in candidates
+    )
+    return features < len(query.layout.features)
+
+
+def _read_query(
+    model: DualEncoder,
+    query: SideTask,
+    candidates: list[Any],
+    options: Options,
+    at: int,
+) -> list[PairExplanation]:
+    """Both explanations, from readings of the query along all that the candidates
+    contribute."""
+    known = [
+        c
+        if isinstance(c, InputContributions)
+        else contributions_of(model, c, options.tolerance)
+        for c in candidates
+    ]
+    directions = [torch.cat([c.values, c.baseline_embedding[None]]) for c in known]
+    reading = query.read(torch.cat(directions))
+    ends = reading.embedding[0].cpu(), reading.baseline_embedding[0].cpu()
+    tables = reading.attributions[0].cpu().split([len(d) for d in directions], dim=1)
+    return [
+        explanation_of(model, c, query.input, table, ends, at == 0, options)
+        for c, table in zip(known, tables)
+    ]
+
+
+def _total(values: Tensor) -> float:
+    return float(values.double().sum())
+
+
+def _named(side: ExplainedInput) -> str:
+    return str(side.source) if side.kind == TEXT else f"the {side.source}"
+
+
+def side_of_query(model: DualEncoder, query: Any, side: Optional[str]) -> str:
+    """Which of a pair's inputs a query is, told from what it is."""
+    if side is not None:
+        if side not in ("first", "second"):
+            raise InvalidArgumentError("side", "'first' or 'second'", repr(side))
+        return side
+    kinds = model.first.kind, model.second.kind
+    if kinds[0] == kinds[1]:
+        return "first"
+    if isinstance(query, InputContributions):
+        return "first" if query.input.kind == kinds[0] else "second"
+    is_text = isinstance(query, str) and not _is_file(query)
+    if TEXT in kinds:
+        return ("first", "second")[kinds.index(TEXT) if is_text else 1 - kinds.index(TEXT)]
+    return "first"
+
+
+def _is_file(name: str) -> bool:
+    """Whether a string is the path of a file, or looks like an image's or sound's."""
+    try:
+        if Path(name).is_file():
+            return True
+    except (OSError, ValueError):
+        return False
+    endings = ".jpg .jpeg .png .webp .bmp .gif .tif .tiff .wav .flac .mp3".split()
+    return " " not in name and Path(name).suffix.lower() in endings

@@ -1,0 +1,339 @@
+"""The dual encoders of Hugging Face's transformers, through their own forward passes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.models.dual_encoder import DualEncoder, Head
+from captum_pairs.models.encoder import Encoder, Feature
+from captum_pairs.models.errors import ModelUnavailableError
+from captum_pairs.models.images import ImageEncoder
+from captum_pairs.models.loading import unavailable
+from captum_pairs.models.texts import (
+    check_length,
+    PADDING,
+    PreparedText,
+    text_source,
+    TextEncoder,
+    without_words,
+)
+from captum_pairs.models.view import View, view_of
+from captum_pairs.models.words import offsets_of
+from PIL.Image import Image
+from safetensors import SafetensorError
+from torch import nn, Tensor
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+__all__ = [
+    "HuggingFaceImageEncoder",
+    "HuggingFaceTextEncoder",
+    "load_hugging_face",
+    "pooled",
+]
+
+Embed = Callable[..., Any]
+
+
+def pooled(output: Any) -> Tensor:
+    """The embeddings (b, k) among what a model's ``get_..._features`` returns."""
+    embeddings: Tensor = getattr(output, "pooler_output", output)
+    return embeddings
+
+
+class HuggingFaceImageEncoder(ImageEncoder):
+    """
+    The image side of a dual encoder of transformers.
+
+    By default a third of the blocks runs first: near the input a patch is still its own
+    pixels, and the path's integral is a costly one in deep models.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        embed: Embed,
+        processor: Any,
+        blocks: Sequence[nn.Module],
+        grid: tuple[int, int],
+        default_block: Optional[int] = None,
+    ) -> None:
+        """
+        Args:
+            model: what it is a part of.
+            embed: pixels (b, 3, h, w) to embeddings, or to an output that holds them as
+                ``pooler_output``.
+            processor: the image processor.
+            blocks: of the image encoder.
+            grid: rows and columns of patches.
+            default_block: a third of the blocks unless it is given.
+        """
+        self.module = model
+        self.processor = processor
+        self.blocks = list(blocks)
+        self.grid = grid
+        self.default_block = (
+            len(self.blocks) // 3 if default_block is None else default_block
+        )
+        self.mean = tuple(getattr(processor, "image_mean", None) or (0.5, 0.5, 0.5))
+        self._embed = embed
+
+    def process(self, image: Image) -> tuple[Tensor, View]:
+        pixels = self.processor(images=image, return_tensors="pt")["pixel_values"]
+        view = view_of(self.processor, image.size)
+        height, width = pixels.shape[-2:]
+        if (width, height) != view.processed:
+            raise InvalidArgumentError(
+                "image_processor",
+                f"one that makes {view.processed[0]} x {view.processed[1]} pixels, as "
+                "its settings say",
+                f"{width} x {height}",
+            )
+        return pixels.float(), view
+
+    def normalized(self, color: Sequence[float]) -> Tensor:
+        if tuple(color) == self.mean and getattr(self.processor, "do_normalize", False):
+            return torch.zeros(3)
+        # through the processor itself, whatever it does to a value
+        size = max(self.grid) * 32
+        levels = [round(255 * value) for value in color]
+        plain = self.processor(
+            images=torch.tensor(levels, dtype=torch.uint8)[:, None, None].expand(
+                3, size, size
+            ),
+            return_tensors="pt",
+        )["pixel_values"][0].float()
+        found: Tensor = plain[:, plain.shape[1] // 2, plain.shape[2] // 2]
+        return found
+
+    def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
+        return pooled(self._embed(inputs, *arguments))
+
+
+class HuggingFaceTextEncoder(TextEncoder):
+    """
+    The text side of a dual encoder of transformers.
+
+    A text is not padded unless the model was made to read padding. Its baseline has the
+    same length: padding instead of its words, the special tokens where they are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        embed: Embed,
+        tokenizer: Any,
+        blocks: Sequence[nn.Module],
+        entrance: nn.Module,
+        longest: int,
+        padded: bool = False,
+        masked: bool = True,
+    ) -> None:
+        """
+        Args:
+            model: what it is a part of.
+            embed: token ids (b, tokens), and an attention mask if masked, to
+                embeddings.
+            tokenizer: of the model.
+            blocks: of the text encoder.
+            entrance: its word embedding.
+            longest: how many tokens it reads.
+            padded: pad to that length.
+            masked: whether `embed` takes an attention mask.
+        """
+        self.module = model
+        self.tokenizer = tokenizer
+        self.blocks = list(blocks)
+        self.entrance = entrance
+        self.longest = longest
+        self.padded = padded
+        self.masked = masked
+        self._embed = embed
+
+    def tokenize(self, text: str) -> PreparedText:
+        fast = bool(getattr(self.tokenizer, "is_fast", False))
+        encoded = self.tokenizer(
+            text,
+            return_offsets_mapping=fast,
+            return_special_tokens_mask=True,
+            padding="max_length" if self.padded else False,
+            **({"max_length": self.longest} if self.padded else {}),
+            verbose=False,
+        )
+        ids = encoded["input_ids"]
+        tokens = self._tokens(text, encoded, fast)
+        check_length(tokens, self.longest)
+        values = torch.tensor([ids])
+        mask = encoded.get("attention_mask")
+        arguments: tuple[Any, ...] = ()
+        if self.masked and mask is not None:
+            arguments = (torch.tensor([mask]),)
+        padding = self.tokenizer.pad_token_id
+        if padding is None:
+            padding = self.tokenizer.eos_token_id
+        return PreparedText(
+            values,
+            without_words(values, tokens, padding),
+            text_source(text),
+            "its special tokens with padding between",
+            arguments,
+            tokens=tokens,
+        )
+
+    def _tokens(self, text: str, encoded: Any, fast: bool) -> tuple[Feature, ...]:
+        """Every token's name, and its characters or that it is special."""
+        ids = encoded["input_ids"]
+        names = self.tokenizer.convert_ids_to_tokens(ids)
+        special = [bool(flag) for flag in encoded["special_tokens_mask"]]
+        for at, name in enumerate(names):
+            special[at] = special[at] or name in self.tokenizer.all_special_tokens
+            if name == self.tokenizer.unk_token:
+                special[at] = False
+        # of pads that look like the end token the first one is the end
+        pad = self.tokenizer.pad_token_id
+        count = len(ids)
+        padding = set()
+        if self.padded:
+            if self.tokenizer.padding_side == "right":
+                last = count
+                while last > 0 and ids[last - 1] == pad:
+                    last -= 1
+                if pad == self.tokenizer.eos_token_id:
+                    last += 1
+                padding = set(range(last, count))
+            else:
+                first = 0
+                while first < count and ids[first] == pad:
+                    first += 1
+                padding = set(range(first))
+        if fast:
+            offsets = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
+        else:
+            surfaces = [
+                None if flag else name.replace("▁", "").replace("</w>", "")
+                for name, flag in zip(names, special)
+            ]
+            offsets = offsets_of(text, surfaces)
+        return tuple(
+            Feature(
+                PADDING if at in padding else name,
+                special=special[at] or at in padding,
+                span=None if special[at] or at in padding else offsets[at],
+            )
+            for at, name in enumerate(names)
+        )
+
+    def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
+        return pooled(self._embed(inputs, *arguments))
+
+
+def _vision_text(
+    name: str,
+    model: Any,
+    processor: Any,
+    *,
+    heads: tuple[Head, ...],
+    grid: tuple[int, int],
+    vision_blocks: Sequence[nn.Module],
+    text: nn.Module,
+    text_blocks: Sequence[nn.Module],
+    longest: int,
+    padded: bool = False,
+) -> DualEncoder:
+    """A model with ``get_image_features`` and ``get_text_features``."""
+    images: Encoder = HuggingFaceImageEncoder(
+        model,
+        lambda pixels: model.get_image_features(pixel_values=pixels),
+        processor.image_processor,
+        vision_blocks,
+        grid,
+    )
+    texts = HuggingFaceTextEncoder(
+        model,
+        lambda ids, mask=None: model.get_text_features(
+            input_ids=ids, attention_mask=mask
+        ),
+        processor.tokenizer,
+        text_blocks,
+        text.get_input_embeddings(),  # type: ignore[operator]  # a PreTrainedModel
+        longest,
+        padded,
+    )
+    return DualEncoder(name, images, texts, heads)
+
+
+def _clip(name: str, model: Any, processor: Any) -> DualEncoder:
+    vision = model.config.vision_config
+    side = int(vision.image_size) // int(vision.patch_size)
+    return _vision_text(
+        name,
+        model,
+        processor,
+        heads=(Head("logits_per_image", float(model.logit_scale.detach().exp())),),
+        grid=(side, side),
+        vision_blocks=model.vision_model.encoder.layers,
+        text=model.text_model,
+        text_blocks=model.text_model.encoder.layers,
+        longest=int(model.config.text_config.max_position_embeddings),
+    )
+
+
+# What makes a dual encoder of a model of each model_type.
+FAMILIES: dict[str, Callable[[str, Any, Any], DualEncoder]] = {
+    "clip": _clip,
+}
+
+# Models with two inputs that are no dual encoders, and why.
+_REFUSED = {
+    "xclip": "X-CLIP's text embedding depends on the video, so that the similarity is "
+    "no inner product of two embeddings",
+}
+
+
+def load_hugging_face(name: str, source: str) -> DualEncoder:
+    """
+    A dual encoder of transformers.
+
+    Args:
+        name: what was asked for.
+        source: a directory or a name on the hub.
+
+    Raises:
+        ModelUnavailableError: see :func:`captum_pairs.models.load`.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise unavailable(name, error) from error
+    kind = config.model_type
+    if kind not in FAMILIES:
+        reason = _REFUSED.get(kind, f"model_type {kind!r}")
+        raise ModelUnavailableError(
+            "model",
+            f"a dual encoder of one of the kinds {', '.join(FAMILIES)} (for another, "
+            "give its two encoders to captum_pairs.from_functions)",
+            f"{name}: {reason}",
+        )
+    try:
+        model, found = AutoModel.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True
+        )
+        processor = _processor(source)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise unavailable(name, error) from error
+    if found["missing_keys"]:
+        raise ModelUnavailableError(
+            "model",
+            "weights for every parameter",
+            f"{name}: {len(found['missing_keys'])} are missing",
+        )
+    model.train(False).requires_grad_(False)
+    return FAMILIES[kind](name, model, processor)
+
+
+def _processor(source: str) -> Any:
+    load_processor = AutoProcessor.from_pretrained  # untyped, hence the ignored error
+    processor = load_processor(source)  # type: ignore[no-untyped-call]
+    if not hasattr(processor, "tokenizer"):
+        raise OSError("no processor with a tokenizer beside the weights")
+    return processor

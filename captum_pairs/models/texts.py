@@ -1,0 +1,138 @@
+"""What every encoder of texts has in common: words, special tokens, baselines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Optional
+
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.models.encoder import (
+    Encoder,
+    Feature,
+    Layout,
+    Prepared,
+    Source,
+    TEXT,
+)
+from captum_pairs.models.errors import TextLengthError
+from captum_pairs.models.words import Group, join_tokens, token_groups
+from torch import Tensor
+
+__all__ = [
+    "check_length",
+    "check_text",
+    "PADDING",
+    "PreparedText",
+    "text_source",
+    "TextEncoder",
+    "without_words",
+]
+
+# The name of the feature that all padding tokens are.
+PADDING = "padding"
+_BASELINE = "padding"
+
+
+@dataclass(frozen=True)
+class PreparedText(Prepared):
+    """
+    A text as its encoder takes it.
+
+    Args:
+        tokens: of every position its name, and its characters or that it is special.
+        appended: the name of tokens that the model itself puts behind these.
+    """
+
+    tokens: tuple[Feature, ...] = ()
+    appended: str = "class token"
+
+    @property
+    def text(self) -> str:
+        """As it was written."""
+        return self.source.text
+
+    def layout(self, shape: Sequence[int], at_input: bool, tokens: bool) -> Layout:
+        """Words (or tokens), then special tokens."""
+        if len(shape) == 2:
+            whole = Feature("whole text", span=(0, len(self.text)))
+            return Layout((whole,), torch.zeros(1, 1, dtype=torch.int64))
+        axis = 1 if shape[0] == 1 else 0
+        count = int(shape[axis])
+        if len(shape) != 3 or count < len(self.tokens):
+            raise InvalidArgumentError(
+                "layer",
+                f"a layer whose value has a place for each of {len(self.tokens)} tokens",
+                f"a value of shape {tuple(shape)}",
+            )
+        more = count - len(self.tokens)
+        every = (*self.tokens, *[Feature(self.appended, special=True)] * more)
+        groups = token_groups(every) if tokens else join_tokens(self.text, every)
+        mask = torch.zeros(count, dtype=torch.int64)
+        for index, group in enumerate(groups):
+            mask[list(group.positions)] = index
+        mask_shape = [1] * 3
+        mask_shape[axis] = count
+        return Layout(tuple(group.feature for group in groups), mask.reshape(mask_shape))
+
+    def groups(self) -> tuple[Group, ...]:
+        """Words with the positions of their tokens, then special tokens."""
+        return join_tokens(self.text, self.tokens)
+
+
+class TextEncoder(Encoder):
+    """Base of the encoders of texts."""
+
+    kind = TEXT
+    baselines: ClassVar[tuple[str, ...]] = (_BASELINE,)
+    # By default a text is attributed to the first block's input, where a token is its
+    # own word only.
+    default_block = 0
+
+    def prepare(self, raw: str, baseline: Optional[str] = None) -> PreparedText:
+        """
+        A text as the model takes it.
+
+        Raises:
+            TextLengthError: if it is empty, or has more tokens than the model reads.
+        """
+        self.check_baseline(baseline)
+        check_text(raw)
+        return self.tokenize(raw)
+
+    def tokenize(self, text: str) -> PreparedText:
+        """A text that is not empty as the model takes it."""
+        raise NotImplementedError(f"{type(self).__name__}.tokenize")
+
+
+def check_text(text: object) -> None:
+    """Refuse what is no text, or has nothing in it."""
+    if not isinstance(text, str):
+        raise TextLengthError("text", "a string", type(text).__name__)
+    if not text.strip():
+        raise TextLengthError("text", "at least one word", "an empty text")
+
+
+def check_length(tokens: Sequence[Feature], longest: int) -> None:
+    """Refuse a text of which the model would not read the end, or that has no token."""
+    count = sum(token.name != PADDING for token in tokens)
+    if all(token.special for token in tokens):
+        raise TextLengthError("text", "at least one word", "an empty text")
+    if count > longest:
+        special = sum(token.special and token.name != PADDING for token in tokens)
+        cut = [token for token in tokens if not token.special][longest - special :]
+        raise TextLengthError(
+            "text",
+            f"at most {longest} tokens, the {special} special ones included",
+            f"{count} tokens; from “{cut[0].name}” on it would not be read",
+        )
+
+
+def text_source(text: str) -> Source:
+    """What an explanation remembers of a text."""
+    return Source(TEXT, text=text)
+
+
+def without_words(ids: Tensor, tokens: Sequence[Feature], padding: int) -> Tensor:
+    """The special tokens where they are, and padding instead of the others: (1, n)."""
+    special = torch.tensor([[token.special for token in tokens]], device=ids.device)
+    return torch.where(special, ids, torch.full_like(ids, padding))

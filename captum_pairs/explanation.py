@@ -155,8 +155,10 @@ class PairExplanation:
         )
         if first == second:
             return {"patch": "patches"}.get(first, f"{first}s")
-        return f"{second} and {first}" if self.second.kind == TEXT else (
-            f"{first} and {second}"
+        return (
+            f"{second} and {first}"
+            if self.second.kind == TEXT
+            else (f"{first} and {second}")
         )
 
     # ---- questions ---------------------------------------------------------
@@ -279,7 +281,7 @@ class PairExplanation:
                 yield self._match(side, (index,), region, value)
 
     def _region_pairs(self, number: int) -> Iterator[Match]:
-        """The strongest pair of patches, grown on both sides; then among what is left."""
+        """The strongest pair of patches, grown on both sides; then of what is left."""
         left = self.interactions[: self.first.count, : self.second.count].clone()
         for _ in range(number):
             i, j = divmod(int(left.abs().argmax()), left.shape[1])
@@ -396,7 +398,9 @@ class PairExplanation:
         else:
             features += [side.features[index] for index in left]
             parts += [[index] for index in left]
-        special = [i for i, f in enumerate(side.features) if f.special and i not in taken]
+        special = [
+            i for i, f in enumerate(side.features) if f.special and i not in taken
+        ]
         features += [side.features[index] for index in special]
         parts += [[index] for index in special]
         merged = replace(side, features=tuple(features), grid=None)
@@ -593,7 +597,7 @@ def _total(values: Tensor) -> float:
 def _region(
     side: ExplainedInput, values: Tensor, seed: Optional[int] = None
 ) -> Optional[list[int]]:
-    """The strongest patch (or that one) and its strong neighbours, if it is positive."""
+    """The strongest patch (or that one) and its strong neighbours, if positive."""
     columns = (side.grid or (1, 1))[1]
     numbers = values.tolist()
     cells = {
@@ -631,7 +635,9 @@ def _box(side: ExplainedInput, group: Sequence[int]) -> Optional[Box]:
 def _members(side: ExplainedInput, group: Group) -> list[int]:
     """The features of a group."""
     if isinstance(group, str):
-        return words_of(side.features, find_phrase(side.source.text, group, None, "merge"))
+        return words_of(
+            side.features, find_phrase(side.source.text, group, None, "merge")
+        )
     if isinstance(group, list):
         bad = [index for index in group if not 0 <= index < len(side.features)]
         if bad:
@@ -662,7 +668,11 @@ def input_to_json(side: ExplainedInput) -> dict[str, Any]:
     content = asdict(replace(side, source=source))
     del content["source"]["picture"]
     content["features"] = [
-        {key: value for key, value in asdict(feature).items() if value not in (None, False)}
+        {
+            key: value
+            for key, value in asdict(feature).items()
+            if value not in (None, False)
+        }
         for feature in side.features
     ]
     return content

@@ -75,8 +75,8 @@ class ExplainedInput:
 
     @property
     def content(self) -> tuple[int, ...]:
-        """The features worth a look: of a text the words that are not in STOP_WORDS (all,
-        if none is); of anything else all that are not special."""
+        """The features worth a look: of a text the words that are not in STOP_WORDS
+        (all, if none is); of anything else all that are not special."""
         every = tuple(range(self.count))
         if self.kind != TEXT:
             return every
@@ -147,7 +147,7 @@ class ExplainedInput:
         if not bool(weights.any()):
             raise InvalidArgumentError(
                 "region",
-                f"a region in the part that the model saw, {_shown(self.source.visible)}",
+                f"a region of what the model saw, {_shown(self.source.visible)}",
                 "one that lies outside of it",
             )
         return weights

@@ -84,8 +84,9 @@ class ZeroShot:
         lines = []
         for name, probability in self.top(number):
             at = self._index(name)
+            score = signed(float(self.scores[at]))
             lines.append(
-                f"{probability:6.1%} {name}: similarity {signed(float(self.scores[at]))}"
+                f"{probability:6.1%} {name}: similarity {score}"
                 f" = {signed(float(self.constants[at]))} (the baseline) "
                 f"{signed(float(self.attributions[at].sum()))} (the image)"
             )

@@ -7,15 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, TYPE_CHECKING, Union
 
-from captum_pairs.models.encoder import Encoder
 import torch
+from captum_pairs.models.encoder import Encoder
 from torch import nn
 
 if TYPE_CHECKING:
     from captum_pairs.attribution import Options
     from captum_pairs.contrast import Contrast
     from captum_pairs.contributions import Contributions
-    from captum_pairs.explanation import PairExplanation
     from captum_pairs.regions import Where
     from captum_pairs.zero_shot import ZeroShot
 

@@ -1,4 +1,4 @@
-"""What every encoder of images has in common: baselines, and the geometry of patches."""
+"""What every encoder of images has in common: baselines, and where patches lie."""
 
 import math
 from collections.abc import Sequence

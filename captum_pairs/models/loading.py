@@ -40,7 +40,9 @@ class Support(NamedTuple):
 
 
 SUPPORTED = (
-    Support("the model that comes with this package", "scenes", "transformers", "torch"),
+    Support(
+        "the model that comes with this package", "scenes", "transformers", "torch"
+    ),
     Support(
         "CLIP, MetaCLIP 2, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP "
         "(image-text retrieval), VisionTextDualEncoder, CLAP (sound)",

@@ -6,14 +6,7 @@ from typing import ClassVar, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models.encoder import (
-    Encoder,
-    Feature,
-    Layout,
-    Prepared,
-    Source,
-    TEXT,
-)
+from captum_pairs.models.encoder import Encoder, Feature, Layout, Prepared, Source, TEXT
 from captum_pairs.models.errors import TextLengthError
 from captum_pairs.models.words import Group, join_tokens, token_groups
 from torch import Tensor
@@ -61,7 +54,7 @@ class PreparedText(Prepared):
         if len(shape) != 3 or count < len(self.tokens):
             raise InvalidArgumentError(
                 "layer",
-                f"a layer whose value has a place for each of {len(self.tokens)} tokens",
+                f"a layer whose value has a place for each token ({len(self.tokens)})",
                 f"a value of shape {tuple(shape)}",
             )
         more = count - len(self.tokens)
@@ -72,7 +65,9 @@ class PreparedText(Prepared):
             mask[list(group.positions)] = index
         mask_shape = [1] * 3
         mask_shape[axis] = count
-        return Layout(tuple(group.feature for group in groups), mask.reshape(mask_shape))
+        return Layout(
+            tuple(group.feature for group in groups), mask.reshape(mask_shape)
+        )
 
     def groups(self) -> tuple[Group, ...]:
         """Words with the positions of their tokens, then special tokens."""
@@ -86,7 +81,7 @@ class TextEncoder(Encoder):
     baselines: ClassVar[tuple[str, ...]] = (_BASELINE,)
     # By default a text is attributed to the first block's input, where a token is its
     # own word only.
-    default_block = 0
+    default_block: Optional[int] = 0
 
     def prepare(self, raw: str, baseline: Optional[str] = None) -> PreparedText:
         """

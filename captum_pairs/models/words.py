@@ -93,13 +93,13 @@ def offsets_of(text: str, surfaces: Sequence[Optional[str]]) -> list[Span]:
     Character offsets of tokens whose tokenizer does not tell them.
 
     Each token's letters are found in the text, one after the other, whatever case and
-    compatibility forms a tokenizer changes on the way. A token of which nothing is found
-    (an unknown character) lies on what its neighbours leave.
+    compatibility forms a tokenizer changes on the way. A token of which nothing is
+    found (an unknown character) lies on what its neighbours leave.
 
     Args:
         text: what was tokenised.
-        surfaces: of each token, what it stands for, without marks of its tokenizer; None
-            for a special token.
+        surfaces: of each token, what it stands for, without marks of its tokenizer;
+            None for a special token.
 
     Returns:
         Half-open offsets, (0, 0) for special tokens.

@@ -196,20 +196,22 @@ class SideTask:
     def decompose(self, mask: Optional[Tensor] = None) -> EmbeddingDecomposition:
         """Contributions (1, i, k) of the features, or of a mask's."""
         mask = self.layout.mask if mask is None else mask
-        return self._jacobian.decompose(
+        found: EmbeddingDecomposition = self._jacobian.decompose(
             **self._arguments,
             feature_mask=mask.to(self.encoder.device),
             n_steps=self.n_steps,
         )
+        return found
 
     def read(self, directions: Tensor) -> EmbeddingReading:
         """Readings (1, i, m) along m directions (m, k)."""
-        return self._jacobian.read(
+        found: EmbeddingReading = self._jacobian.read(
             **self._arguments,
             directions=directions.to(self.encoder.device),
             feature_mask=self.layout.mask.to(self.encoder.device),
             n_steps=self.n_steps,
         )
+        return found
 
     def weighted(self, weights: Tensor) -> tuple[Tensor, EmbeddingDecomposition]:
         """The contribution (k,) of features that count by a weight each; features of
@@ -305,9 +307,13 @@ def contributions_of(
 ) -> InputContributions:
     """All of an input's contributions."""
     found = task.decompose()
-    parts = (found.contributions, found.embedding, found.baseline_embedding)
     return InputContributions(
-        task.input, *(part[0].cpu() for part in parts), model.fingerprint, tolerance
+        task.input,
+        found.contributions[0].cpu(),
+        found.embedding[0].cpu(),
+        found.baseline_embedding[0].cpu(),
+        model.fingerprint,
+        tolerance,
     )
 
 

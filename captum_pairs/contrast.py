@@ -178,8 +178,8 @@ class Contrast:
             [feature.name for feature in side.features[: side.count]]
             for side in self.candidates
         ]
-        folded = [[word.casefold() for word in side] for side in words]
-        matcher = difflib.SequenceMatcher(None, *folded, autojunk=False)
+        before, after = ([word.casefold() for word in side] for side in words)
+        matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
         count = self.query.count
         tables = [self._table(e)[:count] for e in (self.preferred, self.other)]
         for kind, a, a_end, b, b_end in matcher.get_opcodes():

@@ -171,7 +171,7 @@ class Contributions(Sequence[InputContributions]):
                     f"shape {tuple(directions.shape)}",
                 )
             products = shard.values.float() @ directions.float().T
-            tables = products.split(shard.counts)
+            tables = torch.split(products, shard.counts)
             yield shard.inputs, [t * s for t, s in zip(tables, shard.scales)]
 
     def _shard(self, at: int) -> _Shard:

@@ -168,7 +168,7 @@ def _is_sentence_transformer(source: str) -> bool:
     path = Path(source)
     if path.is_dir():
         return (path / "modules.json").is_file()
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         found: Any = cached_file(

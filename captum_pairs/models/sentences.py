@@ -96,8 +96,8 @@ class SentenceEncoder(_SentenceText):
     """
     A text through a transformer, a pooling and what follows it.
 
-    A text is not padded. Its baseline has the same length: padding instead of its words,
-    special tokens and the prompt where they are.
+    A text is not padded. Its baseline has the same length: padding instead of its
+    words, special tokens and the prompt where they are.
     """
 
     def __init__(
@@ -328,8 +328,18 @@ class _Anatomy:
 
     @property
     def transformer(self) -> Any:
-        """The outermost model of transformers that was called."""
-        return next((p for p in self._visited if isinstance(p, PreTrainedModel)), None)
+        """The outermost model of transformers of which something was called (itself may
+        not be, but its forward method)."""
+        visited = set(self._visited)
+        return next(
+            (
+                part
+                for part in self._model.modules()
+                if isinstance(part, PreTrainedModel)
+                and not visited.isdisjoint(part.modules())
+            ),
+            None,
+        )
 
     @property
     def bag(self) -> Optional[nn.EmbeddingBag]:
@@ -403,8 +413,9 @@ def sentence_encoders(
     if similarity not in _SIMILARITIES:
         raise ModelUnavailableError(
             "model",
-            "cosine similarity or inner products (load it with SentenceTransformer(..., "
-            "similarity_fn_name='cosine') and give that to sentence_encoders)",
+            "cosine similarity or inner products (load it with "
+            "SentenceTransformer(..., similarity_fn_name='cosine') and give that to "
+            "sentence_encoders)",
             f"{label}: {similarity} distance, which is no inner product of embeddings",
         )
     model.train(False)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from captum_pairs.cli import main
-from captum_pairs.explanation import explain, PairExplanation
+from captum_pairs.contrast import Contrast
+from captum_pairs.explanation import PairExplanation
 from captum_pairs.models import load
-from captum_pairs.models.loading import AutoConfig
+from captum_pairs.models.hugging_face import AutoConfig
 from captum_pairs.scenes import checkpoint_path
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -56,19 +57,19 @@ def test_explain_writes_a_picture_and_the_numbers(
     result = _explain(tiny_clip, photo, TEXT, "--layer", 0, "--out", out)
     assert result.exit_code == 0, result.output
     loaded = PairExplanation.load(out)
-    direct = explain(load(tiny_clip), photo, TEXT, layer=0)
+    direct = load(tiny_clip).explain(photo, TEXT, layer=0)
     assert torch.allclose(loaded.interactions, direct.interactions, atol=1e-6)
-    assert loaded.layers == (0, 0)
     for name in ("explanation.png", "explanation.json", "explanation.safetensors"):
         assert str(out / name) in result.output
-    assert f"cosine similarity {loaded.cosine:+.3f}" in result.output
+    assert f"cosine similarity {loaded.score:+.3f}" in result.output
     assert "within the tolerance 0.01" in result.output
-    assert "input of block 0 of 2 (image) and 0 of 2 (text)" in result.output
+    assert "the image: input of block 0 of 2" in result.output
+    assert "the text: input of block 0 of 2" in result.output
     pairs = loaded.top_pairs()
     assert len(pairs) == 3
     assert all(str(pair) in result.output for pair in pairs)
     content = json.loads((out / "explanation.json").read_text())
-    assert content["content_words"] == ["red", "circle", "not", "5"]
+    assert "the" in content["stop_words"]
     assert content["parts"] == loaded.parts()
     assert len(content["top_pairs"]) == 3
 
@@ -92,7 +93,12 @@ def test_a_negative_layer_and_the_tolerance(
     more = ("--layer", -1, "--tolerance", 1e-4, "--out", tmp_path)
     result = _explain(tiny_clip, photo, "red", *more)
     assert result.exit_code == 0, result.output
-    assert "block 1 of 2 (image)" in result.output
+    assert "the image: input of block 1 of 2" in result.output
+    assert "the text: input of block 0 of 2" in result.output
+    more = ("--layer", "0,-1", "--out", tmp_path)
+    result = _explain(tiny_clip, photo, "red", *more)
+    assert "the image: input of block 0 of 2" in result.output
+    assert "the text: input of block 1 of 2" in result.output
     assert "within the tolerance 0.0001" in result.output
 
 
@@ -103,14 +109,13 @@ def test_grey_and_transparent_images_of_odd_sizes(
     Image.effect_noise((17, 131), 60).convert(mode).save(tmp_path / "odd.png")
     result = _explain(tiny_clip, tmp_path / "odd.png", "red", "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    assert PairExplanation.load(tmp_path).image_size == (17, 131)
+    assert PairExplanation.load(tmp_path).first.source.size == (17, 131)
 
 
 def test_only_stop_words(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
     result = _explain(tiny_clip, photo, "this is a photo", "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    content = json.loads((tmp_path / "explanation.json").read_text())
-    assert content["content_words"] == ["this", "is", "a", "photo"]
+    assert PairExplanation.load(tmp_path).second.content == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +149,55 @@ def test_unreadable_image(tiny_clip: Path, tmp_path: Path) -> None:
         assert "image" in result.output and "a.png" in result.output
 
 
+def test_only_a_phrase_or_a_box(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
+    more = ("--phrase", "RED  circle", "--out", tmp_path)
+    assert _explain(tiny_clip, photo, TEXT, *more).exit_code == 0
+    assert PairExplanation.load(tmp_path).second.names == ("red circle",)
+    more = ("--box", "0,0,30,41", "--out", tmp_path)
+    assert _explain(tiny_clip, photo, TEXT, *more).exit_code == 0
+    assert PairExplanation.load(tmp_path).first.names == ("region",)
+    nearest = _explain(tiny_clip, photo, TEXT, "--phrase", "red circles")
+    assert nearest.exit_code == 2 and "“red circle”" in nearest.output
+    twice = _explain(tiny_clip, photo, "red or red", "--phrase", "red")
+    assert twice.exit_code == 2 and "occurrence" in twice.output
+    more = ("--phrase", "red", "--occurrence", 2, "--out", tmp_path)
+    assert _explain(tiny_clip, photo, "red or red", *more).exit_code == 0
+    assert PairExplanation.load(tmp_path).second.features[0].span == (7, 10)
+
+
+def test_contrast_of_texts_and_of_images(
+    tiny_clip: Path, photo: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.new("RGB", (30, 50), "red").save(other)
+    start = ("contrast", "--model", tiny_clip, "--out", tmp_path, "--image", photo)
+    texts = ("--text", "a red circle", "--text", "a blue circle")
+    result = _run(*start, *texts)
+    assert result.exit_code == 0, result.output
+    assert "“red” instead of “blue”" in result.output
+    found = Contrast.load(tmp_path)
+    assert found.query_side == "first"
+    assert found.candidates[0].source.text == "a red circle"
+    for name in ("contrast.png", "contrast.json", "contrast_preferred.safetensors"):
+        assert str(tmp_path / name) in result.output
+        assert (tmp_path / name).stat().st_size > 0
+    result = _run(*start, "--image", other, "--text", "red")
+    assert result.exit_code == 0, result.output
+    found = Contrast.load(tmp_path)
+    assert found.query_side == "second"
+    assert found.candidates[1].source.size == (30, 50)
+    assert _run(*start, "--text", "red").exit_code == 2
+    assert _run(*start, "--image", photo, "--image", photo).exit_code == 2
+
+
+def test_the_models_are_listed() -> None:
+    result = _run("models")
+    assert result.exit_code == 0
+    for name in ("SigLIP", "open_clip:ViT-B-32", "torchvision:resnet50", "scenes"):
+        assert name in result.output
+    assert "installed" in result.output and "from_functions" in result.output
+
+
 @pytest.mark.parametrize("text", ["", "  "])
 def test_empty_text(tiny_clip: Path, photo: Path, text: str) -> None:
     result = _explain(tiny_clip, photo, text)
@@ -159,7 +213,16 @@ def test_too_long_a_text(tiny_clip: Path, photo: Path) -> None:
 
 def test_wrong_usage(tiny_clip: Path, photo: Path) -> None:
     assert _explain(tiny_clip, photo, "red", "--layer", 2).exit_code == 2
+    for layer in ("one", "0,0,0"):
+        assert _explain(tiny_clip, photo, "red", "--layer", layer).exit_code == 2
     assert _explain(tiny_clip, photo, "red", "--tolerance", 0).exit_code == 2
+    for box in ("1,2,3", "a,b,c,d", "0,0,500,500"):
+        assert _explain(tiny_clip, photo, "red", "--box", box).exit_code == 2
+    assert _explain(tiny_clip, photo, "red", "--phrase", "blue").exit_code == 2
+    assert _explain(tiny_clip, photo, "red", "--image", photo).exit_code == 2
+    two = _run("explain", "--model", tiny_clip, "--text", "a", "--text", "b")
+    assert two.exit_code == 2
+    assert "compares an image with a text" in two.output
     assert _run("explain", "--text", "red").exit_code == 2
     assert _run("demo", "--seed", -1).exit_code == 2
 
@@ -191,7 +254,7 @@ def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     first, second = (PairExplanation.load(out, "demo") for out in runs[:2])
     assert torch.equal(first.interactions, second.interactions)
     # what demo drew, explain reads
-    text = first.text
+    text = first.second.source.text
     more = ("--tolerance", 0.02, "--out", runs[0])
     result = _explain("scenes", runs[0] / "demo_scene.png", text, *more)
     assert result.exit_code == 0, result.output

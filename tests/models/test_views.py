@@ -93,13 +93,16 @@ def test_an_unknown_resize() -> None:
 def test_patches_of_a_photo_tile_what_is_seen(
     tiny_clip: Path, size: tuple[int, int]
 ) -> None:
-    prepared = load(tiny_clip).image.prepare(Image.new("RGB", size))
-    boxes = [patch.box for patch in prepared.features[:-1]]
-    assert prepared.grid == (5, 5) and len(boxes) == 25 and None not in boxes
+    prepared = load(tiny_clip).first.prepare(Image.new("RGB", size))
+    layout = prepared.layout((1, 26, 16), False, False)
+    boxes = [patch.box for patch in layout.features[:-1]]
+    assert layout.grid == (5, 5) and len(boxes) == 25 and None not in boxes
     areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
     left, top, right, bottom = prepared.view.visible
     assert sum(areas) == pytest.approx((right - left) * (bottom - top))
-    assert prepared.features[7].processed_box == (8, 4, 12, 8)
+    assert layout.mask.flatten().tolist() == [25, *range(25)]
+    left, top, right, bottom = prepared.view.to_processed(boxes[7])
+    assert (left, top, right, bottom) == pytest.approx((8, 4, 12, 8), abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1", "I;16"])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from captum_pairs.models import load, TextLengthError
-from captum_pairs.models.words import join_tokens, word_spans
+from captum_pairs.models import Feature, load, TextLengthError
+from captum_pairs.models.words import join_tokens, offsets_of, token_groups, word_spans
 from captum_pairs.scenes.model import new_tokenizer
 
 
@@ -26,13 +26,50 @@ def test_word_spans(text: str, words: list[str]) -> None:
     assert [text[slice(*span)] for span in word_spans(text)] == words
 
 
+def test_specials_of_one_name_are_one_feature() -> None:
+    tokens = [
+        Feature("red", span=(0, 3)),
+        Feature("padding", special=True),
+        Feature("[EOS]", special=True),
+        Feature("padding", special=True),
+    ]
+    for groups in (join_tokens("red", tokens), token_groups(tokens)):
+        assert [group.positions for group in groups] == [(0,), (1, 3), (2,)]
+        assert [group.feature.name for group in groups] == ["red", "padding", "[EOS]"]
+
+
+@pytest.mark.parametrize(
+    "text, surfaces, parts",
+    [
+        ("A Red circle", ["a", "red", "cir", "cle"], ["A", "Red", "cir", "cle"]),
+        # case, accents and compatibility forms that a tokenizer changes
+        ("NAÏVE ﬁsh", ["naive", "fish"], ["NAÏVE", "ﬁsh"]),
+        # punctuation that it strips, and spaces
+        ("it's - a  dog!", ["it", "s", "a", "dog"], ["it", "s", "a", "dog"]),
+        # what it does not know is what is left between its neighbours
+        ("a 犬 dog", ["a", "<unk>", "dog"], ["a", "犬", "dog"]),
+        ("a 犬", ["a", "�"], ["a", "犬"]),
+    ],
+)
+def test_offsets_that_a_tokenizer_does_not_tell(
+    text: str, surfaces: list[str], parts: list[str]
+) -> None:
+    offsets = offsets_of(text, [None, *surfaces, None])
+    assert offsets[0] == offsets[-1] == (0, 0)
+    assert [text[slice(*span)] for span in offsets[1:-1]] == parts
+
+
 def test_tokens_that_share_a_word_or_words_that_share_a_token() -> None:
     text = "ab cd ef"
     offsets = [(0, 0), (0, 1), (1, 4), (3, 5), (5, 6), (6, 8), (0, 0)]
     names = ["[BOS]", "a", "b c", "cd", "_", "ef", "[EOS]"]
     special = [True, False, False, False, False, False, True]
-    features = join_tokens(text, offsets, names, special)
-    found = [(f.name, f.positions, f.special, f.span) for f in features]
+    tokens = [
+        Feature(name, flag, None if flag else span)
+        for name, flag, span in zip(names, special, offsets)
+    ]
+    groups = join_tokens(text, tokens)
+    found = [(f.name, at, f.special, f.span) for f, at in groups]
     assert found == [
         ("ab cd", (1, 2, 3), False, (0, 5)),
         ("ef", (5,), False, (6, 8)),
@@ -47,13 +84,15 @@ def test_tokens_that_share_a_word_or_words_that_share_a_token() -> None:
     ["A RED circle", "it's 42 squares, isn't it?", "naïve  café\n(red)", "a 👍 犬 dog"],
 )
 def test_byte_pairs_join_to_the_words_as_written(tiny_clip: Path, text: str) -> None:
-    features = load(tiny_clip).text.prepare(text).features
-    words = [feature for feature in features if not feature.special]
+    prepared = load(tiny_clip).second.prepare(text)
+    count = prepared.inputs.shape[1]
+    layout = prepared.layout((1, count, 16), False, False)
+    words = [feature for feature in layout.features if not feature.special]
     assert [word.span for word in words] == word_spans(text)
     assert [word.name for word in words] == [text[slice(*word.span)] for word in words]
-    positions = sorted(p for feature in features for p in feature.positions)
-    assert positions == list(range(len(positions)))
-    assert sum(feature.special for feature in features) == 2
+    assert layout.mask.shape == (1, count, 1)
+    assert set(layout.mask.flatten().tolist()) == set(range(len(layout.features)))
+    assert sum(feature.special for feature in layout.features) == 2
 
 
 def test_the_tokenizer_of_scenes() -> None:
@@ -62,8 +101,11 @@ def test_the_tokenizer_of_scenes() -> None:
         text, return_offsets_mapping=True, return_special_tokens_mask=True
     )
     flags = [bool(flag) for flag in out["special_tokens_mask"]]
-    names = [str(number) for number in out["input_ids"]]
-    features = join_tokens(text, out["offset_mapping"], names, flags)
+    tokens = [
+        Feature(str(number), flag, None if flag else span)
+        for number, flag, span in zip(out["input_ids"], flags, out["offset_mapping"])
+    ]
+    features = [group.feature for group in join_tokens(text, tokens)]
     assert [f.name for f in features[:5]] == ["A", "red", "elephant", ",", "here"]
     assert [f.special for f in features] == [False] * 5 + [True] * 2
 
@@ -71,13 +113,13 @@ def test_the_tokenizer_of_scenes() -> None:
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
 def test_empty_texts(tiny_clip: Path, text: str) -> None:
     with pytest.raises(TextLengthError, match="empty"):
-        load(tiny_clip).text.prepare(text)
+        load(tiny_clip).second.prepare(text)
 
 
 def test_too_long_a_text_says_how_many_tokens(
     tiny_clip: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    text = load(tiny_clip).text
+    text = load(tiny_clip).second
     assert text.prepare("red " * 22).inputs.shape == (1, 24)
     with pytest.raises(TextLengthError, match="at most 24 tokens.*got 25 tokens"):
         text.prepare("red " * 23)

@@ -1,0 +1,173 @@
+"""Why A beat B: the parts of a difference, against the two explanations written out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum_pairs import Contrast, load
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.models import DualEncoder
+from captum_pairs.scenes import checkpoint_path
+from PIL import Image
+
+A, B = "a red circle", "a blue circle"
+
+
+def _photo(seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip: Path) -> DualEncoder:
+    return load(tiny_clip)
+
+
+def _matches_separate_explanations(model: DualEncoder, found: Contrast) -> None:
+    """Also that a query which is read once gives what two explanations give."""
+    assert sum(found.parts().values()) == pytest.approx(found.difference, abs=1e-6)
+    scale = model.heads[0].scale
+    assert found.logit_difference == pytest.approx(scale * found.difference, rel=1e-6)
+
+
+def test_two_captions_of_an_image(model: DualEncoder) -> None:
+    found = model.contrast(_photo(), A, B)
+    _matches_separate_explanations(model, found)
+    assert found.query_side == "first" and found.query.kind == "image"
+    for one, text in ((found.preferred, A), (found.other, B)):
+        alone = model.explain(_photo(), text)
+        assert one.score == pytest.approx(alone.score, abs=1e-6)
+        # the image takes as many steps for a caption as for two
+        torch.testing.assert_close(
+            one.interactions, alone.interactions, atol=1e-5, rtol=0
+        )
+    tables = [one.interactions[:25] for one in (found.preferred, found.other)]
+    expected = found.preferred.interactions.sum(1) - found.other.interactions.sum(1)
+    torch.testing.assert_close(found.by_query(), expected[:25].reshape(5, 5))
+    # "blue" is four tokens, "red" is one: the lengths and so the baselines differ
+    assert found.remainder != 0
+    changes = found.changes()
+    assert [(c.preferred, c.other, c.is_changed) for c in changes] == [
+        ("a", "a", False),
+        ("red", "blue", True),
+        ("circle", "circle", False),
+    ]
+    torch.testing.assert_close(changes[1].values, tables[0][:, 1] - tables[1][:, 1])
+    assert "“red” instead of “blue”" in found.summary()
+    assert "word by word" in found.summary()
+
+
+def test_two_images_for_a_caption(model: DualEncoder) -> None:
+    found = model.contrast(A, _photo(1), _photo(2))
+    _matches_separate_explanations(model, found)
+    assert found.query_side == "second" and found.query.source.text == A
+    for one, seed in ((found.preferred, 1), (found.other, 2)):
+        alone = model.explain(_photo(seed), A)
+        torch.testing.assert_close(
+            one.interactions, alone.interactions, atol=1e-5, rtol=0
+        )
+    # images of one size have one baseline: nothing but what was seen differs
+    assert found.remainder == pytest.approx(0.0, abs=1e-6)
+    words = found.preferred.interactions.sum(0) - found.other.interactions.sum(0)
+    torch.testing.assert_close(found.by_query(), words[:3])
+    maps = found.by_candidate()
+    torch.testing.assert_close(
+        maps[0], found.preferred.interactions.sum(1)[:25].reshape(5, 5)
+    )
+    with pytest.raises(InvalidArgumentError, match="candidates that are texts"):
+        found.changes()
+
+
+def test_captions_of_like_length_have_no_remainder(model: DualEncoder) -> None:
+    found = model.contrast(_photo(), "red circle", "circle red")
+    assert found.remainder == pytest.approx(0.0, abs=1e-6)
+    assert sum(found.parts().values()) == pytest.approx(found.difference, abs=1e-6)
+
+
+def test_words_that_only_one_has(model: DualEncoder) -> None:
+    changes = model.contrast(_photo(), "a red circle", "a circle here").changes()
+    assert [(c.preferred, c.other) for c in changes if c.is_changed] == [
+        ("red", ""),
+        ("", "here"),
+    ]
+    assert "nothing" in str(changes[1])
+    total = sum(change.total for change in changes)
+    found = model.contrast(_photo(), "a red circle", "a circle here")
+    sums = [one.interactions[:25, :-2].sum() for one in (found.preferred, found.other)]
+    assert total == pytest.approx(float(sums[0] - sums[1]), abs=1e-6)
+
+
+def test_the_frame_adds_up_to_the_difference(model: DualEncoder) -> None:
+    pytest.importorskip("pandas", reason="to_frame needs pandas")
+    found = model.contrast(_photo(), A, B)
+    frame = found.to_frame()
+    assert frame["attribution"].sum() == pytest.approx(found.difference, abs=1e-6)
+    assert set(frame["candidate"]) == {"preferred", "other"}
+
+
+def test_files(model: DualEncoder, tmp_path: Path) -> None:
+    found = model.contrast(_photo(), A, B)
+    files = found.save(tmp_path)
+    assert len(files) == 5 and all(file.is_file() for file in files)
+    loaded = Contrast.load(tmp_path)
+    assert loaded.summary() == found.summary()
+    assert torch.equal(loaded.by_query(), found.by_query())
+    with pytest.raises(InvalidArgumentError, match="directory"):
+        Contrast.load(tmp_path, "no")
+    files[0].write_text('{"format": 0}')
+    with pytest.raises(InvalidArgumentError, match="another version"):
+        Contrast.load(tmp_path)
+
+
+def test_stored_contributions(model: DualEncoder) -> None:
+    direct = model.contrast(_photo(), A, B)
+    images = model.contributions([_photo()], dtype="float32")
+    texts = model.contributions([A, B], dtype="float32")
+    for arguments in (
+        (images[0], A, B),
+        (images[0], texts[0], texts[1]),
+        (_photo(), texts[0], texts[1]),
+        (_photo(), texts[0], B),
+    ):
+        found = model.contrast(*arguments)
+        assert found.query_side == "first"
+        torch.testing.assert_close(
+            found.by_query(), direct.by_query(), atol=1e-5, rtol=0
+        )
+
+
+@pytest.mark.parametrize("side", ["third", 1])
+def test_no_such_side(model: DualEncoder, side: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="side"):
+        model.contrast(_photo(), A, B, side=side)
+
+
+def test_the_query_is_told_by_what_it_is(model: DualEncoder, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    _photo().save(path)
+    assert model.contrast(str(path), A, B).query_side == "first"
+    assert model.contrast(path, A, B).query_side == "first"
+    assert model.contrast("red", path, _photo()).query_side == "second"
+    missing = str(tmp_path / "missing.jpg")
+    with pytest.raises(InvalidArgumentError, match="no such file"):
+        model.contrast(missing, A, B)
+
+
+@pytest.mark.skipif(
+    not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
+)
+def test_the_changed_word_makes_the_difference() -> None:
+    from captum_pairs.scenes import render, sample_scene
+
+    model = load("scenes")
+    rng = np.random.default_rng(0)
+    drawing = render(sample_scene(rng, 3, distinct=True))
+    right = "a pink star and a green star"
+    found = model.contrast(drawing.image, right, right.replace("pink", "red"))
+    assert found.difference > 0
+    changes = found.changes()
+    strongest = max(changes, key=lambda change: change.total)
+    assert (strongest.preferred, strongest.other) == ("pink", "red")
+    assert found.remainder == pytest.approx(0.0, abs=1e-6)

@@ -1,0 +1,227 @@
+"""A corpus' contributions: kept, found again, and as good as computed anew."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum_pairs import Contributions, load
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.models import DualEncoder
+from PIL import Image
+
+TEXTS = ["a red circle", "square", "red or not red"]
+
+
+def _photo(seed: int, width: int = 20) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (20, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip: Path) -> DualEncoder:
+    return load(tiny_clip)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        _photo(number, 20 + 3 * number).save(path)
+    return paths
+
+
+def test_explained_from_store_as_from_the_model(
+    model: DualEncoder, files: list[Path], tmp_path: Path
+) -> None:
+    images = model.contributions(files, directory=tmp_path / "i", dtype="float32")
+    texts = model.contributions(TEXTS, dtype="float32")
+    assert images.keys == list(map(str, files)) and texts.keys == TEXTS
+    assert len(images) == 3 and not images.failed and images.error < 1e-6
+    again = Contributions.load(tmp_path / "i")
+    for store in (images, again):
+        for found, path, text in zip(model.explain(store, texts), files, TEXTS):
+            direct = model.explain(path, text)
+            for name in ("interactions", "first_effects", "second_effects"):
+                expected = getattr(direct, name)
+                torch.testing.assert_close(
+                    getattr(found, name), expected, atol=1e-5, rtol=0
+                )
+            assert found.score == pytest.approx(direct.score, abs=1e-6)
+            assert found.constant == pytest.approx(direct.constant, abs=1e-6)
+            assert found.first.features == direct.first.features
+    # one stored, one not; and one for all
+    one = model.explain(images[1], TEXTS[1])
+    direct = model.explain(files[1], TEXTS[1])
+    torch.testing.assert_close(one.interactions, direct.interactions, atol=1e-5, rtol=0)
+    every = model.explain(images, TEXTS[0])
+    assert [e.score for e in every] == pytest.approx(
+        [model.explain(path, TEXTS[0]).score for path in files], abs=1e-6
+    )
+    every = model.explain(files[0], texts)
+    assert [e.second.source.text for e in every] == TEXTS
+    phrase = model.explain(images[0], texts[0], phrase="red circle")
+    torch.testing.assert_close(
+        phrase.maps()[0],
+        model.explain(files[0], TEXTS[0]).phrase("red circle"),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def test_half_precision_says_its_error(
+    model: DualEncoder, files: list[Path], tmp_path: Path
+) -> None:
+    exact = model.contributions(files, dtype="float32")
+    half = model.contributions(files, directory=tmp_path / "h")
+    errors = [
+        float((h.values - e.values).norm() / e.values.norm())
+        for h, e in zip(half, exact)
+    ]
+    assert 1e-6 < half.error < 1e-3
+    assert half.error == pytest.approx(max(errors), rel=0.05)
+    assert Contributions.load(tmp_path / "h").error == half.error
+
+
+def test_large_values_do_not_overflow(model: DualEncoder) -> None:
+    store = model.contributions([_photo(0)])
+    contributions = store[0]
+    store._append(["large"], [_scaled(contributions, 1e6)])
+    torch.testing.assert_close(
+        store[1].values, 1e6 * contributions.values, rtol=1e-2, atol=1e2
+    )
+    assert store.error < 1e-3
+
+
+def _scaled(contributions, factor):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    return replace(contributions, values=factor * contributions.values)
+
+
+def test_broken_files_are_left_out_and_listed(
+    model: DualEncoder, files: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+    missing = tmp_path / "missing.png"
+    corpus = [files[0], tmp_path / "broken.png", files[1], missing]
+    store = model.contributions(corpus, directory=tmp_path / "s")
+    assert store.keys == [str(files[0]), str(files[1])]
+    assert set(store.failed) == {str(tmp_path / "broken.png"), str(missing)}
+    assert "not an image" in store.failed[str(tmp_path / "broken.png")]
+    assert Contributions.load(tmp_path / "s").failed == store.failed
+    # once it is there, the next run takes it
+    _photo(5).save(missing)
+    store = model.contributions(corpus, directory=tmp_path / "s")
+    assert store.keys[-1] == str(missing) and len(store.failed) == 1
+    texts = model.contributions(["red", " ", "red " * 40], side="second")
+    assert texts.keys == ["red"] and len(texts.failed) == 2
+
+
+def test_a_run_that_was_stopped_goes_on(
+    model: DualEncoder,
+    files: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import captum_pairs.contributions as module
+
+    done = []
+    compute = module._one
+
+    def stopping(*arguments):  # type: ignore[no-untyped-def]
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(arguments[3])
+        return compute(*arguments)
+
+    monkeypatch.setattr(module, "_one", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        model.contributions(files, directory=tmp_path / "s")
+    assert Contributions.load(tmp_path / "s").keys == [str(p) for p in files[:2]]
+    done.clear()
+    store = model.contributions(files, directory=tmp_path / "s")
+    assert done == [files[2]] and store.keys == [str(path) for path in files]
+    assert store[2].input.source.size == (26, 20)
+
+
+def test_several_files(
+    model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import captum_pairs.contributions as module
+
+    monkeypatch.setattr(module, "_SHARD", 2)
+    monkeypatch.setattr(module, "_CACHED", 1)
+    texts = [*TEXTS, "circle", "a"]
+    model.contributions(texts, directory=tmp_path / "s", dtype="float32")
+    store = Contributions.load(tmp_path / "s")
+    assert len(list((tmp_path / "s").glob("*.safetensors"))) == 3
+    for key, contributions in zip(texts, store):
+        assert contributions.input.source.text == key
+    assert [one.input.source.text for one in store[1:3]] == texts[1:3]
+    assert torch.equal(store.of("circle").values, store[3].values)
+    other = model.contributions([_photo(0)], dtype="float32")[0]
+    for one, table, readings in zip(store, store.pair(other), store.read(torch.eye(8))):
+        torch.testing.assert_close(table, one.values @ other.values.T)
+        torch.testing.assert_close(readings, one.values[: one.input.count].T)
+        torch.testing.assert_close(one.read(torch.eye(8)[2]), readings[2])
+    assert store.embeddings.shape == (5, 8)
+
+
+def test_readings_are_maps(model: DualEncoder) -> None:
+    store = model.contributions([_photo(0), _photo(1)], dtype="float32")
+    probe = torch.arange(8.0)
+    maps = store.read(probe)
+    assert [found.shape for found in maps] == [(5, 5), (5, 5)]
+    expected = store[1].values[:25] @ probe
+    torch.testing.assert_close(maps[1].flatten(), expected)
+    for wrong in (torch.zeros(7), torch.zeros(2, 7)):
+        with pytest.raises(InvalidArgumentError, match="directions"):
+            store.read(wrong)
+        with pytest.raises(InvalidArgumentError, match="directions"):
+            store[0].read(wrong)
+
+
+def test_another_model_or_version_or_setting(
+    model: DualEncoder, tiny_clip: Path, tmp_path: Path
+) -> None:
+    model.contributions(TEXTS, directory=tmp_path / "s")
+    other = load("scenes")
+    stored = Contributions.load(tmp_path / "s")[0]
+    with pytest.raises(InvalidArgumentError, match="contributions of the model scenes"):
+        other.explain(_photo(0), stored)
+    with pytest.raises(InvalidArgumentError, match="directory: .*with model"):
+        other.contributions(["a"], directory=tmp_path / "s")
+    for options in ({"layer": (0, 1)}, {"tolerance": 0.1}, {"tokens": True}):
+        with pytest.raises(InvalidArgumentError, match=f"with {next(iter(options))}"):
+            model.contributions(TEXTS, directory=tmp_path / "s", **options)
+    # the same weights are the same model, wherever they were loaded from
+    same = load(tiny_clip)
+    assert same.contributions(TEXTS, directory=tmp_path / "s").keys == TEXTS
+    foreign = other.contributions(["red"])[0]
+    with pytest.raises(InvalidArgumentError, match="those of"):
+        same.contributions(TEXTS).pair(foreign)
+    index = tmp_path / "s" / "index.json"
+    content = json.loads(index.read_text())
+    index.write_text(json.dumps({**content, "format": 0}))
+    with pytest.raises(InvalidArgumentError, match="this version"):
+        Contributions.load(tmp_path / "s")
+    with pytest.raises(InvalidArgumentError, match="index.json"):
+        Contributions.load(tmp_path)
+
+
+def test_bad_input(model: DualEncoder, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="inputs: .*at least one"):
+        model.contributions([])
+    with pytest.raises(InvalidArgumentError, match="dtype"):
+        model.contributions(TEXTS, dtype="int8")
+    with pytest.raises(InvalidArgumentError, match="keys: expected 3 different names"):
+        model.contributions(TEXTS, keys=["a", "a", "b"])
+    # what is wrong with all of them is no broken file
+    with pytest.raises(InvalidArgumentError, match="layer"):
+        model.contributions(TEXTS, layer=(0, 9))
+    with pytest.raises(InvalidArgumentError, match="key: expected"):
+        model.contributions(TEXTS).of("no")
+    store = model.contributions([_photo(0)], keys=["first"])
+    assert store.keys == ["first"]

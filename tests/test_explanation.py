@@ -1,0 +1,362 @@
+"""What can be asked of an explanation, against sums written out."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum_pairs import load, PairExplanation
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.models import DualEncoder, Feature, Head, Source
+from captum_pairs.regions import ExplainedInput, find_phrase
+from captum_pairs.scenes import checkpoint_path
+from PIL import Image
+
+TEXT = "a red circle on a Red square"
+needs_scenes = pytest.mark.skipif(
+    not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
+)
+
+
+def _photo(width: int = 32, height: int = 20) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip: Path) -> DualEncoder:
+    return load(tiny_clip)
+
+
+@pytest.fixture(scope="module")
+def found(model: DualEncoder) -> PairExplanation:
+    # 32 x 20 pixels: columns 6 to 26 are seen, in 5 x 5 patches of 4 x 4
+    return model.explain(_photo(), TEXT)
+
+
+def _text_input(text: str) -> ExplainedInput:
+    words = text.split()
+    features, start = [], 0
+    for word in words:
+        start = text.index(word, start)
+        features.append(Feature(word, span=(start, start + len(word))))
+        start += len(word)
+    source = Source("text", text=text)
+    return ExplainedInput(source, tuple(features), None, "input", "nothing", 4, 0.0)
+
+
+def _texts(first: str, second: str, table: Any) -> PairExplanation:
+    values = torch.tensor(table)
+    return PairExplanation(
+        model="none",
+        method="integrated_gradients",
+        first=_text_input(first),
+        second=_text_input(second),
+        similarity="cosine",
+        score=float(values.sum()),
+        heads=(Head(),),
+        constant=0.0,
+        first_effects=torch.zeros(len(values)),
+        second_effects=torch.zeros(values.shape[1]),
+        interactions=values,
+        convergence_delta=0.0,
+        tolerance=0.01,
+    )
+
+
+def test_a_phrase_is_the_sum_of_its_words(found: PairExplanation) -> None:
+    table = found.interactions[:25].reshape(5, 5, -1)
+    names = found.second.names
+    assert names[:7] == ("a", "red", "circle", "on", "a (2)", "Red (2)", "square")
+    torch.testing.assert_close(found.phrase("RED circle"), table[..., 1:3].sum(-1))
+    torch.testing.assert_close(found.phrase("square"), table[..., 6])
+    torch.testing.assert_close(found.phrase("red", occurrence=2), table[..., 5])
+
+
+def test_a_phrase_in_pixels_has_the_same_sum(found: PairExplanation) -> None:
+    patches, pixels = found.phrase("circle"), found.phrase("circle", upsampled=True)
+    assert pixels.shape == (20, 32)
+    torch.testing.assert_close(pixels.sum(), patches.sum())
+    assert not pixels[:, :6].any() and not pixels[:, 26:].any()  # cropped away
+    for row, column in ((0, 0), (2, 3), (4, 4)):
+        block = pixels[4 * row : 4 * row + 4, 6 + 4 * column : 10 + 4 * column]
+        torch.testing.assert_close(block, (patches[row, column] / 16).expand(4, 4))
+
+
+def test_a_region_counts_patches_by_their_share(found: PairExplanation) -> None:
+    table = found.interactions[:25].reshape(5, 5, -1)[..., :7]
+    # a whole patch, half of the one beside it, a quarter of the one below that
+    expected = table[1, 1] + 0.5 * table[1, 2] + 0.5 * table[2, 1] + 0.25 * table[2, 2]
+    torch.testing.assert_close(found.region((10, 4, 16, 10)), expected)
+    torch.testing.assert_close(found.region((10, 7)), table[1, 1])
+    torch.testing.assert_close(found.region((0, 0, 32, 20)), table.sum((0, 1)))
+    mask = np.zeros((20, 32), dtype=bool)
+    mask[4:10, 10:16] = True
+    torch.testing.assert_close(found.region(mask), expected)
+    torch.testing.assert_close(found.region(torch.from_numpy(mask)), expected)
+
+
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        ((0, 0, 33, 20), "0 <= left < right <= 32"),
+        ((5, 5, 5, 9), "left < right"),
+        ((-1, 3), "a point inside 32 x 20"),
+        ((0, 0, 6, 20), "of what the model saw, .6, 0, 26, 20."),
+        ((1, 2, 3), "a box .left, top, right, bottom., a point .x, y. or a mask"),
+        (np.ones((20, 20)), "a mask of shape .20, 32."),
+        (np.zeros((20, 32)), "of what the model saw"),
+    ],
+)
+def test_regions_that_are_none(
+    found: PairExplanation, where: Any, message: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"region: expected .*{message}"):
+        found.region(where)
+
+
+def test_phrases_that_are_none(found: PairExplanation) -> None:
+    with pytest.raises(InvalidArgumentError, match="nearest match is “red circle”"):
+        found.phrase("red circles")
+    with pytest.raises(InvalidArgumentError, match="occurrence: .*from 1 to 2.*None"):
+        found.phrase("red")
+    with pytest.raises(InvalidArgumentError, match="occurrence: .*from 1 to 2.*got 3"):
+        found.phrase("red", occurrence=3)
+    with pytest.raises(InvalidArgumentError, match="phrase: expected at least one"):
+        found.phrase(" ")
+    with pytest.raises(InvalidArgumentError, match="side: "):
+        found.phrase("red", occurrence=1, side="first")
+    # nothing like it: no nearest match is made up
+    with pytest.raises(InvalidArgumentError) as error:
+        found.phrase("xylophone")
+    assert "nearest" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text, phrase, span",
+    [
+        ("the brown dog", "brown dog", (4, 13)),
+        ("the  Brown\ndog.", "brown dog", (5, 14)),
+        ("a dogged dog", "dog", (9, 12)),
+        ("it's a dog's ball", "dog's", (7, 12)),
+        ("ein Hund", "HUND", (4, 8)),
+    ],
+)
+def test_where_a_phrase_stands(text: str, phrase: str, span: tuple[int, int]) -> None:
+    assert find_phrase(text, phrase) == span
+
+
+def test_only_a_phrase(model: DualEncoder, found: PairExplanation) -> None:
+    part = model.explain(_photo(), TEXT, phrase="red circle")
+    assert part.second.names == ("red circle",)
+    expected = found.phrase("red circle")
+    torch.testing.assert_close(part.phrase("circle"), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(part.maps()[0], part.phrase("red circle"))
+    assert sum(part.parts().values()) == pytest.approx(found.score, abs=1e-6)
+    assert part.rest != 0 and "what was not asked for" in part.summary()
+    effects = found.second_effects
+    assert part.second_effects is not None and effects is not None
+    assert float(part.second_effects) == pytest.approx(
+        float(effects[1:3].sum()), abs=1e-6
+    )
+    with pytest.raises(InvalidArgumentError, match="words that were explained"):
+        part.phrase("square")
+    third = model.explain(_photo(), TEXT, phrase="red", occurrence=2)
+    assert third.second.features[0].span == (18, 21)
+
+
+def test_only_a_region(model: DualEncoder, found: PairExplanation) -> None:
+    box = (10, 4, 16, 10)
+    part = model.explain(_photo(), TEXT, region=box)
+    expected = found.region(box)
+    torch.testing.assert_close(part.maps("first")[0], expected, atol=1e-6, rtol=0)
+    assert sum(part.parts().values()) == pytest.approx(found.score, abs=1e-6)
+    for asked in ({"phrase": "red"}, {"side": "second"}):
+        with pytest.raises(InvalidArgumentError):
+            model.explain(_photo(), TEXT, region=box, **asked)
+
+
+def test_only_a_phrase_is_one_backward_pass_a_step(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captum_pairs.attr._utils.path import Path as AttributedPath
+
+    calls = []
+    gradient = AttributedPath.gradient
+
+    def counted(self: Any, outputs: Any, *rest: Any) -> Any:
+        calls.append((self.side.argument, len(outputs)))
+        return gradient(self, outputs, *rest)
+
+    monkeypatch.setattr(AttributedPath, "gradient", counted)
+
+    def number(phrase: str | None) -> int:
+        calls.clear()
+        found = model.explain(_photo(), TEXT, phrase=phrase, n_steps=8, tolerance=1e-9)
+        steps = sum(rows for _, rows in calls)
+        chosen = 4 + 8  # the steps that were tried, on each side
+        assert found.first.n_steps == found.second.n_steps == 8
+        return (steps - 2 * chosen) // 8
+
+    assert number("red circle") == 1 + 1  # the text's and the image's
+    # 9 features and the rest would be 1 + 10, but the embedding has 8 dimensions only
+    assert number(None) == 8 + 8
+
+
+def test_top_pairs_of_an_image(found: PairExplanation) -> None:
+    pairs = found.top_pairs(50)
+    values = [abs(pair.value) for pair in pairs]
+    assert values == sorted(values, reverse=True)
+    content = {"red", "circle", "Red (2)", "square"}
+    assert {pair.second for pair in pairs} == content
+    for pair in pairs:
+        table = found.interactions[list(pair.first_features)]
+        total = table[:, list(pair.second_features)].sum()
+        assert pair.value == pytest.approx(float(total), abs=1e-6)
+        assert pair.first_box is not None and "px)" in str(pair)
+        strongest = max((float(v) for v in table[:, pair.second_features[0]]), key=abs)
+        column = found.interactions[:25, pair.second_features[0]]
+        extreme = column.max() if pair.value > 0 else column.min()
+        assert strongest == pytest.approx(float(extreme))
+
+
+def test_top_pairs_of_texts_are_content_words() -> None:
+    found = _texts("the dog", "a hound", [[9.0, 8.0], [7.0, -1.0]])
+    assert [str(pair) for pair in found.top_pairs()] == ["“dog” – “hound”: -1.000"]
+    only = _texts("the", "a", [[2.0]])
+    assert str(only.top_pairs()[0]) == "“the” – “a”: +2.000"
+    assert found.phrase("dog").tolist() == [7.0, -1.0]
+    assert found.phrase("hound").tolist() == [8.0, -1.0]
+    both = _texts("dog", "dog", [[1.0]])
+    with pytest.raises(InvalidArgumentError, match="side: .*both have “dog”"):
+        both.phrase("dog")
+    assert both.phrase("dog", side="first").tolist() == [1.0]
+    with pytest.raises(InvalidArgumentError, match="an input with regions"):
+        found.region((0, 0, 1, 1))
+
+
+def test_the_frame_adds_up_to_the_score(
+    found: PairExplanation, model: DualEncoder
+) -> None:
+    pytest.importorskip("pandas", reason="to_frame needs pandas")
+    frame = found.to_frame()
+    assert frame["attribution"].sum() == pytest.approx(found.score, abs=1e-6)
+    pairs = frame[frame["part"] == "pair"]
+    assert len(pairs) == found.interactions.numel()
+    row = pairs[(pairs["first"] == "patch (2, 3)") & (pairs["second"] == "circle")]
+    assert row["attribution"].item() == pytest.approx(float(found.interactions[13, 2]))
+    assert not row["special"].item()
+    assert frame[frame["part"] == "second"]["second"].tolist() == list(
+        found.second.names
+    )
+    part = model.explain(_photo(), TEXT, phrase="circle").to_frame()
+    assert part["attribution"].sum() == pytest.approx(found.score, abs=1e-6)
+
+
+def test_merged_features_are_sums(found: PairExplanation) -> None:
+    merged = found.merge(
+        first={"left": (6, 0, 14, 20)}, second=["red circle", "Red square"]
+    )
+    assert merged.second.names[:5] == ("red circle", "Red square", "a", "on", "a (2)")
+    assert merged.first.names == ("left", "elsewhere", "class token")
+    left = [5 * row + column for row in range(5) for column in (0, 1)]
+    expected = found.interactions[left][:, [1, 2]].sum()
+    torch.testing.assert_close(merged.interactions[0, 0], expected)
+    torch.testing.assert_close(merged.interactions.sum(), found.interactions.sum())
+    assert sum(merged.parts().values()) == pytest.approx(found.score, abs=1e-6)
+    assert merged.first.features[0].box == (6, 0, 14, 20)
+    assert merged.second.features[0].span == (2, 12)
+    assert merged.summary()
+    by_index = found.merge(second=[[1, 2], [5, 6]])
+    torch.testing.assert_close(
+        by_index.interactions,
+        found.merge(second=["red circle", "Red square"]).interactions,
+    )
+    # what the first group has, the second one has not
+    twice = found.merge(second=["red circle", "circle on"])
+    torch.testing.assert_close(twice.interactions.sum(), found.interactions.sum())
+    for wrong in (["blue"], [[99]]):
+        with pytest.raises(InvalidArgumentError, match="merge"):
+            found.merge(second=wrong)
+
+
+def test_files(found: PairExplanation, model: DualEncoder, tmp_path: Path) -> None:
+    for number, one in enumerate((found, model.explain(_photo(), TEXT, phrase="on"))):
+        name = f"n{number}"
+        files = one.save(tmp_path / "new", name)
+        assert [file.name for file in files] == [f"{name}.json", f"{name}.safetensors"]
+        loaded = PairExplanation.load(tmp_path / "new", name)
+        assert torch.equal(loaded.interactions, one.interactions)
+        assert (loaded.first_effects is None) == (one.first_effects is None)
+        assert loaded.second == one.second
+        assert replace(loaded.first, source=one.first.source) == one.first
+        assert np.array_equal(loaded.first.source.picture, one.first.source.picture)
+        assert loaded.parts() == one.parts() and loaded.logits == one.logits
+        assert loaded.summary() == one.summary()
+    content = json.loads(files[0].read_text())
+    assert "the" in content["stop_words"] and len(content["top_pairs"]) == 2
+    content["format"] = 0
+    files[0].write_text(json.dumps(content))
+    with pytest.raises(InvalidArgumentError, match="another version"):
+        PairExplanation.load(tmp_path / "new", "n1")
+    with pytest.raises(
+        InvalidArgumentError, match="directory: expected a file no.json"
+    ):
+        PairExplanation.load(tmp_path, "no")
+
+
+def test_lists_are_pairs(model: DualEncoder, found: PairExplanation) -> None:
+    photos = [_photo(), _photo(20, 20)]
+    both = model.explain(photos, [TEXT, "red"])
+    assert [one.first.source.size for one in both] == [(32, 20), (20, 20)]
+    torch.testing.assert_close(both[0].interactions, found.interactions)
+    assert len(model.explain(photos, "red")) == len(model.explain(_photo(), ["a", "b"]))
+    with pytest.raises(InvalidArgumentError, match="second: .*as many .*2, got 1"):
+        model.explain(photos, ["red"])
+
+
+def test_options_that_are_none(model: DualEncoder) -> None:
+    with pytest.raises(InvalidArgumentError, match="method: expected one of"):
+        model.explain(_photo(), TEXT, method="magic")
+    with pytest.raises(InvalidArgumentError, match="steps: expected one of layer"):
+        model.explain(_photo(), TEXT, steps=3)
+    with pytest.raises(InvalidArgumentError, match="tolerance"):
+        model.explain(_photo(), TEXT, tolerance=0.0)
+    with pytest.raises(InvalidArgumentError, match="text: expected a string"):
+        model.explain(_photo(), 3)
+
+
+@needs_scenes
+def test_a_phrase_points_at_its_object() -> None:
+    from captum_pairs.scenes import render, sample_caption, sample_scene
+
+    model = load("scenes")
+    inside = total = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        scene = sample_scene(rng, 3, distinct=True)
+        drawing, caption = render(scene), sample_caption(rng, scene, plain=True)
+        found = model.explain(drawing.image, caption.text, tolerance=2e-2)
+        for phrase, objects in zip(caption.phrases, caption.objects):
+            words = caption.text[slice(*phrase.span)]
+            row, column = divmod(int(found.phrase(words, 1).argmax()), 8)
+            left, top, right, bottom = drawing.boxes[objects[0]].tolist()
+            inside += left <= 8 * column + 4 < right and top <= 8 * row + 4 < bottom
+            total += 1
+    assert inside / total > 0.6  # chance is about 0.11
+
+
+def test_nothing_is_left_in_the_model(tiny_clip: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_clip, tmp_path / "copy")
+    model = load(tmp_path / "copy")
+    before = model.fingerprint
+    model.explain(_photo(), TEXT, layer=("input", "input"))
+    assert load(tmp_path / "copy").fingerprint == before
+    module = model.first.module
+    assert module is not None
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    assert not any(p.requires_grad or p.grad is not None for p in module.parameters())

@@ -216,14 +216,14 @@ class PairExplanation:
             InvalidArgumentError: if it lies outside of what the model saw.
         """
         if side is None:
-            with_grid = [s for s in (_FIRST, _SECOND) if self._ordered(s)[0].grid]
-            if len(with_grid) != 1:
+            having = [s for s in (_FIRST, _SECOND) if self._ordered(s)[0].has_regions]
+            if len(having) != 1:
                 raise InvalidArgumentError(
-                    "side" if with_grid else "region",
-                    "'first' or 'second'" if with_grid else "an input with regions",
-                    "None" if with_grid else "none",
+                    "side" if having else "region",
+                    "'first' or 'second'" if having else "an input with regions",
+                    "None" if having else "none",
                 )
-            side = with_grid[0]
+            side = having[0]
         asked, other = self._ordered(side)
         weights = asked.weights(where).to(self.interactions)
         return other.shaped(weights @ self._table(side))
@@ -253,7 +253,7 @@ class PairExplanation:
         theirs, that have at least half its value; a word has at most one region that
         speaks for it and one against it.
         """
-        grids = self.first.grid is not None, self.second.grid is not None
+        grids = self.first.has_regions, self.second.has_regions
         if grids == (True, True):
             return list(self._region_pairs(number))
         if not any(grids):
@@ -615,9 +615,7 @@ def _region(
 
 def _name(side: ExplainedInput, group: Sequence[int]) -> tuple[str, Optional[Box]]:
     """A word; or where a region is, and its box."""
-    if side.grid is None:
-        return side.names[group[0]], None
-    box = _box(side, group)
+    box = _box(side, group) if side.has_regions else None
     if box is None:
         return side.names[group[0]], None
     return place_in_words(side.source, box), box

@@ -62,6 +62,11 @@ class ExplainedInput:
         return sum(not feature.special for feature in self.features)
 
     @property
+    def has_regions(self) -> bool:
+        """Whether its features lie somewhere: in an image, or in a sound."""
+        return self.grid is not None and any(f.box for f in self.features)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of every feature; of words that come several times "red", "red (2)", ..."""
         seen: Counter[str] = Counter()
@@ -127,7 +132,7 @@ class ExplainedInput:
         Raises:
             InvalidArgumentError: if it lies outside of what the model saw.
         """
-        if self.grid is None or self.source.size is None:
+        if not self.has_regions:
             raise InvalidArgumentError(
                 "region", "an image or sound, which has regions", f"a {self.kind}"
             )

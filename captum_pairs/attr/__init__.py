@@ -22,6 +22,7 @@ from captum_pairs.attr._core.pair_attribution import (
     PairAttribution,
     PairDecomposition,
 )
+from captum_pairs.attr._utils import visualization
 from captum_pairs.attr._utils.validation import InvalidArgumentError
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "pair",
     "PairAttribution",
     "PairDecomposition",
+    "visualization",
 ]

@@ -6,15 +6,24 @@
 """
 
 from captum_pairs.models.dual_encoder import DualEncoder, Head
-from captum_pairs.models.encoder import Encoder, Feature, Layer, Layout, Prepared, Source
+from captum_pairs.models.encoder import (
+    Encoder,
+    Feature,
+    Layer,
+    Layout,
+    Prepared,
+    Source,
+)
 from captum_pairs.models.errors import (
     ModelUnavailableError,
     TextLengthError,
     UnreadableImageError,
 )
+from captum_pairs.models.functions import from_functions
 from captum_pairs.models.images import ImageEncoder, PreparedImage
 from captum_pairs.models.loading import load, Support, SUPPORTED
 from captum_pairs.models.photo import read_image
+from captum_pairs.models.siamese import siamese
 from captum_pairs.models.texts import PreparedText, TextEncoder
 from captum_pairs.models.view import Box, View
 
@@ -23,6 +32,7 @@ __all__ = [
     "DualEncoder",
     "Encoder",
     "Feature",
+    "from_functions",
     "Head",
     "ImageEncoder",
     "Layer",
@@ -33,6 +43,7 @@ __all__ = [
     "PreparedImage",
     "PreparedText",
     "read_image",
+    "siamese",
     "Source",
     "Support",
     "SUPPORTED",

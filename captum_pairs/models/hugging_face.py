@@ -308,6 +308,8 @@ def load_hugging_face(name: str, source: str) -> DualEncoder:
     kind = config.model_type
     if kind not in FAMILIES:
         reason = _REFUSED.get(kind, f"model_type {kind!r}")
+        if any("SequenceClass" in each for each in config.architectures or ()):
+            reason = "a cross-encoder or classifier, which reads both texts at once"
         raise ModelUnavailableError(
             "model",
             f"a dual encoder of one of the kinds {', '.join(FAMILIES)} (for another, "

@@ -86,9 +86,8 @@ class _SentenceText(TextEncoder):
 
     def output(self, features: dict[str, Any]) -> Tensor:
         """Embeddings (b, k) of what `features` returns."""
-        embeddings: Tensor = self._model(features, **self._arguments)[
-            "sentence_embedding"
-        ]
+        output = self._model(_copies(features), **self._arguments)
+        embeddings: Tensor = output["sentence_embedding"]
         return embeddings[..., : self._model.truncate_dim]
 
 
@@ -277,7 +276,7 @@ class StaticSentenceEncoder(_SentenceText):
         count, length = inputs.shape[:2]
         numbers = torch.arange(count * length, device=inputs.device)
         features = {
-            **dict(zip(names, values)),
+            **_copies(dict(zip(names, values))),
             "input_ids": numbers,
             "offsets": numbers[::length],
         }
@@ -520,9 +519,14 @@ def _features(model: Any, task: Optional[str], text: str) -> dict[str, Any]:
         else:
             model.encode(text, **settings, **_arguments(task))
     # made in inference mode, which has no derivatives
+    return _copies(call["features"])
+
+
+def _copies(features: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of its own: modules write into what they get."""
     return {
         name: value.clone() if isinstance(value, Tensor) else value
-        for name, value in call["features"].items()
+        for name, value in features.items()
     }
 
 
@@ -532,7 +536,7 @@ def _first_call(module: nn.Module) -> Iterator[dict[str, Any]]:
     call: dict[str, Any] = {}
 
     def note(_: nn.Module, args: tuple[Any, ...]) -> None:
-        call.setdefault("features", dict(args[0]))
+        call.setdefault("features", _copies(args[0]))
 
     handle = module.register_forward_pre_hook(note)
     try:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from matplotlib import rcParams
 from matplotlib.backends.backend_agg import RendererAgg
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
     """A word and its number, or what stands between words (no number)."""
 
     text: str
-    index: Optional[int]
+    word: Optional[int]
 
 
 class Line(NamedTuple):
@@ -60,11 +60,15 @@ class Line(NamedTuple):
 
 
 def legible(text: str) -> tuple[str, list[str]]:
-    """A text as it can be drawn, and the font families to draw it with."""
+    """
+    A text as it can be drawn, and the font families to draw it with.
+
+    Every kind of space but a line's end becomes a plain one.
+    """
     usual = tuple(rcParams["font.family"])
     families = list(usual)
     drawn = []
-    for character in re.sub(r"\s", " ", text):
+    for character in re.sub(r"[^\S\n]", " ", text):
         family = _family_of(character, usual)
         if family is None:
             hidden = unicodedata.category(character) in _INVISIBLE
@@ -79,7 +83,7 @@ def legible(text: str) -> tuple[str, list[str]]:
 @lru_cache(maxsize=None)
 def _family_of(character: str, usual: tuple[str, ...]) -> Optional[str]:
     """The family that has a character: "" for the usual one, None if there is none."""
-    if character == " ":
+    if character in " \n":
         return ""
     code = ord(character)
     if code in _characters(findfont(FontProperties(family=list(usual)))):
@@ -141,7 +145,8 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
         return 0.0
     drawn, families = legible(text)
     properties = FontProperties(family=families, size=size, weight=weight)
-    width, _, _ = _ruler().get_text_width_height_descent(drawn, properties, False)
+    ruler: Any = _ruler()  # matplotlib's backends are untyped
+    width, _, _ = ruler.get_text_width_height_descent(drawn, properties, False)
     return float(width) * 72 / _RULER_DPI
 
 
@@ -150,7 +155,7 @@ _RULER_DPI = 288
 
 @lru_cache(maxsize=1)
 def _ruler() -> RendererAgg:
-    return RendererAgg(16, 16, _RULER_DPI)
+    return RendererAgg(16, 16, _RULER_DPI)  # type: ignore[no-untyped-call]  # theirs
 
 
 def is_right_to_left(text: str) -> bool:
@@ -178,11 +183,7 @@ def shortened(text: str, most: float, size: float, weight: str = "normal") -> st
 
 def wrapped(text: str, most: float, size: float, weight: str = "normal") -> str:
     """A text with line breaks, so that no line is wider than so many points."""
-    tokens = re.findall(r"\s+|\S", text) if not text.isascii() else text.split(" ")
-    if not text.isascii():
-        tokens = _tokens(text)
-    pieces = pieces_of([token for token in tokens if token.strip()], text)
-    lines = lines_of(pieces, most, size, weight)
+    lines = lines_of(pieces_of(_tokens(text), text), most, size, weight)
     return "\n".join("".join(p.text for p, _, _ in line.pieces) for line in lines)
 
 
@@ -256,8 +257,8 @@ def _units(
     unit: list[Piece] = []
     spaced = False
     for part in _parts(pieces, most, size, weight):
-        is_space = part.index is None and part.text.isspace()
-        joins = part.index is None or not unit or unit[-1].index is None
+        is_space = part.word is None and part.text.isspace()
+        joins = part.word is None or not unit or unit[-1].word is None
         if unit and (is_space or not (joins or not part.text[0].isalnum())):
             yield spaced, unit
             unit, spaced = [], False
@@ -274,7 +275,7 @@ def _parts(
 ) -> Iterator[Piece]:
     """Pieces that fit on a line; those between words cut at spaces."""
     for piece in pieces:
-        if piece.index is None:
+        if piece.word is None:
             for part in re.findall(r"\s+|\S+", piece.text):
                 yield Piece(part, None)
             continue
@@ -283,5 +284,5 @@ def _parts(
             stop = len(rest)
             while stop > 1 and width_of(rest[:stop], size, weight) > most:
                 stop -= 1
-            yield Piece(rest[:stop], piece.index)
+            yield Piece(rest[:stop], piece.word)
             rest = rest[stop:]

@@ -1,0 +1,93 @@
+"""Every one of 1,000 images explained against every one of 1,000 captions.
+
+    python benchmarks/corpus.py [--inputs 1000] [--calls 200] [--threads 1]
+
+From contributions that are kept on disk: m + n attributions, then a matrix product for
+each caption. Beside it separate calls of `explain`, of which `--calls` are timed and
+the rest is extrapolated. Also what is stored of an image, and what half precision costs.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import captum_pairs
+import numpy as np
+import torch
+from captum_pairs.scenes import render, sample_caption, sample_scene
+
+TOLERANCE = 2e-2
+
+
+def corpus(number: int, seed: int = 5) -> tuple[list[np.ndarray], list[str]]:
+    """Images (h, w, 3), and captions of which no two are the same."""
+    rng = np.random.default_rng(seed)
+    scenes = [sample_scene(rng, 3) for _ in range(number)]
+    captions: dict[str, None] = {}
+    while len(captions) < number:
+        scene = scenes[len(captions)]
+        captions.setdefault(sample_caption(rng, scene).text)
+    return [render(scene).image for scene in scenes], list(captions)
+
+
+def timed_calls(model, images, captions, number: int) -> float:
+    """Seconds of one separate call."""
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, len(images), (number, 2))
+    start = time.perf_counter()
+    for i, j in pairs:
+        model.explain(images[i], captions[j], tolerance=TOLERANCE)
+    return (time.perf_counter() - start) / number
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=1000)
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    parsed = parser.parse_args()
+    torch.set_num_threads(parsed.threads)
+    model = captum_pairs.load("scenes")
+    images, captions = corpus(parsed.inputs)
+    call = timed_calls(model, images, captions, parsed.calls)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        options = {"tolerance": TOLERANCE, "side": "first"}
+        stored = model.contributions(images, directory=Path(folder) / "i", **options)
+        between = time.perf_counter()
+        texts = model.contributions(
+            captions, directory=Path(folder) / "t", tolerance=TOLERANCE, side="second"
+        )
+        kept = time.perf_counter()
+        total = pairs = 0
+        for text in texts:
+            for table in stored.pair(text):
+                pairs += 1
+                total += table.numel()
+        done = time.perf_counter()
+        size = sum(file.stat().st_size for file in (Path(folder) / "i").iterdir())
+    values = stored[0].values
+    exact = model.contributions(images[:50], dtype="float32", **options)
+    worst = max(
+        float((model_table - kept_table).abs().max())
+        for model_table, kept_table in zip(exact.pair(texts[0]), stored.pair(texts[0]))
+    )
+    separate = call * pairs
+    whole = done - start
+    print(f"{pairs:,} pairs, {total:,} attributions, {parsed.threads} thread(s)")
+    print(f"contributions of {len(images)} images: {between - start:.1f} s")
+    print(f"contributions of {len(captions)} captions: {kept - between:.1f} s")
+    print(f"all pairs from them: {done - kept:.1f} s; together {whole:.1f} s")
+    print(f"one separate call: {1e3 * call:.0f} ms; {pairs:,}: {separate / 3600:.1f} h")
+    print(f"ratio: {separate / whole:.0f}; without the contributions: "
+          f"{separate / (done - kept):.0f}")
+    print(f"stored of an image: {size / len(images) / 1024:.1f} KiB "
+          f"({values.shape[0]} features x {values.shape[1]} in half precision: "
+          f"{values.numel() * 2 / 1024:.1f})")
+    print(f"half precision: relative error of contributions {stored.error:.1e}; largest "
+          f"difference of an attribution {worst:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Figures, legends and titles that all visualizations share."""
+
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+from captum_pairs.attr._utils.validation import InvalidArgumentError
+from captum_pairs.attr._utils.visualization.fonts import legible, shortened, wrapped
+from captum_pairs.attr._utils.visualization.scale import Scale
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, FigureBase
+
+__all__ = [
+    "add_legend",
+    "add_title",
+    "FigureAxes",
+    "FigureManyAxes",
+    "finish",
+    "in_text",
+    "new_figure",
+    "panels",
+    "signed",
+    "width_in_points",
+]
+
+# As Captum's `plt_fig_axis`; a SubFigure will do.
+FigureAxes = tuple[Any, Axes]
+FigureManyAxes = tuple[Any, Sequence[Axes]]
+Size = tuple[float, float]
+
+
+def new_figure(fig_size: Size, use_pyplot: bool) -> Figure:
+    """A figure whose parts are placed so that nothing overlaps."""
+    if use_pyplot:
+        return plt.figure(figsize=fig_size, layout="constrained")
+    figure = Figure(figsize=fig_size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(
+    given: Optional[FigureManyAxes],
+    number: int,
+    fig_size: Size,
+    use_pyplot: bool,
+    columns: Optional[int] = None,
+) -> tuple[Any, list[Axes]]:
+    """
+    A figure and that many axes, new or given ones; surplus axes are switched off.
+
+    Args:
+        given: `plt_fig_axis`.
+        number: of axes.
+        fig_size, use_pyplot: of a new figure.
+        columns: how many of them stand in a row. Default: all.
+    """
+    if given is None:
+        figure: FigureBase = new_figure(fig_size, use_pyplot)
+        columns = min(columns or number, number) or 1
+        grid = figure.subplots(-(-number // columns) or 1, columns, squeeze=False)
+        every = list(grid.flat)
+    else:
+        figure, chosen = given
+        every = [chosen] if isinstance(chosen, Axes) else list(chosen)
+    if len(every) < number:
+        raise InvalidArgumentError(
+            "plt_fig_axis", f"a figure and {number} axes", f"{len(every)} axes"
+        )
+    for axes in every[number:]:
+        axes.set_axis_off()
+    return figure, every[:number]
+
+
+def finish(use_pyplot: bool, given: object) -> None:
+    """Shows a figure that was made here, as Captum does."""
+    if use_pyplot and given is None:
+        plt.show()
+
+
+def in_text(text: str) -> tuple[str, dict[str, Any]]:
+    """A text as it can be drawn, and how: in the fonts that have it, never a
+    formula."""
+    drawn, families = legible(text)
+    return drawn, {"family": families, "parse_math": False}
+
+
+def add_title(axes: Axes, title: Optional[str], size: float = 10, **more: Any) -> None:
+    """A title no wider than its axes, in two lines at most."""
+    if title:
+        most = max(width_in_points(axes), 40.0)
+        lines = wrapped(title, most, size).split("\n")
+        if len(lines) > 2:
+            lines[1:] = [shortened(" ".join(lines[1:]), most, size)]
+        drawn, how = in_text("\n".join(lines))
+        axes.set_title(drawn, fontsize=size, **how, **more)
+
+
+def width_in_points(axes: Axes) -> float:
+    """The width of axes before the layout is made."""
+    figure = axes.get_figure(root=True) if _HAS_ROOT else axes.figure
+    dpi = figure.dpi if figure is not None else 72.0
+    return float(axes.get_window_extent().width) * 72 / dpi
+
+
+# from matplotlib 3.10 on; before, the figure of axes in a SubFigure is that
+_HAS_ROOT = "root" in (Axes.get_figure.__doc__ or "")
+
+
+def add_legend(
+    figure: Any,
+    axes: Union[Axes, Sequence[Axes]],
+    scale: Scale,
+    label: Optional[str] = None,
+    **more: Any,
+) -> Any:
+    """The colours' legend beside axes (or below: ``location="bottom"``)."""
+    look: dict[str, Any] = {"extend": scale.extend, "extendfrac": 0.03, **more}
+    bar = figure.colorbar(scale.mappable, ax=axes, **look)
+    drawn, how = in_text(scale.meaning if label is None else label)
+    bar.set_label(drawn, fontsize=8, **how)
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.locator_params(nbins=5)
+    bar.outline.set_linewidth(0.5)
+    return bar
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With its sign, and a minus as wide as a plus."""
+    return f"{value:+.{digits}f}".replace("-", "−", 1)

@@ -1,0 +1,192 @@
+"""OpenAI's clip package, through a model's own ``encode_image`` and ``encode_text``."""
+
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from warnings import catch_warnings, filterwarnings
+from zipfile import is_zipfile, ZipFile
+
+import torch
+from captum_pairs.models.dual_encoder import DualEncoder, Head
+from captum_pairs.models.errors import ModelUnavailableError
+from captum_pairs.models.fixed_texts import (
+    byte_pair_tokens,
+    pad_tokens,
+    Reading,
+    ReadTextEncoder,
+)
+from captum_pairs.models.loading import unavailable
+from captum_pairs.models.texts import check_length
+from captum_pairs.models.transformed import (
+    centre_view,
+    ImageParts,
+    shortest_edge,
+    TransformedImageEncoder,
+)
+from captum_pairs.models.view import View
+from torchvision.transforms import Normalize
+
+__all__ = ["import_clip", "load_openai_clip"]
+
+_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    KeyError,
+    EOFError,
+    pickle.UnpicklingError,
+)
+
+
+def load_openai_clip(name: str, rest: str) -> DualEncoder:
+    """
+    A CLIP of OpenAI's package, in float32.
+
+    Args:
+        name: what was asked for.
+        rest: a name of ``clip.available_models()``, or a file with a state dict or a
+            JIT archive.
+
+    Raises:
+        ModelUnavailableError: see :func:`captum_pairs.models.load`.
+    """
+    clip = import_clip()
+    known = clip.available_models()
+    path = Path(rest).expanduser()
+    if rest not in known and not path.is_file():
+        raise ModelUnavailableError(
+            "model", f"clip:NAME with a file or one of {', '.join(known)}", name
+        )
+    try:
+        if rest in known or _is_archive(path):
+            model, transform = _load_archive(clip, rest if rest in known else str(path))
+        else:
+            model, transform = _load_state_dict(path)
+    except _ERRORS as error:
+        raise unavailable(name, error) from error
+    head = Head("logits_per_image", float(model.logit_scale.detach().exp()))
+    return DualEncoder(name, _images(model, transform), _texts(clip, model), (head,))
+
+
+def import_clip() -> Any:
+    """
+    OpenAI's package.
+
+    Raises:
+        ModelUnavailableError: if what is installed as ``clip`` is another one.
+    """
+    try:
+        clip = import_module("clip")
+    except ModuleNotFoundError as error:
+        if error.name != "pkg_resources":
+            raise
+        with _pkg_resources():
+            clip = import_module("clip")
+    if not all(
+        hasattr(clip, part) for part in ("load", "tokenize", "available_models")
+    ):
+        raise ModelUnavailableError(
+            "model",
+            "OpenAI's clip package (pip uninstall clip; pip install openai-clip)",
+            "another package that is called clip",
+        )
+    return clip
+
+
+@contextmanager
+def _pkg_resources() -> Iterator[None]:
+    """Its releases take ``packaging`` out of setuptools' pkg_resources, which newer
+    versions of setuptools don't have: lend them one that has nothing else."""
+    import packaging.version
+
+    stand_in = ModuleType("pkg_resources")
+    setattr(stand_in, "packaging", packaging)
+    sys.modules["pkg_resources"] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules["pkg_resources"]
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a JIT archive, as OpenAI's own checkpoints are."""
+    if not is_zipfile(path):
+        return False
+    with ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _load_archive(clip: Any, source: str) -> tuple[Any, Any]:
+    """Model and transform."""
+    with catch_warnings():
+        # the package reads its archives with what torch would rather see replaced
+        filterwarnings("ignore", ".*torch.jit", category=DeprecationWarning)
+        filterwarnings("ignore", ".*torch.jit", category=FutureWarning)
+        model, transform = clip.load(source, "cpu")
+    return model, transform
+
+
+def _load_state_dict(path: Path) -> tuple[Any, Any]:
+    """Model and transform: as the package's ``load`` would have it, whose second look
+    at such a file begins at the end of it, and which rounds to half precision."""
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    model = import_module("clip.model").build_model(dict(weights)).float()
+    model.load_state_dict(weights, strict=False)
+    transform = import_module("clip.clip")._transform(model.visual.input_resolution)
+    return model, transform
+
+
+def _images(model: Any, transform: Any) -> TransformedImageEncoder:
+    visual = model.visual
+    side = int(visual.input_resolution)
+    if hasattr(visual, "transformer"):
+        blocks = list(visual.transformer.resblocks)
+        patches = side // int(visual.conv1.kernel_size[0])
+        parts = ImageParts(blocks, (patches, patches), len(blocks) // 3)
+    else:
+        stages = [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
+        blocks = [block for stage in stages for block in stage]
+        # the first one of the last stage halves the map
+        first = len(blocks) - len(visual.layer4)
+        parts = ImageParts(blocks, (side // 32, side // 32), first)
+    normalize = next(t for t in transform.transforms if isinstance(t, Normalize))
+    return TransformedImageEncoder(
+        model,
+        model.encode_image,
+        transform,
+        partial(_view, side),
+        normalize.mean,
+        normalize.std,
+        parts,
+    )
+
+
+def _view(side: int, size: tuple[int, int]) -> View:
+    return centre_view(size, shortest_edge(size, side), (side, side))
+
+
+def _texts(clip: Any, model: Any) -> ReadTextEncoder:
+    # clip.tokenize has a tokenizer of its own, and does not show it
+    tokenizer = import_module("clip.simple_tokenizer").SimpleTokenizer()
+    return ReadTextEncoder(
+        model,
+        model.encode_text,
+        partial(_read, clip, tokenizer, int(model.context_length)),
+        model.transformer.resblocks,
+        model.token_embedding,
+    )
+
+
+def _read(clip: Any, tokenizer: Any, longest: int, text: str) -> Reading:
+    special = [tokenizer.encoder[f"<|{name}oftext|>"] for name in ("start", "end")]
+    ids = [special[0], *tokenizer.encode(text), special[1]]
+    tokens = byte_pair_tokens(text, ids, tokenizer, special)
+    check_length(tokens, longest)
+    return Reading(clip.tokenize(text, longest), pad_tokens(tokens, longest), 0)

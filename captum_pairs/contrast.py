@@ -19,7 +19,7 @@ from captum_pairs.attribution import (
     SideTask,
 )
 from captum_pairs.explanation import PairExplanation, signed
-from captum_pairs.models.dual_encoder import DualEncoder
+from captum_pairs.models.dual_encoder import DualEncoder, Head
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.regions import ExplainedInput
 from torch import Tensor
@@ -173,24 +173,35 @@ class Contrast:
             )
         return list(self._changes())
 
-    def _changes(self) -> Iterator[Change]:
-        words = [
-            [feature.name for feature in side.features[: side.count]]
+    def aligned(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """The features of the preferred and of the other text that stand in the same
+        place, in the order of :meth:`changes`; () where one has none."""
+        names = [
+            [feature.name.casefold() for feature in side.features[: side.count]]
             for side in self.candidates
         ]
-        before, after = ([word.casefold() for word in side] for side in words)
-        matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-        count = self.query.count
-        tables = [self._table(e)[:count] for e in (self.preferred, self.other)]
+        matcher = difflib.SequenceMatcher(None, *names, autojunk=False)
+        found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         for kind, a, a_end, b, b_end in matcher.get_opcodes():
             if kind == "equal":
-                for i, j in zip(range(a, a_end), range(b, b_end)):
-                    values = tables[0][:, i] - tables[1][:, j]
-                    yield Change(words[0][i], words[1][j], False, values)
-                continue
-            values = tables[0][:, a:a_end].sum(1) - tables[1][:, b:b_end].sum(1)
-            named = " ".join(words[0][a:a_end]), " ".join(words[1][b:b_end])
-            yield Change(*named, True, values)
+                pairs = zip(range(a, a_end), range(b, b_end))
+                found += [((i,), (j,)) for i, j in pairs]
+            else:
+                found.append((tuple(range(a, a_end)), tuple(range(b, b_end))))
+        return found
+
+    def _changes(self) -> Iterator[Change]:
+        words = [[feature.name for feature in side.features] for side in self.candidates]
+        count = self.query.count
+        tables = [self._table(e)[:count] for e in (self.preferred, self.other)]
+        for groups in self.aligned():
+            named = [
+                " ".join(side[index] for index in group)
+                for side, group in zip(words, groups)
+            ]
+            is_changed = named[0].casefold() != named[1].casefold()
+            sums = [table[:, list(group)].sum(1) for table, group in zip(tables, groups)]
+            yield Change(named[0], named[1], is_changed, sums[0] - sums[1])
 
     def to_frame(self) -> "pandas.DataFrame":
         """The rows of both explanations (see :meth:`PairExplanation.to_frame`), the
@@ -208,13 +219,16 @@ class Contrast:
 
     def summary(self) -> str:
         """The difference, its parts, and what made it."""
+        logits = ""
+        if self.preferred.heads != (Head(),):
+            name = self.preferred.heads[0].name
+            logits = f" ({signed(self.logit_difference, 2)} in {name})"
         lines = [
             f"{_named(self.candidates[0])} is "
             f"{'more' if self.difference > 0 else 'less'} similar to "
             f"{_named(self.query)} than {_named(self.candidates[1])}: "
             f"{signed(self.preferred.score)} against {signed(self.other.score)}, a "
-            f"difference of {signed(self.difference)} "
-            f"({signed(self.logit_difference, 2)} in {self.preferred.heads[0].name})"
+            f"difference of {signed(self.difference)}{logits}"
         ]
         for name, value in self.parts().items():
             shown = signed(value) if name[:5] != "error" else f"{value:+.0e}"
@@ -232,6 +246,18 @@ class Contrast:
         from captum_pairs.picture import draw_contrast
 
         return draw_contrast(self)
+
+    def page(self, path: Union[str, Path]) -> Path:
+        """Writes a page to explore it, one file (see :mod:`captum_pairs.page`)."""
+        from captum_pairs.page import write_page
+
+        return write_page(self, path)
+
+    def _repr_html_(self) -> str:
+        """The page, as notebooks show it."""
+        from captum_pairs.page import page_frame
+
+        return page_frame(self)
 
     def save(self, directory: Union[str, Path], name: str = "contrast") -> list[Path]:
         """

@@ -466,6 +466,18 @@ class PairExplanation:
 
         return draw(self)
 
+    def page(self, path: Union[str, Path]) -> Path:
+        """Writes a page to explore it, one file (see :mod:`captum_pairs.page`)."""
+        from captum_pairs.page import write_page
+
+        return write_page(self, path)
+
+    def _repr_html_(self) -> str:
+        """The page, as notebooks show it."""
+        from captum_pairs.page import page_frame
+
+        return page_frame(self)
+
     # ---- files -------------------------------------------------------------
 
     def save(

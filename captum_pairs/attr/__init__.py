@@ -5,11 +5,21 @@ from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution
 from captum_pairs.attr._core.feature_pair_integrated_gradients import (
     FeaturePairIntegratedGradients,
 )
+from captum_pairs.attr._core.games import (
+    EmbeddingBanzhaf,
+    EmbeddingShapley,
+    FeaturePairBanzhaf,
+    FeaturePairShapley,
+)
 from captum_pairs.attr._core.integrated_jacobian import (
     Convergence,
     EmbeddingDecomposition,
     EmbeddingReading,
     IntegratedJacobian,
+)
+from captum_pairs.attr._core.jacobian_x_input import (
+    FeaturePairJacobianXInput,
+    JacobianXInput,
 )
 from captum_pairs.attr._core.layer.layer_feature_pair_integrated_gradients import (
     LayerFeaturePairIntegratedGradients,
@@ -17,6 +27,7 @@ from captum_pairs.attr._core.layer.layer_feature_pair_integrated_gradients impor
 from captum_pairs.attr._core.layer.layer_integrated_jacobian import (
     LayerIntegratedJacobian,
 )
+from captum_pairs.attr._core.occlusion import EmbeddingOcclusion, FeaturePairOcclusion
 from captum_pairs.attr._core.pair_attribution import (
     pair,
     PairAttribution,
@@ -28,11 +39,19 @@ from captum_pairs.attr._utils.validation import InvalidArgumentError
 __all__ = [
     "Convergence",
     "EmbeddingAttribution",
+    "EmbeddingBanzhaf",
     "EmbeddingDecomposition",
+    "EmbeddingOcclusion",
     "EmbeddingReading",
+    "EmbeddingShapley",
+    "FeaturePairBanzhaf",
     "FeaturePairIntegratedGradients",
+    "FeaturePairJacobianXInput",
+    "FeaturePairOcclusion",
+    "FeaturePairShapley",
     "IntegratedJacobian",
     "InvalidArgumentError",
+    "JacobianXInput",
     "LayerFeaturePairIntegratedGradients",
     "LayerIntegratedJacobian",
     "pair",

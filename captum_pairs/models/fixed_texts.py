@@ -88,11 +88,25 @@ def byte_pair_tokens(
         special: ids of special tokens.
     """
     names = [tokenizer.decoder[index] for index in ids]
+    runs, surfaces = _runs(names, [index in special for index in ids], tokenizer)
+    spans = offsets_of(text, surfaces)
+    return tuple(
+        Feature(names[at], surface is None, None if surface is None else span)
+        for run, surface, span in zip(runs, surfaces, spans)
+        for at in run
+    )
+
+
+def _runs(
+    names: Sequence[str], special: Sequence[bool], tokenizer: Any
+) -> tuple[list[list[int]], list[Optional[str]]]:
+    """Tokens whose bytes are whole characters together, with these characters; special
+    ones with None."""
     runs: list[list[int]] = []
     surfaces: list[Optional[str]] = []
     pending = b""
-    for at, (index, name) in enumerate(zip(ids, names)):
-        if index in special:
+    for at, (name, is_special) in enumerate(zip(names, special)):
+        if is_special:
             runs.append([at])
             surfaces.append(None)
             pending = b""
@@ -110,12 +124,7 @@ def byte_pair_tokens(
             pending = b""
         except UnicodeDecodeError:
             surfaces[-1] = pending.decode(errors="ignore")
-    spans = offsets_of(text, surfaces)
-    return tuple(
-        Feature(names[at], surface is None, None if surface is None else span)
-        for run, surface, span in zip(runs, surfaces, spans)
-        for at in run
-    )
+    return runs, surfaces
 
 
 def pad_tokens(tokens: Sequence[Feature], length: int) -> tuple[Feature, ...]:

@@ -204,13 +204,19 @@ def load_torchvision(name: str, rest: str) -> DualEncoder:
         if path.is_file():
             backbone, transform = _from_file(architecture, path)
         else:
-            chosen = weights[wanted or "DEFAULT"]
-            backbone = models.get_model(architecture, weights=chosen)
-            transform = chosen.transforms()
-            _behead(backbone)
+            backbone, transform = _from_weights(
+                architecture, weights[wanted or "DEFAULT"]
+            )
     except _ERRORS as error:
         raise unavailable(name, error) from error
     return siamese(backbone.eval(), transform, name=name)
+
+
+def _from_weights(architecture: str, weights: Any) -> tuple[nn.Module, Any]:
+    """The backbone of torchvision's weights, and their transform."""
+    backbone = models.get_model(architecture, weights=weights)
+    _behead(backbone)
+    return backbone, weights.transforms()
 
 
 def _from_file(architecture: str, path: Path) -> tuple[nn.Module, Any]:

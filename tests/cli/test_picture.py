@@ -1,153 +1,392 @@
-"""Reading an explanation: maps, strongest pairs, words, and the picture of it."""
+"""The picture of an explanation, of every kind of pair."""
 
-import math
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
 import pytest
 import torch
-from captum_pairs import explanation as explanation_module
-from captum_pairs.explanation import explain, PairExplanation
-from captum_pairs.models import Feature, load
-from captum_pairs.picture import draw, save_picture
+from captum_pairs.attr._utils.visualization import fonts
+from captum_pairs.contrast import Contrast
+from captum_pairs.explanation import PairExplanation
+from captum_pairs.models.dual_encoder import Head
+from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
+from captum_pairs.picture import draw, draw_contrast, draw_zero_shot, save_picture
+from captum_pairs.regions import ExplainedInput
+from captum_pairs.zero_shot import ZeroShot
+from matplotlib import pyplot as plt, rc_context
+from matplotlib.axis import Tick
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-IMAGE = np.full((40, 60, 3), 200, dtype=np.uint8)
+END = Feature("[EOS]", special=True)
+ROWS, COLUMNS = 4, 6
 
 
-def _explanation(
-    maps: Tensor, names: tuple[str, ...] = ("a", "red", "dot")
-) -> PairExplanation:
-    """One of an image of 60 x 40 pixels that is wholly seen, in 4 x 6 patches."""
-    words, rows, columns = maps.shape
+@pytest.fixture(autouse=True)
+def style() -> Iterator[None]:
+    plt.rcdefaults()
+    with rc_context({"font.family": ["DejaVu Sans"]}):
+        yield
+
+
+def _input(
+    source: Source, features: tuple[Feature, ...], **more: Any
+) -> ExplainedInput:
+    settings = {"grid": None, "layer": "l", "baseline": "b", "n_steps": 4}
+    return ExplainedInput(source, features, residual=0.0, **settings | more)
+
+
+def image() -> ExplainedInput:
+    """60 x 40 pixels, all of them seen, in 4 x 6 patches and a class token."""
     patches = tuple(
-        Feature(
-            f"patch ({row}, {column})",
-            (1 + row * columns + column,),
-            box=(10.0 * column, 10.0 * row, 10.0 * column + 10, 10.0 * row + 10),
-        )
-        for row in range(rows)
-        for column in range(columns)
+        Feature(f"patch ({row}, {column})", box=_box(10.0 * column, 10.0 * row))
+        for row in range(ROWS)
+        for column in range(COLUMNS)
     )
-    end = Feature("[EOS]", (words,), special=True)
-    texts = (*(Feature(name, (j,)) for j, name in enumerate(names)), end)
-    table = torch.zeros(rows * columns + 1, words + 1)
-    table[:-1, :-1] = maps.flatten(1).T
-    effects = torch.zeros(len(table)), torch.zeros(words + 1)
+    shown = np.full((40, 60, 3), 200, dtype=np.uint8)
+    source = Source(IMAGE, size=(60, 40), visible=(0.0, 0.0, 60.0, 40.0), picture=shown)
+    token = Feature("class token", special=True)
+    return _input(source, (*patches, token), grid=(ROWS, COLUMNS))
+
+
+def _box(left: float, top: float) -> tuple[float, float, float, float]:
+    return left, top, left + 10, top + 10
+
+
+def text(said: str = "a red dot") -> ExplainedInput:
+    features, at = [], 0
+    for word in said.split():
+        start = said.index(word, at)
+        at = start + len(word)
+        features.append(Feature(word, span=(start, at)))
+    return _input(Source(TEXT, text=said), (*features, END))
+
+
+def sound() -> ExplainedInput:
+    """Two seconds, 8 bands, in 2 x 4 pieces."""
+    pieces = tuple(
+        Feature("piece", box=(second / 2, band, second / 2 + 0.5, band + 4.0))
+        for band in (0.0, 4.0)
+        for second in range(4)
+    )
+    heard = np.arange(8 * 20, dtype=np.float32).reshape(8, 20)
+    source = Source(AUDIO, size=(2, 8), visible=(0.0, 0.0, 2.0, 8.0), picture=heard)
+    return _input(source, pieces, grid=(2, 4))
+
+
+def tensor(count: int = 5) -> ExplainedInput:
+    return _input(Source(TENSOR), tuple(Feature(f"unit {i}") for i in range(count)))
+
+
+def explanation(
+    first: ExplainedInput, second: ExplainedInput, table: Optional[Tensor] = None
+) -> PairExplanation:
+    shape = len(first.features), len(second.features)
+    if table is None:
+        generator = torch.Generator().manual_seed(0)
+        table = torch.randn(shape, generator=generator) ** 3 * 0.01
     return PairExplanation(
         model="none",
-        text=" ".join(names),
-        image_size=(60, 40),
-        visible=(0.0, 0.0, 60.0, 40.0),
-        grid=(rows, columns),
-        cosine=table.sum().item(),
-        logit_scale=10.0,
-        image_features=(*patches, Feature("class token", (0,), special=True)),
-        text_features=texts,
+        method="integrated_gradients",
+        first=first,
+        second=second,
+        similarity="cosine",
+        score=float(table.sum()) + 0.1,
+        heads=(Head("logits_per_image", 10.0),),
+        constant=0.1,
+        first_effects=torch.zeros(shape[0]),
+        second_effects=torch.zeros(shape[1]),
         interactions=table,
-        image_effects=effects[0],
-        text_effects=effects[1],
-        constant=0.0,
         convergence_delta=0.0,
-        layers=(0, 0),
-        blocks=(1, 1),
-        baselines=("black", "nothing"),
-        n_steps=4,
-        residuals=(0.0, 0.0),
         tolerance=0.01,
     )
 
 
-def test_strongest_pairs_by_hand() -> None:
-    maps = torch.zeros(3, 4, 6)
-    maps[0, 0, 0] = 9.0  # "a" is a stop word
-    maps[1, 0, 0], maps[1, 0, 1], maps[1, 1, 1] = 0.2, 0.1, 0.09
-    maps[1, 3, 5] = 0.19  # not connected to the strongest
-    maps[2, 2, 3] = -0.4
-    maps[2, 3, 0] = 0.1
-    pairs = _explanation(maps).top_pairs()
-    assert [str(pair) for pair in pairs] == [
-        "“dot” – centre (x 30–40, y 20–30 px): −0.400",
-        "“red” – top left (x 0–20, y 0–10 px): +0.300",
-        "“dot” – bottom left (x 0–10, y 30–40 px): +0.100",
+def drawn(figure: Any) -> Any:
+    """Drawn, and looked through: every text is inside, and none on another one."""
+    figure.canvas.draw()
+    texts = [
+        each
+        for each in set(figure.findobj(Text)) - _unseen(figure)
+        if each.get_visible() and each.get_text().strip()
     ]
-    assert len(_explanation(maps).top_pairs(2)) == 2
+    boxes = [each.get_window_extent() for each in texts]
+    width, height = figure.bbox.width, figure.bbox.height
+    for each, box in zip(texts, boxes):
+        said = each.get_text()
+        assert -2 <= box.x0 and box.x1 <= width + 2, said
+        assert -2 <= box.y0 and box.y1 <= height + 2, said
+    for (one, a), (two, b) in combinations(zip(texts, boxes), 2):
+        across = min(a.x1, b.x1) - max(a.x0, b.x0)
+        down = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert across < 2 or down < 2, (one.get_text(), two.get_text())
+    return figure
 
 
-def test_all_zero() -> None:
-    found = _explanation(torch.zeros(3, 4, 6))
-    assert found.top_pairs() == []
-    assert "every attribution is zero" in found.summary()
-    draw(found, IMAGE).canvas.draw()
+def _unseen(figure: Any) -> set[Text]:
+    """Labels of ticks that are beyond the axes' limits, or that were never used."""
+    labels = set()
+    for tick in figure.findobj(Tick):
+        labels |= {tick.label1, tick.label2}
+    for axes in figure.axes:
+        for axis, ends in (
+            (axes.xaxis, axes.get_xlim()),
+            (axes.yaxis, axes.get_ylim()),
+        ):
+            for tick in axis.get_major_ticks() if axes.axison else []:
+                if min(ends) <= tick.get_loc() <= max(ends):
+                    labels -= {tick.label1, tick.label2}
+    return labels
 
 
-def test_repeated_words_are_told_apart() -> None:
-    names = ("Red", "dot", "red")
-    assert _explanation(torch.zeros(3, 4, 6), names).words == ("Red", "dot", "red (2)")
+def titled(figure: Any, start: str) -> Any:
+    for each in figure.axes:
+        for loc in ("center", "left", "right"):
+            if each.get_title(loc=loc).startswith(start):
+                return each
+    raise AssertionError(f"no axes titled {start}")
 
 
-def test_each_patch_is_drawn_where_it_is(tmp_path: Path) -> None:
-    maps = torch.zeros(3, 4, 6)
-    maps[1, 0, 5], maps[1, 3, 0] = 1.0, -1.0
-    figure = draw(_explanation(maps), IMAGE)
-    figure.canvas.draw()
-    axes = next(a for a in figure.axes if a.get_title().startswith("red"))
-    drawn = np.asarray(axes.images[0].get_array())
-    assert axes.images[0].get_extent() == [0, 60, 40, 0]
-    assert drawn.shape == (40, 60, 3)
-    assert drawn[5, 55, 0] > drawn[5, 55, 2] + 0.2  # for: orange
-    assert drawn[35, 5, 2] > drawn[35, 5, 1] + 0.2  # against: purple
-    white = drawn[20, 30]
-    assert white.max() - white.min() < 0.02  # nothing: grey
-    # the patch's edges, to the pixel
-    assert np.allclose(drawn[9, 50], drawn[0, 59]) and np.allclose(drawn[10, 50], white)
-    assert np.allclose(drawn[0, 49], white)
+def titles(figure: Any) -> list[str]:
+    return [title for each in figure.axes if (title := each.get_title())]
 
 
-def test_titles_legend_and_formulas() -> None:
-    names = ("$x", "100", "$y")
-    figure = draw(_explanation(torch.rand(3, 4, 6), names), IMAGE)
-    figure.canvas.draw()
-    titles = [axes.get_title() for axes in figure.axes]
-    assert any(title.startswith(r"\$x") for title in titles)
+def shares(axes: Any) -> Any:
+    """The map (h, w) as shares of the strongest colour."""
+    return np.asarray(axes.images[-1].get_array())
+
+
+@pytest.mark.parametrize("is_text_first", [False, True])
+def test_each_patch_is_drawn_where_it_is(is_text_first: bool) -> None:
+    table = torch.zeros(ROWS * COLUMNS + 1, 4)
+    table[COLUMNS - 1, 1], table[3 * COLUMNS, 1], table[7, 2] = 1.0, -1.0, 0.25
+    table[-1], table[:, -1] = 5.0, 5.0  # special tokens are in no map
+    found = explanation(image(), text(), table)
+    if is_text_first:
+        found = explanation(text(), image(), table.T)
+    figure = drawn(draw(found))
+    axes = titled(figure, "red")
+    expected = np.zeros((ROWS, COLUMNS))
+    expected[0, 5], expected[3, 0] = 1.0, -1.0
+    size = shares(axes).shape
+    pixels = np.kron(expected, np.ones((size[0] // ROWS, size[1] // COLUMNS)))
+    assert np.array_equal(shares(axes), pixels)
+    assert axes.images[-1].get_extent() == [0, 60, 40, 0]
+    # one scale for all words, stop words without a map
+    assert shares(titled(figure, "dot")).max() == pytest.approx(0.25)
+    assert not any(title.startswith("a:") for title in titles(figure))
+    assert "red: +0.000" in titles(figure)
     legend = figure.axes[-1]
-    low, high = legend.get_ylim()
-    assert low == -high
+    assert legend.get_ylim() == pytest.approx((-1.0, 1.0))
+
+
+def test_score_and_parts() -> None:
+    found = explanation(image(), text())
+    figure = drawn(draw(found))
+    axes = titled(figure, "cosine similarity")
+    assert f"{found.score:.3f}".replace("-", "−") in axes.get_title()
+    assert f"logits_per_image {found.logit:.2f}".replace("-", "−") in axes.get_title()
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [*found.parts(), "cosine similarity"]
+    assert figure.get_suptitle() == "“a red dot”"
+    assert titled(figure, "what the model sees").images
+
+
+PAIRS = {
+    "image-image": (image, image),
+    "text-text": (text, lambda: text("one scarlet spot, seen from far away")),
+    "sound-text": (sound, text),
+    "text-sound": (text, sound),
+    "sound-sound": (sound, sound),
+    "tensor-tensor": (tensor, lambda: tensor(3)),
+    "image-tensor": (image, tensor),
+    "many features": (lambda: tensor(70), lambda: tensor(80)),
+    "many maps": (image, lambda: tensor(40)),
+}
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_every_kind_of_pair(kinds: str) -> None:
+    first, second = (make() for make in PAIRS[kinds])
+    drawn(draw(explanation(first, second)))
+    zeros = torch.zeros(len(first.features), len(second.features))
+    drawn(draw(explanation(first, second, zeros)))
+
+
+def test_texts_as_a_matrix() -> None:
+    found = explanation(text(), text("a scarlet spot"))
+    figure = drawn(draw(found))
+    axes = next(axes for axes in figure.axes if axes.images)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "red", "dot"]
+    assert np.asarray(axes.images[0].get_array()).shape[:2] == (3, 3)
+    assert figure.get_suptitle() == "“a red dot”\n“a scarlet spot”"
+
+
+def test_regions_of_one_image_and_what_they_matched() -> None:
+    table = torch.zeros(ROWS * COLUMNS + 1, ROWS * COLUMNS + 1)
+    table[7, 10] = 1.0  # row 1, column 1, with row 1, column 4
+    figure = drawn(draw(explanation(image(), image(), table)))
+    region = titled(figure, "x 10–20, y 10–20")
+    assert region.patches[0].get_bbox().extents.tolist() == [10, 10, 20, 20]
+    found = shares(titled(figure, "+1.000"))
+    rows, columns = np.nonzero(found)
+    height, width = found.shape
+    assert (rows.min() * ROWS // height, rows.max() * ROWS // height) == (1, 1)
+    assert set(columns * COLUMNS // width) == {4}
+
+
+def test_low_bands_are_below() -> None:
+    table = torch.zeros(8, 4)
+    table[0, 1] = 1.0  # the first half second, bands 0 to 4
+    figure = drawn(draw(explanation(sound(), text(), table)))
+    axes = titled(figure, "red")
+    found = shares(axes)
+    assert found[-1, 0] == 1.0 and found[0, 0] == 0.0 and found[-1, -1] == 0.0
+    assert axes.images[-1].get_extent() == [0, 2, 0, 8]
+    assert titled(figure, "what the model hears").get_ylabel() == "mel band"
+
+
+def test_without_a_picture() -> None:
+    found = explanation(image(), text())
+    first = replace(found.first, source=replace(found.first.source, picture=None))
+    figure = drawn(draw(replace(found, first=first)))
+    assert shares(titled(figure, "red")).any()
+
+
+def test_only_a_phrase_or_a_region() -> None:
+    pictured, caption = image(), text()
+    phrase = replace(caption, features=(Feature("red dot", span=(2, 9)),))
+    found = replace(explanation(pictured, phrase), first_effects=None)
+    figure = drawn(draw(found))
+    assert titled(figure, "red dot") and titled(figure, "what the model sees")
+    box = (10.0, 10.0, 30.0, 30.0)
+    region = replace(pictured, features=(Feature("region", box=box),), grid=None)
+    table = torch.tensor([[0.0, 0.5, -0.25, 9.0]])
+    found = replace(explanation(region, caption, table), second_effects=None)
+    figure = drawn(draw(found))
+    outlined = titled(figure, "what the model sees").patches
+    assert outlined[0].get_bbox().extents.tolist() == list(box)
+    said = [each.get_text() for each in titled(figure, "the text").texts]
+    assert [word for word in said if word.strip()] == ["a", "red", "dot"]
+    assert titled(figure, "the text: +0.250")
+
+
+def test_merged() -> None:
+    found = explanation(image(), text("a red dot on a blue dot"))
+    words = found.merge(second=["blue dot", "red dot"])
+    assert any(t.startswith("red dot:") for t in titles(drawn(draw(words))))
+    regions = found.merge(first=[(0, 0, 30, 40)])
+    figure = drawn(draw(regions.merge(second=["red dot"])))
+    both = shares(titled(figure, "red dot"))
+    assert len(np.unique(both.round(6))) == 2
+    drawn(draw(explanation(text(), text("a red dot on it")).merge(second=["red dot"])))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "粉红色的 星星",
+        "نجمة وردية على اليمين",
+        "😀 🚀 👩\u200d🔬",
+        "$x and $y _a_",
+        "<b> & \\",
+    ],
+)
+@pytest.mark.parametrize("has_fonts", [False, True])
+def test_any_script(
+    said: str, has_fonts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fonts._family_of.cache_clear()
+    fonts.width_of.cache_clear()
+    if not has_fonts:
+        monkeypatch.setattr(fonts, "_candidates", lambda: [])
+    drawn(draw(explanation(image(), text(said))))
+    drawn(draw(explanation(text(said), text(said))))
+    fonts._family_of.cache_clear()
+    fonts.width_of.cache_clear()
 
 
 def test_nothing_overlaps_with_many_words(tmp_path: Path) -> None:
-    names = tuple(f"word{index}" for index in range(23))
-    found = replace(_explanation(torch.rand(23, 4, 6), names), text=" ".join(names))
-    figure = draw(found, IMAGE)
-    figure.canvas.draw()
-    boxes = [a.get_tightbbox() for a in figure.axes if a.axison]
-    for index, box in enumerate(boxes):
-        for other in boxes[:index]:
-            width = min(box.x1, other.x1) - max(box.x0, other.x0)
-            height = min(box.y1, other.y1) - max(box.y0, other.y0)
-            assert width < 1 or height < 1
-    file = save_picture(found, IMAGE, tmp_path / "new" / "many.png")
+    found = explanation(image(), text(" ".join(f"word{index}" for index in range(23))))
+    figure = drawn(draw(found))
+    assert len([title for title in titles(figure) if title.startswith("word")]) == 23
+    assert figure.get_suptitle().count("\n") >= 1
+    file = save_picture(found, tmp_path / "new" / "many.png")
+    assert file == tmp_path / "new" / "many.png"
     with Image.open(file) as picture:
         assert picture.width == 1440
 
 
-def test_the_progress_bar_ends_where_it_says(
-    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted: list[int] = []
-    totals: list[int] = []
+@pytest.mark.parametrize("word", ["Donaudampfschifffahrtsgesellschaft", "w" * 300])
+def test_long_words(word: str) -> None:
+    drawn(draw(explanation(image(), text(f"{word} {word} red"))))
+    drawn(draw(explanation(text(f"a {word}"), text(f"{word} red"))))
 
-    class Bar(explanation_module.tqdm):  # type: ignore[misc]  # untyped
-        def update(self, n: int = 1) -> None:
-            counted.append(n)
 
-        def reset(self, total: int) -> None:  # the costly part begins
-            counted.clear()
-            totals.append(total)
+# ---- contrasts and classes ----------------------------------------------------------
 
-    monkeypatch.setattr(explanation_module, "tqdm", Bar)
-    explain(load(tiny_clip), IMAGE, "a red circle", progress=True)
-    assert totals == [sum(counted)]
-    assert math.isfinite(totals[0]) and totals[0] > 0
+
+def test_contrast_of_two_texts() -> None:
+    query = image()
+    preferred = explanation(query, text("a red dot"))
+    other = explanation(query, text("a blue dot"), -preferred.interactions)
+    found = Contrast(preferred, other, "first")
+    figure = drawn(draw_contrast(found))
+    names = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert names == [*found.parts(), "difference"]
+    by_query = shares(titled(figure, "all in all"))
+    strongest = found.by_query().flatten().abs().argmax()
+    row, column = divmod(int(strongest), COLUMNS)
+    height, width = by_query.shape
+    middle = (2 * row + 1) * height // (2 * ROWS), (2 * column + 1) * width // 12
+    sign = np.sign(float(found.by_query().flatten()[strongest]))
+    assert np.sign(by_query[middle]) == sign
+    assert titled(figure, "red / blue") and titled(figure, "preferred:")
+    assert "rather than “a blue dot”" in figure.get_suptitle()
+    same = Contrast(preferred, preferred, "first")
+    assert same.difference == 0.0
+    drawn(draw_contrast(same))
+
+
+def test_contrast_of_two_images() -> None:
+    query = text("a red dot")
+    one, two = explanation(image(), query), explanation(image(), query)
+    figure = drawn(draw_contrast(Contrast(one, two, "second")))
+    assert titled(figure, "the preferred image") and titled(figure, "the other image")
+    assert titled(figure, "the query, word by word")
+
+
+@pytest.mark.parametrize("kind", ["text-text", "image-image", "sound-text", "tensor"])
+def test_contrasts_of_other_kinds(kind: str) -> None:
+    makes = {**PAIRS, "tensor": (tensor, tensor)}[kind]
+    one, two = (explanation(makes[0](), makes[1]()) for _ in range(2))
+    drawn(draw_contrast(Contrast(one, two, "first")))
+
+
+def test_zero_shot() -> None:
+    shown = image()
+    names = ("a dog", "a red dot", "something with a very long name, in two lines")
+    attributions = torch.zeros(3, len(shown.features))
+    attributions[1, 0], attributions[0, 1] = 1.0, 0.5
+    found = ZeroShot(
+        "none",
+        shown,
+        names,
+        names,
+        torch.tensor([0.2, 0.3, 0.1]),
+        torch.tensor([0.2, 0.7, 0.1]),
+        torch.zeros(3),
+        attributions,
+    )
+    figure = drawn(draw_zero_shot(found))
+    assert shares(titled(figure, "a red dot: 70.0%"))[0, 0] == 1.0
+    size = shares(titled(figure, "a dog")).shape[1]
+    assert shares(titled(figure, "a dog"))[0, size // 4] == pytest.approx(0.5)
+    assert shares(titled(figure, "a red dot rather"))[0, size // 4] == -0.5
+    assert figure.get_suptitle() == "“a red dot”, with a probability of 70.0%"
+    drawn(draw_zero_shot(found, 1))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from captum_pairs.models import (
-    DualEncoder,
     load,
     ModelUnavailableError,
     PreparedText,
@@ -354,7 +353,7 @@ def test_maps_with_channels_last_are_told_from_others(saved: Any) -> None:
     assert swin.training
 
 
-@pytest.mark.parametrize("size", [(61, 40), (40, 61), (17, 90), (32, 32), (200, 33)])
+@pytest.mark.parametrize("size", [(61, 40), (64, 70), (17, 90), (32, 32), (150, 64)])
 @pytest.mark.parametrize("to", [32, (32, 32), (24, 40)], ids=str)
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 def test_the_view_is_what_the_transform_does(
@@ -451,6 +450,54 @@ def test_padding_that_a_model_masks_is_left_out(saved: Any) -> None:
     torch.testing.assert_close(texts.embed(prepared.inputs), own)
     with pytest.raises(TextLengthError, match="at most 20 tokens"):
         texts.prepare("dogs " * 19)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    "settings, first, last",
+    [
+        ({}, "[CLS]", "[SEP]"),
+        ({"clean": "canonicalize"}, "[CLS]", "[SEP]"),
+        # which makes it padding
+        ({"strip_sep_token": True}, "[CLS]", "padding"),
+        ({"tokenizer_mode": "clips"}, "[BOS]", "[EOS]"),
+    ],
+    ids=str,
+)
+def test_tokenizers_of_transformers(
+    directory: Path, settings: dict[str, Any], first: str, last: str, side: str
+) -> None:
+    """Of texts that a model reads with their padding."""
+    from captum_pairs.models.open_clip_models import _read_hugging_face
+
+    tokenizer = open_clip.tokenizer.HFTokenizer(
+        str(_hugging_face_text(directory / "bert")), context_length=14, **settings
+    )
+    inner = tokenizer.tokenizer
+    inner.padding_side = side
+    clips = "tokenizer_mode" in settings
+    if clips:
+        inner.add_special_tokens({"bos_token": "[BOS]", "eos_token": "[EOS]"})
+    text = "Two photo, unbelievable  dogs"
+    ids, tokens, padding = _read_hugging_face(tokenizer, None, text)
+    assert torch.equal(ids, tokenizer(text)) and len(tokens) == 14 and padding == 0
+    for index, token in zip(ids[0].tolist(), tokens):
+        assert (token.name == "padding") == (index == 0)
+        assert token.special == (inner.convert_ids_to_tokens(index)[0] == "[")
+        if not token.special:
+            assert token.span is not None
+            written = text[slice(*token.span)].lower()
+            assert written == token.name.removeprefix("##")
+    kept = [token.name for token in tokens if token.name != "padding"]
+    comma = [] if settings.get("clean") == "canonicalize" else [","]
+    words = ["t", "##w", "##o"] if "two" not in inner.vocab else ["two"]
+    words += ["photo", *comma, "un", "##believ", "##able", "dogs"]
+    assert kept[: len(words) + 1] == [first, *words]
+    assert kept[len(words) + 1 :] == (
+        [] if last == "padding" else [last, "[CLS]"] if clips else [last]
+    )
+    with pytest.raises(TextLengthError, match="at most 14 tokens"):
+        _read_hugging_face(tokenizer, None, "dogs " * 13)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_parts_sum_at_every_block(
     model = load(saved(transformer(kind), parts.Pooling(16, pooling_mode="mean")))
     assert model.first is model.second
     assert len(model.first.blocks) == 3
-    assert model.first.default_block == 1
+    assert model.first.default_block == 2
     found = check(model, (layer, layer))
     assert [feature.name for feature in found.first.features] == [
         *["big", "red", "circles"],
@@ -317,7 +317,7 @@ def test_static_queries_and_read_documents(transformer: Any, saved: Any) -> None
     assert [feature.name for feature in found.first.features] == [
         *["big", "red", "circles"]
     ]
-    assert found.second.layer == "input of block 1 of 3"
+    assert found.second.layer == "input of block 2 of 3"
 
 
 def test_static_embeddings_are_a_mean(saved: Any) -> None:

@@ -320,7 +320,6 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
             >>> jacobian = IntegratedJacobian(nn.Linear(4, 3))
             >>> jacobian.read(torch.randn(2, 4), torch.eye(3)[:1]).attributions.shape
             torch.Size([2, 4, 1])
-            torch.Size([2, 4, 1])
         """
         side = self._side(inputs, baselines, feature_mask, additional_forward_args)
         settings = Integration.of(n_steps, method, tolerance, internal_batch_size)

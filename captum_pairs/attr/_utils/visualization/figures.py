@@ -99,13 +99,13 @@ def add_title(axes: Axes, title: Optional[str], size: float = 10, **more: Any) -
 
 def width_in_points(axes: Axes) -> float:
     """The width of axes before the layout is made."""
-    figure = axes.get_figure(root=True) if _HAS_ROOT else axes.figure
-    dpi = figure.dpi if figure is not None else 72.0
-    return float(axes.get_window_extent().width) * 72 / dpi
+    return float(axes.get_window_extent().width) * 72 / _dpi(axes)
 
 
-# from matplotlib 3.10 on; before, the figure of axes in a SubFigure is that
-_HAS_ROOT = "root" in (Axes.get_figure.__doc__ or "")
+def _dpi(axes: Axes) -> float:
+    # the figure of axes in a SubFigure is that; it has the dpi of its parent
+    figure = axes.figure
+    return 72.0 if figure is None else float(figure.dpi)
 
 
 def add_legend(
@@ -118,12 +118,26 @@ def add_legend(
     """The colours' legend beside axes (or below: ``location="bottom"``)."""
     look: dict[str, Any] = {"extend": scale.extend, "extendfrac": 0.03, **more}
     bar = figure.colorbar(scale.mappable, ax=axes, **look)
-    drawn, how = in_text(scale.meaning if label is None else label)
+    said = scale.meaning if label is None else label
+    along = _length(axes, bar.orientation == "horizontal")
+    lines = [wrapped(line, max(along, 60.0), 8) for line in said.split("\n")]
+    drawn, how = in_text("\n".join(lines))
     bar.set_label(drawn, fontsize=8, **how)
     bar.ax.tick_params(labelsize=8)
     bar.ax.locator_params(nbins=5)
     bar.outline.set_linewidth(0.5)
     return bar
+
+
+def _length(axes: Union[Axes, Sequence[Axes]], horizontal: bool) -> float:
+    """From the first to the last of axes, in points, before the layout is made."""
+    every = [axes] if isinstance(axes, Axes) else list(axes)
+    boxes = [each.get_window_extent() for each in every]
+    if horizontal:
+        length = max(box.x1 for box in boxes) - min(box.x0 for box in boxes)
+    else:
+        length = max(box.y1 for box in boxes) - min(box.y0 for box in boxes)
+    return float(length) * 72 / _dpi(every[0])
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Optional, Union
 
 import numpy as np
 from captum.attr import visualization as captum_visualization
-from captum_pairs.attr._utils.validation import describe, InvalidArgumentError, pair_of
+from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from captum_pairs.attr._utils.visualization.figures import (
     add_legend,
     add_title,
@@ -18,6 +18,7 @@ from captum_pairs.attr._utils.visualization.figures import (
 )
 from captum_pairs.attr._utils.visualization.scale import (
     ArrayLike,
+    both,
     Floats,
     numbers,
     Scale,
@@ -117,7 +118,9 @@ def visualize_image_attr(
     Examples::
 
         >>> attr, image = torch.randn(8, 8), torch.rand(64, 64, 3)
-        >>> figure, axes = visualize_image_attr(attr, image, use_pyplot=False)
+        >>> figure, axes = visualization.visualize_image_attr(
+        ...     attr, image, use_pyplot=False
+        ... )
     """
     values = _attributions(attr, boxes)
     scale = scale_of(values, sign, outlier_perc, cmap, limit)
@@ -184,7 +187,7 @@ def visualize_image_attr_per_word(
     Examples::
 
         >>> attr, image = torch.randn(2, 8, 8), torch.rand(64, 64, 3)
-        >>> figure, axes = visualize_image_attr_per_word(
+        >>> figure, axes = visualization.visualize_image_attr_per_word(
         ...     attr, ["red", "circle"], image, use_pyplot=False
         ... )
     """
@@ -258,13 +261,13 @@ def visualize_image_pair_attr(
     Examples::
 
         >>> attr, images = torch.randn(8, 8), torch.rand(2, 64, 64, 3)
-        >>> figure, axes = visualize_image_pair_attr(
+        >>> figure, axes = visualization.visualize_image_pair_attr(
         ...     attr, (images[0], images[1]), (8, 8, 24, 24), use_pyplot=False
         ... )
     """
     values = _attributions(attr, boxes)
     scale = scale_of(values, sign, outlier_perc, cmap, limit)
-    originals = pair_of("original_images", original_images)
+    originals = both("original_images", original_images)
     figure, every = panels(plt_fig_axis, 2, fig_size, use_pyplot)
     first = Frame(originals[0], extents[0], None, aspect)
     first.draw_original(every[0])
@@ -325,14 +328,13 @@ def visualize_image_contrast(
     Examples::
 
         >>> attr, images = torch.randn(2, 8, 8), torch.rand(2, 64, 64, 3)
-        >>> figure, axes = visualize_image_contrast(
+        >>> figure, axes = visualization.visualize_image_contrast(
         ...     (attr[0], attr[1]), (images[0], images[1]), use_pyplot=False
         ... )
     """
-    originals = pair_of("original_images", original_images)
+    originals = both("original_images", original_images)
     maps = [
-        _attributions(each, around)
-        for each, around in zip(pair_of("attr", attr), boxes)
+        _attributions(each, around) for each, around in zip(both("attr", attr), boxes)
     ]
     every_value = np.concatenate([each.ravel() for each in maps])
     scale = scale_of(every_value, sign, outlier_perc, cmap, limit)

@@ -49,7 +49,7 @@ def visualize_decomposition(
 
     Examples::
 
-        >>> figure, axes = visualize_decomposition(
+        >>> figure, axes = visualization.visualize_decomposition(
         ...     {"constant": 0.1, "the image": 0.3, "pairs": -0.05}, use_pyplot=False
         ... )
     """

@@ -7,14 +7,14 @@ from typing import Any, Optional, Union
 
 import numpy as np
 from captum.attr import visualization as captum_visualization
-from captum_pairs.attr._utils.validation import InvalidArgumentError
+from captum_pairs.attr._utils.validation import InvalidArgumentError, pair_of
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["ArrayLike", "DIVERGING", "numbers", "Scale", "scale_of"]
+__all__ = ["ArrayLike", "both", "DIVERGING", "numbers", "Scale", "scale_of"]
 
 ArrayLike = Union[Tensor, NDArray[Any], Sequence[Any]]
 Floats = NDArray[np.float64]
@@ -43,6 +43,13 @@ def numbers(value: ArrayLike, argument: str = "attr") -> Floats:
     if not np.isfinite(array).all():
         raise InvalidArgumentError(argument, "finite numbers", "NaN or infinity")
     return array
+
+
+def both(argument: str, value: Any) -> tuple[Any, Any]:
+    """A pair; a tensor or array may hold both."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        value = list(value)
+    return pair_of(argument, value)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from captum.attr import visualization as captum_visualization
-from captum_pairs.attr._utils.validation import InvalidArgumentError, pair_of
+from captum_pairs.attr._utils.validation import InvalidArgumentError
 from captum_pairs.attr._utils.visualization.figures import (
     add_legend,
     add_title,
@@ -31,6 +31,7 @@ from captum_pairs.attr._utils.visualization.fonts import (
 )
 from captum_pairs.attr._utils.visualization.scale import (
     ArrayLike,
+    both,
     Floats,
     numbers,
     Scale,
@@ -104,8 +105,9 @@ def visualize_text(
 
     Examples::
 
-        >>> print(visualize_text([0.4, -0.1], ["<b>", "dot"], legend=False).data)
-        <div ...&lt;b&gt;...dot...
+        >>> found = visualization.visualize_text([0.4, -0.1], ["<b>", "dot"])
+        >>> "&lt;b&gt;" in found.data
+        True
     """
     values = _word_values(attr, words)
     scale = scale_of(values, sign, outlier_perc, cmap, limit)
@@ -165,7 +167,7 @@ def visualize_text_attr(
 
     Examples::
 
-        >>> figure, axes = visualize_text_attr(
+        >>> figure, axes = visualization.visualize_text_attr(
         ...     [0.0, 0.4, -0.1], ["a", "red", "dot"], use_pyplot=False
         ... )
     """
@@ -224,16 +226,16 @@ def visualize_text_contrast(
 
     Examples::
 
-        >>> figure, axes = visualize_text_contrast(
+        >>> figure, axes = visualization.visualize_text_contrast(
         ...     ([0.4, 0.1], [-0.2, 0.1]),
         ...     (["red", "dot"], ["blue", "dot"]),
         ...     use_pyplot=False,
         ... )
     """
-    both = pair_of("words", words)
-    values = [_word_values(a, w) for a, w in zip(pair_of("attr", attr), both)]
+    each = both("words", words)
+    values = [_word_values(a, w) for a, w in zip(both("attr", attr), each)]
     scale = scale_of(np.concatenate(values), sign, outlier_perc, cmap, limit)
-    captions = [Caption(w, t, fontsize) for w, t in zip(both, texts)]
+    captions = [Caption(w, t, fontsize) for w, t in zip(each, texts)]
     if plt_fig_axis is None:
         size = fig_size or _caption_size(captions, show_colorbar, True)
         figure: Any = new_figure(size, use_pyplot)
@@ -288,18 +290,19 @@ def visualize_text_pair_attr(
     Examples::
 
         >>> attr = torch.randn(2, 3)
-        >>> figure, axes = visualize_text_pair_attr(
+        >>> figure, axes = visualization.visualize_text_pair_attr(
         ...     attr, (["red", "dot"], ["a", "scarlet", "spot"]), use_pyplot=False
         ... )
     """
     values = numbers(attr)
-    first, second = pair_of("words", words)
+    first, second = both("words", words)
     if values.shape != (len(first), len(second)) or not values.size:
         shape = f"({len(first)}, {len(second)}), as many as words"
         raise InvalidArgumentError("attr", shape, f"shape {values.shape}")
     scale = scale_of(values, sign, outlier_perc, cmap, limit)
     plan = matrix_plan(first, second)
-    size = fig_size or (plan.width + (1.1 if show_colorbar else 0.2), plan.height)
+    more = 1.5 if show_colorbar else 0.2
+    size = fig_size or (plan.width + more, max(plan.height, 2.2))
     given = None if plt_fig_axis is None else (plt_fig_axis[0], [plt_fig_axis[1]])
     figure, (axes,) = panels(given, 1, size, use_pyplot)
     axes.imshow(scale.colors(values), aspect="equal", interpolation="nearest")

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Embeddings of an input of which only a subset of features is there."""
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+import torch
+from captum_pairs.attr._utils.path import Path
+from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
+from torch import Tensor
+
+# Maps subsets (n, G), bool, of one example's features to embeddings (n, k).
+EmbedSubsets = Callable[[Tensor], Tensor]
+# Points that are run at once unless another number is asked for.
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """
+    An encoder as a function of the features that are there.
+
+    The others have the baseline's value, unless ``embed_subsets`` says otherwise
+    (tokens that are really taken out).
+    """
+
+    path: Path
+    internal_batch_size: Optional[int] = None
+    embed_subsets: Optional[EmbedSubsets] = None
+
+    @property
+    def count(self) -> int:
+        """G, the number of features."""
+        return self.path.features.count
+
+    def embed(self, present: Tensor) -> Tensor:
+        """Embeddings (n, k) of subsets (n, G), bool."""
+        size = self.internal_batch_size or _CHUNK
+        chunks = torch.split(present, size)
+        return torch.cat([self._embed(chunk) for chunk in chunks])
+
+    def _embed(self, present: Tensor) -> Tensor:
+        path = self.path
+        if self.embed_subsets is None:
+            # (n, G), (*value) -> (n, *value)
+            shown = present.to(path.end.device)[:, path.features.mask]
+            return path.embed(torch.where(shown, path.end, path.start))
+        with torch.no_grad():
+            found = self.embed_subsets(present)
+        width = path.embedding.numel()
+        if not isinstance(found, Tensor) or found.shape != (len(present), width):
+            raise InvalidArgumentError(
+                "embed_subsets",
+                f"a function to embeddings ({len(present)}, {width})",
+                describe(found),
+            )
+        found = found.to(path.embedding)
+        if path.side.normalize:
+            found = found / torch.linalg.vector_norm(found, dim=-1, keepdim=True)
+        return found
+
+
+def all_subsets(count: int) -> Tensor:
+    """(2^G, G), bool: row r has feature i if bit i of r is set."""
+    rows = torch.arange(2**count)
+    return (rows[:, None] >> torch.arange(count)) & 1 == 1

@@ -1,0 +1,105 @@
+"""A page to explore explanations: one HTML file that needs nothing else.
+
+>>> write_page(load("scenes").explain("scene.png", "a red circle"), "out.html")
+"""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from captum_pairs.page._content import content_of
+
+if TYPE_CHECKING:
+    from captum_pairs.contrast import Contrast
+    from captum_pairs.explanation import PairExplanation
+
+__all__ = ["page_frame", "page_html", "write_page"]
+
+Explained = Union["PairExplanation", "Contrast"]
+# In pixels: a picture, its caption and what was found, without a second scroll bar.
+_FRAME_HEIGHT = 820
+
+
+def write_page(
+    explanations: Union[Explained, Sequence[Explained]], path: Union[str, Path]
+) -> Path:
+    """
+    Writes a page to explore explanations and contrasts with mouse or keyboard.
+
+    Args:
+        explanations: one, or several to step through.
+        path: of the file, such as "out.html"; folders are made.
+
+    Raises:
+        InvalidArgumentError: if there are none, or one has a number that is not finite.
+    """
+    target = Path(path)
+    content = page_html(explanations)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Half of a surrogate pair is no character, and can't be written as one.
+    target.write_bytes(content.encode("utf-8", "replace"))
+    return target
+
+
+def page_html(explanations: Union[Explained, Sequence[Explained]]) -> str:
+    """The page as a string: its data, style and script are in it, it loads nothing.
+
+    Args, Raises: see :func:`write_page`.
+    """
+    several = explanations if isinstance(explanations, Sequence) else [explanations]
+    content = content_of(several)
+    style, script = _part("page.css"), _part("page.js")
+    policy = (
+        f"default-src 'none'; script-src {_digest(script)}; "
+        f"style-src {_digest(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "policy": policy,
+        "title": html.escape(content["title"]),
+        "style": style,
+        "summary": html.escape("\n\n".join(each.summary() for each in several)),
+        "data": _json(content),
+        "script": script,
+    }
+    pieces = _part("template.html").split("{{")
+    page = [pieces[0]]
+    for piece in pieces[1:]:
+        name, rest = piece.split("}}", 1)
+        page += [parts[name], rest]
+    return "".join(page)
+
+
+def page_frame(explanation: Explained) -> str:
+    """The page inside another one, as notebooks show and keep it: a frame that has all
+    of it, and can reach nothing of what is around."""
+    inside = html.escape(page_html(explanation).encode("utf-8", "replace").decode())
+    return (
+        '<iframe sandbox="allow-scripts" title="Feature-pair attribution" '
+        f'style="width: 100%; height: {_FRAME_HEIGHT}px; border: 0" '
+        f'srcdoc="{inside}"></iframe>'
+    )
+
+
+def _part(name: str) -> str:
+    return files("captum_pairs.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """By which a content security policy allows this text only."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _json(content: object) -> str:
+    """JSON that can stand inside of a script element: nothing ends it, or opens a
+    comment; ASCII, so that no line separator is in it."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text

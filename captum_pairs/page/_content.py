@@ -1,0 +1,369 @@
+"""What the page is made of: explanations as JSON, each input and picture once."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
+
+import numpy as np
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.contrast import Contrast
+from captum_pairs.explanation import Match, PairExplanation
+from captum_pairs.models.dual_encoder import Head
+from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, TEXT
+from captum_pairs.models.view import Box
+from captum_pairs.regions import ExplainedInput
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["content_of"]
+
+# Boxes are whole numbers of this part of the picture's width and height.
+_FINENESS = 10000
+# Larger tables are kept in half precision, relative to their largest number.
+_EXACT = 16384
+_MOST_MATCHES = 12
+_MOST_FRAMES = 1200
+_MINUS = str.maketrans("-", "−")
+
+
+class _Shared:
+    """Inputs and pictures that several explanations have are kept once."""
+
+    def __init__(self) -> None:
+        self.pictures: list[str] = []
+        self.sides: list[dict[str, Any]] = []
+        self._found: dict[str, int] = {}
+        self._encoded: dict[int, tuple[NDArray[Any], int]] = {}
+
+    def side(self, side: ExplainedInput) -> int:
+        """The number of an input."""
+        content = _side(side)
+        if side.source.picture is not None:
+            content["picture"] = self._picture(side)
+        key = json.dumps(content)
+        if key not in self._found:
+            self._found[key] = len(self.sides)
+            self.sides.append(content)
+        return self._found[key]
+
+    def _picture(self, side: ExplainedInput) -> int:
+        picture = side.source.picture
+        assert picture is not None
+        # one array serves many explanations; kept, so that its id stays its own
+        if id(picture) not in self._encoded:
+            uri = _encoded(picture, side.kind == AUDIO)
+            if uri not in self.pictures:
+                self.pictures.append(uri)
+            self._encoded[id(picture)] = picture, self.pictures.index(uri)
+        return self._encoded[id(picture)][1]
+
+
+def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
+    """
+    All of a page's data.
+
+    Raises:
+        InvalidArgumentError: if there is nothing, or not finite numbers.
+    """
+    wanted = "a PairExplanation, a Contrast, or several of them"
+    if not explanations:
+        raise InvalidArgumentError("explanations", wanted, "none")
+    shared = _Shared()
+    entries = []
+    for each in explanations:
+        if isinstance(each, PairExplanation):
+            entries.append(_entry(each, shared))
+        elif isinstance(each, Contrast):
+            entries.append(_contrast_entry(each, shared))
+        else:
+            raise InvalidArgumentError("explanations", wanted, type(each).__name__)
+    title = entries[0]["label"] if len(entries) == 1 else f"{len(entries)} explanations"
+    return {
+        "title": f"{title} – feature-pair attribution",
+        "pictures": shared.pictures,
+        "sides": shared.sides,
+        "entries": entries,
+    }
+
+
+# ---- entries ---------------------------------------------------------------
+
+
+def _entry(explanation: PairExplanation, shared: _Shared) -> dict[str, Any]:
+    logits = [
+        f"{name} {_number(value, 2)}" for name, value in explanation.logits.items()
+    ]
+    return {
+        "label": _label(explanation),
+        "score": explanation.score,
+        "heading": _measure(explanation),
+        "subheading": [] if explanation.heads == (Head(),) else logits,
+        "pairs": [_pair(explanation, shared)],
+        "parts": [list(part) for part in explanation.parts().items()],
+        "facts": list(_facts(explanation)),
+    }
+
+
+def _contrast_entry(contrast: Contrast, shared: _Shared) -> dict[str, Any]:
+    preferred, other = contrast.preferred, contrast.other
+    kind = contrast.candidates[0].kind
+    name = preferred.heads[0].name
+    subheading = [
+        f"{_number(preferred.score)} for the preferred {kind}, "
+        f"{_number(other.score)} for the other one"
+    ]
+    if preferred.heads != (Head(),):
+        subheading.append(f"{_number(contrast.logit_difference, 2)} in {name}")
+    entry = {
+        "label": _contrast_label(contrast),
+        "score": contrast.difference,
+        "heading": f"Difference of the {_measure(preferred).lower()}",
+        "subheading": subheading,
+        "pairs": [
+            _pair(preferred, shared, f"Preferred {kind}"),
+            _pair(other, shared, f"Other {kind}"),
+        ],
+        "query": contrast.query_side,
+        "parts": [list(part) for part in contrast.parts().items()],
+        "facts": list(_contrast_facts(contrast)),
+    }
+    if kind == TEXT:
+        entry["changes"] = list(_changes(contrast))
+    return entry
+
+
+def _pair(
+    explanation: PairExplanation, shared: _Shared, title: str = ""
+) -> dict[str, Any]:
+    effects = explanation.first_effects, explanation.second_effects
+    return {
+        "title": title,
+        "names": [_upper(name) for name in explanation.side_names],
+        "sides": [shared.side(explanation.first), shared.side(explanation.second)],
+        "table": _packed(explanation.interactions),
+        "effects": [None if values is None else _packed(values) for values in effects],
+        "matches": [_match(each) for each in explanation.top_pairs(_MOST_MATCHES)],
+    }
+
+
+def _match(match: Match) -> dict[str, Any]:
+    said = [
+        name if box else f"“{name}”"
+        for name, box in (
+            (match.first, match.first_box),
+            (match.second, match.second_box),
+        )
+    ]
+    if match.first_box and not match.second_box:
+        said.reverse()
+    return {
+        "label": " – ".join(said),
+        "value": match.value,
+        "features": [list(match.first_features), list(match.second_features)],
+    }
+
+
+def _changes(contrast: Contrast) -> Iterator[dict[str, Any]]:
+    """The words of both candidates side by side, and their numbers."""
+    for change, spans in zip(contrast.changes(), contrast.aligned()):
+        sides = [
+            f"“{words}”" if words else "nothing"
+            for words in (change.preferred, change.other)
+        ]
+        yield {
+            "label": " instead of ".join(sides) if change.is_changed else sides[0],
+            "changed": change.is_changed,
+            "value": change.total,
+            "features": [list(span) for span in spans],
+        }
+
+
+# ---- inputs ----------------------------------------------------------------
+
+
+def _side(side: ExplainedInput) -> dict[str, Any]:
+    extent = _extent(side)
+    boxes = [_in_extent(feature.box, extent, side) for feature in side.features]
+    names = list(side.names)
+    grid = list(side.grid) if side.grid is not None else None
+    if grid is not None and grid[0] * grid[1] == side.count:
+        names = names[side.count :]  # the page knows patches by row and column
+    else:
+        grid = None
+    return {
+        "kind": side.kind,
+        "label": _upper(str(side.source)) if side.kind != TEXT else side.source.text,
+        "text": side.source.text,
+        "count": side.count,
+        "grid": grid,
+        "names": names,
+        "extent": extent if any(boxes) else None,
+        "boxes": boxes if any(boxes) else None,
+        "pieces": _pieces(side) if side.kind == TEXT else None,
+        "picture": None,
+    }
+
+
+def _extent(side: ExplainedInput) -> Optional[list[float]]:
+    """Left, top, right, bottom of what is shown, in the original's units."""
+    source = side.source
+    if source.visible is not None:
+        return [float(edge) for edge in source.visible]
+    if source.size is not None:
+        return [0.0, 0.0, float(source.size[0]), float(source.size[1])]
+    boxes = [feature.box for feature in side.features if feature.box is not None]
+    if not boxes:
+        return None
+    edges = list(zip(*boxes))
+    return [min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3])]
+
+
+def _in_extent(
+    box: Optional[Box], extent: Optional[list[float]], side: ExplainedInput
+) -> Optional[list[int]]:
+    """A box in parts of the picture, from its top left corner as it is shown."""
+    if box is None or extent is None:
+        return None
+    left, top, right, bottom = extent
+    if right <= left or bottom <= top:
+        return None
+    x = [(edge - left) / (right - left) for edge in box[::2]]
+    y = [(edge - top) / (bottom - top) for edge in box[1::2]]
+    if side.kind == AUDIO:  # low bands below
+        y = [1 - y[1], 1 - y[0]]
+    return [round(_FINENESS * min(max(v, 0), 1)) for v in (x[0], y[0], x[1], y[1])]
+
+
+def _pieces(side: ExplainedInput) -> Optional[list[tuple[str, int]]]:
+    """
+    The text in pieces, with the feature of each, or -1 between them.
+
+    Returns:
+        None if features share characters (tokens that are parts of one), or lie nowhere.
+    """
+    text, at = side.source.text, 0
+    pieces: list[tuple[str, int]] = []
+    spans = [(f.span, i) for i, f in enumerate(side.features) if not f.special]
+    for span, index in sorted(spans, key=lambda each: each[0] or (0, 0)):
+        if span is None or span[0] < at or span[1] <= span[0]:
+            return None
+        if span[0] > at:
+            pieces.append((text[at : span[0]], -1))
+        pieces.append((text[slice(*span)], index))
+        at = span[1]
+    return pieces + [(text[at:], -1)] if at < len(text) else pieces
+
+
+def _encoded(picture: NDArray[Any], is_sound: bool) -> str:
+    """As a data URI: PNG where that is as small, JPEG for photos."""
+    if is_sound:
+        low, high = np.percentile(picture, [1, 99])
+        shares = (picture[::-1] - low) / max(float(high - low), 1e-12)
+        image = Image.fromarray(np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8))
+        if image.width > _MOST_FRAMES:
+            image = image.resize((_MOST_FRAMES, image.height), Image.Resampling.BOX)
+    else:
+        image = Image.fromarray(picture.astype(np.uint8))
+    found = []
+    for name, options in (("png", {"optimize": True}), ("jpeg", {"quality": 88})):
+        written = io.BytesIO()
+        image.save(written, name, **options)
+        found.append((len(written.getvalue()), name, written.getvalue()))
+    # exact, unless that costs much
+    _, name, data = found[0] if found[0][0] <= 1.5 * found[1][0] else found[1]
+    return f"data:image/{name};base64,{base64.b64encode(data).decode()}"
+
+
+def _packed(values: Tensor) -> dict[str, Any]:
+    """
+    A table of numbers as little-endian floats in base64.
+
+    Raises:
+        InvalidArgumentError: if one is not finite.
+    """
+    array = values.detach().cpu().double().numpy()
+    if not np.isfinite(array).all():
+        raise InvalidArgumentError(
+            "explanations", "finite attributions", "NaN or infinity"
+        )
+    bits = 32 if array.size <= _EXACT else 16
+    scale = float(np.abs(array).max(initial=0.0)) or 1.0
+    data = (array / scale).astype(f"<f{bits // 8}").tobytes()
+    return {"bits": bits, "scale": scale, "data": base64.b64encode(data).decode()}
+
+
+# ---- words -----------------------------------------------------------------
+
+
+def _facts(explanation: PairExplanation) -> Iterator[tuple[str, str]]:
+    yield "Model", explanation.model
+    yield "Method", explanation.method.replace("_", " ")
+    sides = list(
+        zip(explanation.side_names, (explanation.first, explanation.second))
+    )
+    for name, side in sides:
+        yield (
+            f"Path of {name}",
+            f"attributed at the {_bare(side.layer)}, from {side.baseline}, in "
+            f"{side.n_steps} steps",
+        )
+    yield "Completeness", _completeness(explanation)
+
+
+def _contrast_facts(contrast: Contrast) -> Iterator[tuple[str, str]]:
+    facts = list(_facts(contrast.preferred))
+    yield from facts[:-1]
+    yield "Completeness, preferred", facts[-1][1]
+    yield "Completeness, other", _completeness(contrast.other)
+
+
+def _completeness(explanation: PairExplanation) -> str:
+    sides = explanation.first, explanation.second
+    worst = max(side.residual for side in sides)
+    verdict = "within" if worst <= explanation.tolerance else "ABOVE"
+    residuals = " and ".join(
+        f"{side.residual:.0e} ({name[4:]})"
+        for name, side in zip(explanation.side_names, sides)
+    )
+    return (
+        f"the parts miss the score by {abs(explanation.convergence_delta):.0e}; "
+        f"residuals of the paths {residuals}, {verdict} the tolerance "
+        f"{explanation.tolerance:g}"
+    )
+
+
+def _bare(layer: str) -> str:
+    return layer[4:] if layer.startswith("the ") else layer
+
+
+def _measure(explanation: PairExplanation) -> str:
+    is_cosine = explanation.similarity == "cosine"
+    return "Cosine similarity" if is_cosine else "Inner product"
+
+
+def _label(explanation: PairExplanation) -> str:
+    """What the list calls it: its text, or both inputs."""
+    sides = explanation.first, explanation.second
+    texts = [str(side.source) for side in sides if side.kind == TEXT]
+    others = [_upper(str(side.source)) for side in sides if side.kind != TEXT]
+    return texts[0] if len(texts) == 1 else " and ".join(texts or others)
+
+
+def _contrast_label(contrast: Contrast) -> str:
+    preferred, other = (str(side.source) for side in contrast.candidates)
+    if contrast.candidates[0].kind == TEXT:
+        return f"{preferred} rather than {other}"
+    query = contrast.query
+    asked = str(query.source) if query.kind == TEXT else f"an {query.source}"
+    return f"Two {contrast.candidates[0].kind}s for {asked}"
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:+.{digits}f}".translate(_MINUS)
+
+
+def _upper(name: str) -> str:
+    return name[:1].upper() + name[1:]

@@ -18,6 +18,7 @@ from captum_pairs.models.errors import (
     ModelUnavailableError,
     TextLengthError,
     UnreadableImageError,
+    UnreadableSoundError,
 )
 from captum_pairs.models.functions import from_functions
 from captum_pairs.models.images import ImageEncoder, PreparedImage
@@ -50,5 +51,6 @@ __all__ = [
     "TextEncoder",
     "TextLengthError",
     "UnreadableImageError",
+    "UnreadableSoundError",
     "View",
 ]

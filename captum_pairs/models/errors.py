@@ -2,7 +2,12 @@
 
 from captum_pairs.attr import InvalidArgumentError
 
-__all__ = ["ModelUnavailableError", "TextLengthError", "UnreadableImageError"]
+__all__ = [
+    "ModelUnavailableError",
+    "TextLengthError",
+    "UnreadableImageError",
+    "UnreadableSoundError",
+]
 
 
 class ModelUnavailableError(InvalidArgumentError):
@@ -15,3 +20,7 @@ class UnreadableImageError(InvalidArgumentError):
 
 class TextLengthError(InvalidArgumentError):
     """The text is empty, or longer than the model reads."""
+
+
+class UnreadableSoundError(InvalidArgumentError):
+    """The sound is not there, is none, or has another rate than the model's."""

@@ -1,4 +1,4 @@
-"""The dual encoders of Hugging Face's transformers, through their own forward passes."""
+"""The dual encoders of Hugging Face's transformers, by their own forward passes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -10,6 +10,8 @@ from captum_pairs.models.encoder import Encoder, Feature
 from captum_pairs.models.errors import ModelUnavailableError
 from captum_pairs.models.images import ImageEncoder
 from captum_pairs.models.loading import unavailable
+from captum_pairs.models.naflex import NaFlexEncoder
+from captum_pairs.models.sound import ClapAudioEncoder
 from captum_pairs.models.texts import (
     check_length,
     PADDING,
@@ -18,12 +20,13 @@ from captum_pairs.models.texts import (
     TextEncoder,
     without_words,
 )
+from captum_pairs.models.transformed import find_blocks
 from captum_pairs.models.view import View, view_of
 from captum_pairs.models.words import offsets_of
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import nn, Tensor
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor, BlipForImageTextRetrieval
 
 __all__ = [
     "HuggingFaceImageEncoder",
@@ -227,60 +230,179 @@ class HuggingFaceTextEncoder(TextEncoder):
         return pooled(self._embed(inputs, *arguments))
 
 
-def _vision_text(
-    name: str,
+def scale_of(parameter: Tensor) -> float:
+    """The logit scale, of which models keep the logarithm."""
+    return float(parameter.detach().exp())
+
+
+def image_grid(config: Any) -> tuple[int, int]:
+    """Rows and columns of the patches of a vision transformer's (square) image."""
+    size, patch = config.image_size, getattr(config, "patch_size", 32)
+    size = size[0] if isinstance(size, (tuple, list)) else size
+    patch = patch[0] if isinstance(patch, (tuple, list)) else patch
+    side = -(-int(size) // int(patch))
+    return side, side
+
+
+def text_encoder(
     model: Any,
-    processor: Any,
-    *,
-    heads: tuple[Head, ...],
-    grid: tuple[int, int],
-    vision_blocks: Sequence[nn.Module],
-    text: nn.Module,
-    text_blocks: Sequence[nn.Module],
-    longest: int,
+    part: Any,
+    tokenizer: Any,
+    config: Any,
+    embed: Optional[Embed] = None,
     padded: bool = False,
-) -> DualEncoder:
-    """A model with ``get_image_features`` and ``get_text_features``."""
-    images: Encoder = HuggingFaceImageEncoder(
+) -> HuggingFaceTextEncoder:
+    """The text side of a model with ``get_text_features``.
+
+    Args:
+        model: the dual encoder.
+        part: its text encoder.
+        config: the part's.
+        embed: token ids and a mask to embeddings, instead of that method.
+        padded: whether it was made to read padding.
+    """
+
+    def features(ids: Tensor, mask: Optional[Tensor] = None) -> Any:
+        return model.get_text_features(input_ids=ids, attention_mask=mask)
+
+    longest = int(config.max_position_embeddings)
+    if getattr(config, "model_type", "") in _POSITIONS_FROM_PADDING:
+        longest -= int(config.pad_token_id) + 1
+    return HuggingFaceTextEncoder(
+        model,
+        embed or features,
+        tokenizer,
+        find_blocks(part),
+        part.get_input_embeddings(),
+        min(longest, int(tokenizer.model_max_length)),
+        padded,
+    )
+
+
+# Their position ids start behind the padding token's.
+_POSITIONS_FROM_PADDING = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "altclip_text_model",
+    "clap_text_model",
+)
+
+
+def _image_encoder(
+    model: Any, processor: Any, grid: tuple[int, int], default: Optional[int] = None
+) -> HuggingFaceImageEncoder:
+    return HuggingFaceImageEncoder(
         model,
         lambda pixels: model.get_image_features(pixel_values=pixels),
         processor.image_processor,
-        vision_blocks,
+        find_blocks(model.vision_model),
         grid,
+        default,
     )
-    texts = HuggingFaceTextEncoder(
-        model,
-        lambda ids, mask=None: model.get_text_features(
-            input_ids=ids, attention_mask=mask
-        ),
-        processor.tokenizer,
-        text_blocks,
-        text.get_input_embeddings(),  # type: ignore[operator]  # a PreTrainedModel
-        longest,
-        padded,
-    )
-    return DualEncoder(name, images, texts, heads)
 
 
 def _clip(name: str, model: Any, processor: Any) -> DualEncoder:
-    vision = model.config.vision_config
-    side = int(vision.image_size) // int(vision.patch_size)
-    return _vision_text(
-        name,
-        model,
-        processor,
-        heads=(Head("logits_per_image", float(model.logit_scale.detach().exp())),),
-        grid=(side, side),
-        vision_blocks=model.vision_model.encoder.layers,
-        text=model.text_model,
-        text_blocks=model.text_model.encoder.layers,
-        longest=int(model.config.text_config.max_position_embeddings),
+    """CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP: patches, and a logit scale."""
+    config = model.config
+    images = _image_encoder(model, processor, image_grid(config.vision_config))
+    texts = text_encoder(
+        model, model.text_model, processor.tokenizer, config.text_config
     )
+    head = Head("logits_per_image", scale_of(model.logit_scale))
+    return DualEncoder(name, images, texts, (head,))
+
+
+def _siglip(name: str, model: Any, processor: Any) -> DualEncoder:
+    """SigLIP's logits have a bias; its text encoder pools the last token of a text that
+    is always padded."""
+    config = model.config
+    images = _image_encoder(model, processor, image_grid(config.vision_config))
+    return DualEncoder(name, images, *_sigmoid_text(model, processor))
+
+
+def _siglip2(name: str, model: Any, processor: Any) -> DualEncoder:
+    images = NaFlexEncoder(model, processor.image_processor)
+    return DualEncoder(name, images, *_sigmoid_text(model, processor))
+
+
+def _sigmoid_text(model: Any, processor: Any) -> tuple[Encoder, tuple[Head, ...]]:
+    config = model.config.text_config
+    part, tokenizer = model.text_model, processor.tokenizer
+    texts = text_encoder(model, part, tokenizer, config, padded=True)
+    bias = float(model.logit_bias.detach())
+    return texts, (Head("logits_per_image", scale_of(model.logit_scale), bias),)
+
+
+def _align(name: str, model: Any, processor: Any) -> DualEncoder:
+    """ALIGN's images become feature maps of ever fewer places; it divides by a
+    temperature. By default two thirds of its many blocks run first: places are then as
+    coarse as patches."""
+    config = model.config
+    blocks = len(find_blocks(model.vision_model))
+    grid = image_grid(config.vision_config)
+    images = _image_encoder(model, processor, grid, 2 * blocks // 3)
+    texts = text_encoder(
+        model, model.text_model, processor.tokenizer, config.text_config
+    )
+    head = Head("logits_per_image", 1.0 / float(model.temperature.detach()))
+    return DualEncoder(name, images, texts, (head,))
+
+
+def _blip(name: str, model: Any, processor: Any) -> DualEncoder:
+    """BLIP's image-text similarity, ``use_itm_head=False``: the cosine itself."""
+    config = model.config
+    if not hasattr(model, "itm_head"):  # BlipModel, which has logits as CLIP has
+        return _clip(name, model, processor)
+
+    def image(pixels: Tensor) -> Tensor:
+        hidden = model.vision_model(pixel_values=pixels).last_hidden_state
+        projected: Tensor = model.vision_proj(hidden[:, 0])
+        return projected
+
+    def text(ids: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+        found = model.text_encoder(input_ids=ids, attention_mask=mask)
+        projected: Tensor = model.text_proj(found.last_hidden_state[:, 0])
+        return projected
+
+    images = HuggingFaceImageEncoder(
+        model,
+        image,
+        processor.image_processor,
+        find_blocks(model.vision_model),
+        image_grid(config.vision_config),
+    )
+    texts = text_encoder(
+        model, model.text_encoder, processor.tokenizer, config.text_config, text
+    )
+    return DualEncoder(name, images, texts, (Head("itm_score"),))
+
+
+def _clap(name: str, model: Any, processor: Any) -> DualEncoder:
+    """CLAP: sound and text, and a scale for each direction."""
+    sounds = ClapAudioEncoder(model, processor.feature_extractor)
+    texts = text_encoder(
+        model, model.text_model, processor.tokenizer, model.config.text_config
+    )
+    heads = (
+        Head("logits_per_audio", scale_of(model.logit_scale_a)),
+        Head("logits_per_text", scale_of(model.logit_scale_t)),
+    )
+    return DualEncoder(name, sounds, texts, heads)
 
 
 # What makes a dual encoder of a model of each model_type.
 FAMILIES: dict[str, Callable[[str, Any, Any], DualEncoder]] = {
+    "align": _align,
+    "altclip": _clip,
+    "blip": _blip,
+    "chinese_clip": _clip,
+    "clap": _clap,
     "clip": _clip,
+    "metaclip_2": _clip,
+    "siglip": _siglip,
+    "siglip2": _siglip2,
+    "vision-text-dual-encoder": _clip,
 }
 
 # Models with two inputs that are no dual encoders, and why.
@@ -305,10 +427,14 @@ def load_hugging_face(name: str, source: str) -> DualEncoder:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise unavailable(name, error) from error
-    kind = config.model_type
-    if kind not in FAMILIES:
+    kind: str = config.model_type
+    made: list[str] = list(config.architectures or [])
+    generates = any("Generation" in each or "Answering" in each for each in made)
+    if kind not in FAMILIES or generates:
         reason = _REFUSED.get(kind, f"model_type {kind!r}")
-        if any("SequenceClass" in each for each in config.architectures or ()):
+        if generates:
+            reason = f"a model that generates text ({made[0]})"
+        if any("SequenceClass" in each for each in made):
             reason = "a cross-encoder or classifier, which reads both texts at once"
         raise ModelUnavailableError(
             "model",
@@ -317,7 +443,10 @@ def load_hugging_face(name: str, source: str) -> DualEncoder:
             f"{name}: {reason}",
         )
     try:
-        model, found = AutoModel.from_pretrained(
+        loader: Any = AutoModel
+        if "BlipForImageTextRetrieval" in made:
+            loader = BlipForImageTextRetrieval
+        model, found = loader.from_pretrained(
             source, dtype=torch.float32, output_loading_info=True
         )
         processor = _processor(source)

@@ -20,13 +20,14 @@ from captum_pairs.models.encoder import (
 from captum_pairs.models.photo import ImageLike, read_image
 from captum_pairs.models.view import View
 from PIL.Image import Image
+from PIL.ImageFilter import GaussianBlur
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-__all__ = ["ImageEncoder", "patch_features", "PreparedImage"]
+__all__ = ["blurred", "image_source", "ImageEncoder", "patch_features", "PreparedImage"]
 
 MEAN, BLACK, BLUR = "mean color", "black", "blur"
-_IN_WORDS = {
+IN_WORDS = {
     MEAN: "an image of the mean color",
     BLACK: "a black image",
     BLUR: "the blurred image",
@@ -166,7 +167,7 @@ class ImageEncoder(Encoder):
             pixels,
             self.baseline(pixels, name),
             image_source(image, view),
-            _IN_WORDS[name],
+            IN_WORDS[name],
             view=view,
             grid=self.grid,
             channels_last=self.channels_last,
@@ -182,6 +183,11 @@ class ImageEncoder(Encoder):
             return blurred
         color = self.normalized(self.mean if name == MEAN else (0.0, 0.0, 0.0))
         return color.to(pixels)[None, :, None, None].expand_as(pixels).contiguous()
+
+
+def blurred(image: Image) -> Image:
+    """An image of which colours are left, but no shapes."""
+    return image.filter(GaussianBlur(_BLUR_SHARE * min(image.size)))
 
 
 def image_source(image: Image, view: View) -> Source:

@@ -83,7 +83,8 @@ def load(
             Face hub (transformers or sentence-transformers);
             ``open_clip:ARCHITECTURE/WEIGHTS`` (a tag of open_clip's or a file),
             ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
-            file); or "scenes" for the model that comes with the package.
+            file); or "scenes" for the model that comes with the package
+            ("scenes:withheld", "scenes:finetuned": see its card).
         device: where it is put; default: the CPU.
 
     Raises:
@@ -101,19 +102,9 @@ def load(
 
 def _load(name: str) -> DualEncoder:
     # an adapter's package is imported when it is needed, and may not be there
-    if name == SCENES:
-        from captum_pairs.models.hugging_face import load_hugging_face
-        from captum_pairs.scenes.checkpoints import checkpoint_path
-
-        directory = checkpoint_path("default")
-        if not directory.is_dir():
-            raise ModelUnavailableError(
-                "model", "the embedded checkpoint", "an installation without it"
-            )
-        scenes = load_hugging_face(SCENES, str(directory))
-        scenes.first.default_block = _SCENES_BLOCK
-        return scenes
     prefix, colon, rest = name.partition(":")
+    if prefix == SCENES:
+        return _load_scenes(name, rest or "default")
     if colon and prefix == "open_clip":
         _require("open_clip")
         from captum_pairs.models.open_clip_models import load_open_clip
@@ -137,6 +128,24 @@ def _load(name: str) -> DualEncoder:
     from captum_pairs.models.hugging_face import load_hugging_face
 
     return load_hugging_face(name, source)
+
+
+def _load_scenes(name: str, checkpoint: str) -> DualEncoder:
+    """One of the models that come with the package."""
+    from captum_pairs.models.hugging_face import load_hugging_face
+    from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
+
+    if checkpoint not in CHECKPOINTS:
+        known = ", ".join(f"{SCENES}:{each}" for each in CHECKPOINTS)
+        raise ModelUnavailableError("model", f"one of {known}", name)
+    directory = checkpoint_path(checkpoint)
+    if not directory.is_dir():
+        raise ModelUnavailableError(
+            "model", "the embedded checkpoint", "an installation without it"
+        )
+    scenes = load_hugging_face(name, str(directory))
+    scenes.first.default_block = _SCENES_BLOCK
+    return scenes
 
 
 def _require(module: str) -> None:

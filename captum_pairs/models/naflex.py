@@ -1,0 +1,122 @@
+"""SigLIP 2's NaFlex images: patches of any number of rows and columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Optional
+
+import numpy as np
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.models.encoder import Encoder, IMAGE, Layout
+from captum_pairs.models.images import (
+    BLACK,
+    BLUR,
+    blurred,
+    image_source,
+    IN_WORDS,
+    MEAN,
+    patch_features,
+    PreparedImage,
+)
+from captum_pairs.models.photo import ImageLike, read_image
+from captum_pairs.models.transformed import find_blocks
+from captum_pairs.models.view import View
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["NaFlexEncoder"]
+
+
+@dataclass(frozen=True)
+class PreparedPatches(PreparedImage):
+    """An image as patches (1, rows * columns, values)."""
+
+    def layout(self, shape: Sequence[int], at_input: bool, tokens: bool) -> Layout:
+        """The patches, in the input as in every block."""
+        count = self.grid[0] * self.grid[1]
+        if len(shape) != 3 or shape[1] != count:
+            raise InvalidArgumentError(
+                "layer",
+                f"a layer whose value has a place for each of {count} patches",
+                f"a value of shape {tuple(shape)}",
+            )
+        mask = torch.arange(count).reshape(1, count, 1)
+        return Layout(patch_features(self.view, self.grid), mask, self.grid)
+
+
+class NaFlexEncoder(Encoder):
+    """
+    The image side of a ``Siglip2Model``.
+
+    Its processor cuts an image of any shape into at most so many patches and pads
+    these. The padding, which the model masks, is left out.
+    """
+
+    kind = IMAGE
+    baselines: ClassVar[tuple[str, ...]] = (MEAN, BLACK, BLUR)
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        """
+        Args:
+            model: a ``Siglip2Model``.
+            processor: its image processor.
+        """
+        self.module = model
+        self.processor = processor
+        self.blocks = find_blocks(model.vision_model)
+        self.default_block = len(self.blocks) // 3
+
+    def prepare(
+        self, raw: ImageLike, baseline: Optional[str] = None
+    ) -> PreparedPatches:
+        """
+        An image as the model takes it.
+
+        Raises:
+            UnreadableImageError: for what is not an image.
+        """
+        name = self.check_baseline(baseline)
+        image = read_image(raw)
+        patches, (rows, columns) = self._patches(image)
+        size = int(self.processor.patch_size)
+        width, height = columns * size, rows * size
+        scale = width / image.width, height / image.height
+        view = View(image.size, (width, height), scale, (0, 0))
+        return PreparedPatches(
+            patches,
+            self._baseline(image, patches, name),
+            image_source(image, view),
+            IN_WORDS[name],
+            (torch.ones(1, rows * columns), torch.tensor([[rows, columns]])),
+            view=view,
+            grid=(rows, columns),
+        )
+
+    def _patches(self, image: Image.Image) -> tuple[Tensor, tuple[int, int]]:
+        """(1, rows * columns, values) without padding; rows and columns."""
+        found = self.processor(images=image, return_tensors="pt")
+        rows, columns = (int(n) for n in found["spatial_shapes"][0])
+        patches = found["pixel_values"][:, : rows * columns].float()
+        return patches, (rows, columns)
+
+    def _baseline(self, image: Image.Image, patches: Tensor, name: str) -> Tensor:
+        if name == MEAN and self.processor.do_normalize:
+            return torch.zeros_like(patches)
+        if name == BLUR:
+            return self._patches(blurred(image))[0]
+        color = (0, 0, 0)
+        if name == MEAN:
+            color = tuple(round(255 * value) for value in self.processor.image_mean)
+        plain = Image.fromarray(
+            np.full((image.height, image.width, 3), color, dtype=np.uint8)
+        )
+        return self._patches(plain)[0]
+
+    def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
+        mask, shapes = arguments
+        model: Any = self.module
+        found = model.get_image_features(
+            pixel_values=inputs, pixel_attention_mask=mask, spatial_shapes=shapes
+        )
+        embeddings: Tensor = getattr(found, "pooler_output", found)
+        return embeddings

@@ -10,8 +10,6 @@ CHECKPOINTS = ("default", "withheld", "finetuned")
 def checkpoint_path(name: str = "default") -> Path:
     """The directory of a checkpoint: where training writes it and loading finds it.
 
-    The package comes with "default"; the others are there once they have been trained.
-
     Args:
         name: "default"; "withheld", trained without some kinds of object; or
             "finetuned", the latter with those kinds learnt afterwards.

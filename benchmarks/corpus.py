@@ -4,7 +4,8 @@
 
 From contributions that are kept on disk: m + n attributions, then a matrix product for
 each caption. Beside it separate calls of `explain`, of which `--calls` are timed and
-the rest is extrapolated. Also what is stored of an image, and what half precision costs.
+the rest is extrapolated. Also what is stored of an image, and what half precision
+costs. Both at `--layer` of the image encoder (the last block unless it is given).
 """
 
 import argparse
@@ -31,13 +32,13 @@ def corpus(number: int, seed: int = 5) -> tuple[list[np.ndarray], list[str]]:
     return [render(scene).image for scene in scenes], list(captions)
 
 
-def timed_calls(model, images, captions, number: int) -> float:
+def timed_calls(model, images, captions, number: int, layer: int) -> float:
     """Seconds of one separate call."""
     rng = np.random.default_rng(0)
     pairs = rng.integers(0, len(images), (number, 2))
     start = time.perf_counter()
     for i, j in pairs:
-        model.explain(images[i], captions[j], tolerance=TOLERANCE)
+        model.explain(images[i], captions[j], tolerance=TOLERANCE, layer=layer)
     return (time.perf_counter() - start) / number
 
 
@@ -46,14 +47,15 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--layer", type=int, default=-1)
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
     model = captum_pairs.load("scenes")
     images, captions = corpus(parsed.inputs)
-    call = timed_calls(model, images, captions, parsed.calls)
+    call = timed_calls(model, images, captions, parsed.calls, parsed.layer)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        options = {"tolerance": TOLERANCE, "side": "first"}
+        options = {"tolerance": TOLERANCE, "side": "first", "layer": parsed.layer}
         stored = model.contributions(images, directory=Path(folder) / "i", **options)
         between = time.perf_counter()
         texts = model.contributions(
@@ -67,26 +69,34 @@ def main() -> None:
                 total += table.numel()
         done = time.perf_counter()
         size = sum(file.stat().st_size for file in (Path(folder) / "i").iterdir())
-    values = stored[0].values
+        values = stored[0].values
+        kept_tables = stored.pair(texts[0])
     exact = model.contributions(images[:50], dtype="float32", **options)
     worst = max(
-        float((model_table - kept_table).abs().max())
-        for model_table, kept_table in zip(exact.pair(texts[0]), stored.pair(texts[0]))
+        float((exact_table - kept_table).abs().max())
+        for exact_table, kept_table in zip(exact.pair(texts[0]), kept_tables)
     )
     separate = call * pairs
     whole = done - start
     print(f"{pairs:,} pairs, {total:,} attributions, {parsed.threads} thread(s)")
+    print(f"image: {stored.settings['layer']}; text: {texts.settings['layer']}")
     print(f"contributions of {len(images)} images: {between - start:.1f} s")
     print(f"contributions of {len(captions)} captions: {kept - between:.1f} s")
     print(f"all pairs from them: {done - kept:.1f} s; together {whole:.1f} s")
     print(f"one separate call: {1e3 * call:.0f} ms; {pairs:,}: {separate / 3600:.1f} h")
-    print(f"ratio: {separate / whole:.0f}; without the contributions: "
-          f"{separate / (done - kept):.0f}")
-    print(f"stored of an image: {size / len(images) / 1024:.1f} KiB "
-          f"({values.shape[0]} features x {values.shape[1]} in half precision: "
-          f"{values.numel() * 2 / 1024:.1f})")
-    print(f"half precision: relative error of contributions {stored.error:.1e}; largest "
-          f"difference of an attribution {worst:.1e}")
+    print(
+        f"ratio: {separate / whole:.0f}; without the contributions: "
+        f"{separate / (done - kept):.0f}"
+    )
+    print(
+        f"stored of an image: {size / len(images) / 1024:.1f} KiB "
+        f"({values.shape[0]} features x {values.shape[1]} in half precision: "
+        f"{values.numel() * 2 / 1024:.1f})"
+    )
+    print(
+        f"half precision: relative error of contributions {stored.error:.1e}; largest "
+        f"difference of an attribution {worst:.1e}"
+    )
 
 
 if __name__ == "__main__":

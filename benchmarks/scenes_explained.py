@@ -6,8 +6,8 @@ Held-out scenes of three objects for the model that comes with the package, at i
 default layers:
 
 - phrase: every object is named once ("a red circle"); does the strongest patch of
-  `explanation.phrase(...)` have its centre in the object's box? Chance is the box's share
-  of the patch centres.
+  `explanation.phrase(...)` have its centre in the object's box? Chance is the box's
+  share of the patch centres.
 - contrast: a true caption against one with one word exchanged so that it is false.
   Is the changed word the one whose total speaks most for the true caption? And does the
   strongest patch of its map lie in the changed object's box? (The second only where one

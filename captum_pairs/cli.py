@@ -26,7 +26,7 @@ MODEL_MISSING, IMAGE_UNREADABLE, TEXT_UNFIT = 3, 4, 5
 
 _EPILOG = (
     "Exit codes: 0 done, 1 an unexpected error, 2 wrong usage, 3 no such model, "
-    "4 unreadable image, 5 empty or too long text."
+    "4 unreadable image or sound, 5 empty or too long text."
 )
 
 
@@ -235,11 +235,13 @@ def _messages() -> Iterator[None]:
         ModelUnavailableError,
         TextLengthError,
         UnreadableImageError,
+        UnreadableSoundError,
     )
 
     codes: dict[type[InvalidArgumentError], int] = {
         ModelUnavailableError: MODEL_MISSING,
         UnreadableImageError: IMAGE_UNREADABLE,
+        UnreadableSoundError: IMAGE_UNREADABLE,
         TextLengthError: TEXT_UNFIT,
         InvalidArgumentError: 2,
     }

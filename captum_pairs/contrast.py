@@ -176,11 +176,11 @@ class Contrast:
     def aligned(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """The features of the preferred and of the other text that stand in the same
         place, in the order of :meth:`changes`; () where one has none."""
-        names = [
+        before, after = (
             [feature.name.casefold() for feature in side.features[: side.count]]
             for side in self.candidates
-        ]
-        matcher = difflib.SequenceMatcher(None, *names, autojunk=False)
+        )
+        matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
         found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         for kind, a, a_end, b, b_end in matcher.get_opcodes():
             if kind == "equal":
@@ -191,7 +191,9 @@ class Contrast:
         return found
 
     def _changes(self) -> Iterator[Change]:
-        words = [[feature.name for feature in side.features] for side in self.candidates]
+        words = [
+            [feature.name for feature in side.features] for side in self.candidates
+        ]
         count = self.query.count
         tables = [self._table(e)[:count] for e in (self.preferred, self.other)]
         for groups in self.aligned():
@@ -200,7 +202,9 @@ class Contrast:
                 for side, group in zip(words, groups)
             ]
             is_changed = named[0].casefold() != named[1].casefold()
-            sums = [table[:, list(group)].sum(1) for table, group in zip(tables, groups)]
+            sums = [
+                table[:, list(group)].sum(1) for table, group in zip(tables, groups)
+            ]
             yield Change(named[0], named[1], is_changed, sums[0] - sums[1])
 
     def to_frame(self) -> "pandas.DataFrame":

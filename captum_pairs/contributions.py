@@ -29,8 +29,8 @@ _INDEX = "index.json"
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # Inputs of a file; a run that is stopped writes those that it has.
 _SHARD = 64
-# Files that are kept in memory at a time.
-_CACHED = 8
+# Files that are kept in memory at a time: 2,000 inputs, 400 MB for ViT-B/16.
+_CACHED = 32
 
 
 @dataclass

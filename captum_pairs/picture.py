@@ -19,7 +19,7 @@ from captum_pairs.attr._utils.visualization.figures import (
     new_figure,
     signed,
 )
-from captum_pairs.attr._utils.visualization.fonts import wrapped
+from captum_pairs.attr._utils.visualization.fonts import weight_for, width_of, wrapped
 from captum_pairs.attr._utils.visualization.image import Frame, outline
 from captum_pairs.attr._utils.visualization.scale import scale_of
 from captum_pairs.attr._utils.visualization.text import Caption, matrix_plan
@@ -114,7 +114,7 @@ def draw_contrast(contrast: Contrast) -> Figure:
     if _is_seen(query):
         maps, titles = _changed_maps(contrast)
         repeats = len(maps) == 1
-        below.append(_map_grid(query, maps, titles, label.replace(" or ", " or\n", 1)))
+        below.append(_map_grid(query, maps, titles, label))
     pictures = [(query, "the query")] if _is_seen(query) and not repeats else []
     upper = _overview(pictures, (contrast.parts(), "difference"), decided)
     return _page(_question(contrast), [upper, *below])
@@ -132,7 +132,7 @@ def draw_zero_shot(zero_shot: ZeroShot, number: int = 3) -> Figure:
         maps.append(zero_shot.difference())
         titles.append(f"{top[0][0]} rather than {top[1][0]}")
     upper = _probabilities(zero_shot)
-    label = "for (orange) or against (purple)\nthe class, similarity"
+    label = "for (orange) or against (purple) the class, similarity"
     lower = _map_grid(zero_shot.input, [each.flatten() for each in maps], titles, label)
     return _page(
         f"“{top[0][0]}”, with a probability of {top[0][1]:.1%}", [upper, lower]
@@ -159,7 +159,7 @@ def _page(heading: str, parts: Sequence[_Part]) -> Figure:
     heights = [part.height for part in parts]
     figure = new_figure((_WIDTH, title + sum(heights)), use_pyplot=False)
     drawn, how = in_text(lines)
-    figure.suptitle(drawn, fontsize=_TITLE_SIZE, fontweight="bold", **how)
+    figure.suptitle(drawn, fontsize=_TITLE_SIZE, weight=weight_for(lines), **how)
     places = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
     for place, part in zip(places.flat, parts):
         part.draw(place)
@@ -268,7 +268,7 @@ def _unit(explanation: PairExplanation) -> str:
 
 
 def _for_or_against(unit: str) -> str:
-    return f"for (orange) or against (purple)\nthe match, {unit}"
+    return f"for (orange) or against (purple) the match, {unit}"
 
 
 def _as_seen(side: ExplainedInput) -> str:
@@ -332,7 +332,9 @@ def _map_grid(
     columns = min(4 if canvas.aspect == "equal" else 2, panels)
     rows = -(-panels // columns)
     across = min((_WIDTH - _LEGEND) / columns, 3.2)
-    height = max(rows * (across * canvas.ratio + 0.32), 2.2)
+    narrow = 0.7 * across * 72  # before the layout is made, axes are not wider
+    above = 0.5 if any(width_of(title, 10) > narrow for title in titles) else 0.32
+    height = max(rows * (across * canvas.ratio + above), 2.4)
 
     def draw_on(figure: Any) -> None:
         every = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -373,7 +375,7 @@ def _colored_text(
             title=named,
             use_pyplot=False,
             fontsize=_CAPTION_SIZE,
-            colorbar_label=label.replace("\n", " "),
+            colorbar_label=label,
         )
 
     return _Part(height, draw_on)

@@ -7,10 +7,10 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import Any, TYPE_CHECKING, Union
 
 from captum_pairs.page._content import content_of
 
@@ -63,7 +63,7 @@ def page_html(explanations: Union[Explained, Sequence[Explained]]) -> str:
         "policy": policy,
         "title": html.escape(content["title"]),
         "style": style,
-        "summary": html.escape("\n\n".join(each.summary() for each in several)),
+        "summary": html.escape("\n\n".join(_in_words(content, several))),
         "data": _json(content),
         "script": script,
     }
@@ -84,6 +84,12 @@ def page_frame(explanation: Explained) -> str:
         f'style="width: 100%; height: {_FRAME_HEIGHT}px; border: 0" '
         f'srcdoc="{inside}"></iframe>'
     )
+
+
+def _in_words(content: dict[str, Any], several: Sequence[Explained]) -> Iterator[str]:
+    """What is there without scripts."""
+    for entry, explanation in zip(content["entries"], several):
+        yield f"{entry['label']}\n{explanation.summary()}"
 
 
 def _part(name: str) -> str:

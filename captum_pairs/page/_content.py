@@ -11,7 +11,7 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.contrast import Contrast
 from captum_pairs.explanation import Match, PairExplanation
 from captum_pairs.models.dual_encoder import Head
-from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, TEXT
+from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
 from captum_pairs.regions import ExplainedInput
 from numpy.typing import NDArray
@@ -24,8 +24,12 @@ __all__ = ["content_of"]
 _FINENESS = 10000
 # Larger tables are kept in half precision, relative to their largest number.
 _EXACT = 16384
-_MOST_MATCHES = 12
+_MOST_MATCHES = 8
 _MOST_FRAMES = 1200
+_MEASURES = {
+    "cosine": ("Cosine similarity", "cosine similarities"),
+    "dot": ("Inner product", "inner products"),
+}
 _MINUS = str.maketrans("-", "−")
 
 
@@ -99,7 +103,7 @@ def _entry(explanation: PairExplanation, shared: _Shared) -> dict[str, Any]:
     return {
         "label": _label(explanation),
         "score": explanation.score,
-        "heading": _measure(explanation),
+        "heading": _MEASURES[explanation.similarity][0],
         "subheading": [] if explanation.heads == (Head(),) else logits,
         "pairs": [_pair(explanation, shared)],
         "parts": [list(part) for part in explanation.parts().items()],
@@ -120,7 +124,7 @@ def _contrast_entry(contrast: Contrast, shared: _Shared) -> dict[str, Any]:
     entry = {
         "label": _contrast_label(contrast),
         "score": contrast.difference,
-        "heading": f"Difference of the {_measure(preferred).lower()}",
+        "heading": f"Difference of the {_MEASURES[preferred.similarity][1]}",
         "subheading": subheading,
         "pairs": [
             _pair(preferred, shared, f"Preferred {kind}"),
@@ -145,19 +149,19 @@ def _pair(
         "sides": [shared.side(explanation.first), shared.side(explanation.second)],
         "table": _packed(explanation.interactions),
         "effects": [None if values is None else _packed(values) for values in effects],
-        "matches": [_match(each) for each in explanation.top_pairs(_MOST_MATCHES)],
+        "matches": [
+            _match(each, explanation) for each in explanation.top_pairs(_MOST_MATCHES)
+        ],
     }
 
 
-def _match(match: Match) -> dict[str, Any]:
+def _match(match: Match, explanation: PairExplanation) -> dict[str, Any]:
+    sides = explanation.first, explanation.second
     said = [
-        name if box else f"“{name}”"
-        for name, box in (
-            (match.first, match.first_box),
-            (match.second, match.second_box),
-        )
+        _quoted(name) if side.kind == TEXT else name
+        for name, side in zip((match.first, match.second), sides)
     ]
-    if match.first_box and not match.second_box:
+    if sides[0].kind != TEXT == sides[1].kind:  # the word is read first
         said.reverse()
     return {
         "label": " – ".join(said),
@@ -170,7 +174,7 @@ def _changes(contrast: Contrast) -> Iterator[dict[str, Any]]:
     """The words of both candidates side by side, and their numbers."""
     for change, spans in zip(contrast.changes(), contrast.aligned()):
         sides = [
-            f"“{words}”" if words else "nothing"
+            _quoted(words) if words else "nothing"
             for words in (change.preferred, change.other)
         ]
         yield {
@@ -242,7 +246,7 @@ def _pieces(side: ExplainedInput) -> Optional[list[tuple[str, int]]]:
     The text in pieces, with the feature of each, or -1 between them.
 
     Returns:
-        None if features share characters (tokens that are parts of one), or lie nowhere.
+        None if features share characters (tokens that are parts of one) or have none.
     """
     text, at = side.source.text, 0
     pieces: list[tuple[str, int]] = []
@@ -301,9 +305,7 @@ def _packed(values: Tensor) -> dict[str, Any]:
 def _facts(explanation: PairExplanation) -> Iterator[tuple[str, str]]:
     yield "Model", explanation.model
     yield "Method", explanation.method.replace("_", " ")
-    sides = list(
-        zip(explanation.side_names, (explanation.first, explanation.second))
-    )
+    sides = list(zip(explanation.side_names, (explanation.first, explanation.second)))
     for name, side in sides:
         yield (
             f"Path of {name}",
@@ -325,11 +327,11 @@ def _completeness(explanation: PairExplanation) -> str:
     worst = max(side.residual for side in sides)
     verdict = "within" if worst <= explanation.tolerance else "ABOVE"
     residuals = " and ".join(
-        f"{side.residual:.0e} ({name[4:]})"
+        f"{_small(side.residual)} ({name[4:]})"
         for name, side in zip(explanation.side_names, sides)
     )
     return (
-        f"the parts miss the score by {abs(explanation.convergence_delta):.0e}; "
+        f"the parts miss the score by {_small(abs(explanation.convergence_delta))}; "
         f"residuals of the paths {residuals}, {verdict} the tolerance "
         f"{explanation.tolerance:g}"
     )
@@ -339,17 +341,20 @@ def _bare(layer: str) -> str:
     return layer[4:] if layer.startswith("the ") else layer
 
 
-def _measure(explanation: PairExplanation) -> str:
-    is_cosine = explanation.similarity == "cosine"
-    return "Cosine similarity" if is_cosine else "Inner product"
-
-
 def _label(explanation: PairExplanation) -> str:
     """What the list calls it: its text, or both inputs."""
     sides = explanation.first, explanation.second
-    texts = [str(side.source) for side in sides if side.kind == TEXT]
+    texts = [_asked(side) for side in sides if side.kind == TEXT]
     others = [_upper(str(side.source)) for side in sides if side.kind != TEXT]
     return texts[0] if len(texts) == 1 else " and ".join(texts or others)
+
+
+def _asked(side: ExplainedInput) -> str:
+    """A text, or the phrase of it that was asked for alone."""
+    name = side.features[0].name
+    if len(side.features) > 1 or name == side.source.text:
+        return str(side.source)
+    return f"“{name}” in {side.source}"
 
 
 def _contrast_label(contrast: Contrast) -> str:
@@ -361,8 +366,17 @@ def _contrast_label(contrast: Contrast) -> str:
     return f"Two {contrast.candidates[0].kind}s for {asked}"
 
 
+def _quoted(words: str) -> str:
+    """Words as such, in whatever direction they are read."""
+    return f"“\u2068{words}\u2069”"
+
+
 def _number(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}".translate(_MINUS)
+
+
+def _small(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-").translate(_MINUS)
 
 
 def _upper(name: str) -> str:

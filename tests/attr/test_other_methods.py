@@ -371,7 +371,8 @@ def test_shapiq_agrees_on_a_real_sentence_pair() -> None:
             (ids[0], ids[1]), (empty[0], empty[1]), feature_mask=(masks, masks)
         )[0, :4, :4]
         expected = torch.tensor(
-            [[exact[name][(i, 4 + j)] for j in range(4)] for i in range(4)]
-        ).double()
+            [[exact[name][(i, 4 + j)] for j in range(4)] for i in range(4)],
+            dtype=torch.float64,
+        )
         # the last feature, the special tokens, is the same in input and baseline
         close(found, expected, atol=1e-10)

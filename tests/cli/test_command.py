@@ -95,11 +95,11 @@ def test_a_negative_layer_and_the_tolerance(
     assert result.exit_code == 0, result.output
     assert "the image: input of block 1 of 2" in result.output
     assert "the text: input of block 0 of 2" in result.output
+    assert "within the tolerance 0.0001" in result.output
     more = ("--layer", "0,-1", "--out", tmp_path)
     result = _explain(tiny_clip, photo, "red", *more)
     assert "the image: input of block 0 of 2" in result.output
     assert "the text: input of block 1 of 2" in result.output
-    assert "within the tolerance 0.0001" in result.output
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])

@@ -299,7 +299,10 @@ def test_merged() -> None:
 )
 @pytest.mark.parametrize("has_fonts", [False, True])
 def test_any_script(
-    said: str, has_fonts: bool, monkeypatch: pytest.MonkeyPatch
+    said: str,
+    has_fonts: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     fonts._family_of.cache_clear()
     fonts.width_of.cache_clear()
@@ -307,6 +310,7 @@ def test_any_script(
         monkeypatch.setattr(fonts, "_candidates", lambda: [])
     drawn(draw(explanation(image(), text(said))))
     drawn(draw(explanation(text(said), text(said))))
+    assert not caplog.records  # matplotlib logs which fonts it did not find
     fonts._family_of.cache_clear()
     fonts.width_of.cache_clear()
 

@@ -113,14 +113,17 @@ def add_legend(
     axes: Union[Axes, Sequence[Axes]],
     scale: Scale,
     label: Optional[str] = None,
+    along: Optional[float] = None,
     **more: Any,
 ) -> Any:
-    """The colours' legend beside axes (or below: ``location="bottom"``)."""
+    """The colours' legend beside axes (or below: ``location="bottom"``), its label
+    wrapped to a number of points, by default what the axes have now."""
     look: dict[str, Any] = {"extend": scale.extend, "extendfrac": 0.03, **more}
     bar = figure.colorbar(scale.mappable, ax=axes, **look)
     said = scale.meaning if label is None else label
-    along = _length(axes, bar.orientation == "horizontal")
-    lines = [wrapped(line, max(along, 60.0), 8) for line in said.split("\n")]
+    if along is None:
+        along = _length(axes, bar.orientation == "horizontal")
+    lines = [wrapped(line, max(0.8 * along, 60.0), 8) for line in said.split("\n")]
     drawn, how = in_text("\n".join(lines))
     bar.set_label(drawn, fontsize=8, **how)
     bar.ax.tick_params(labelsize=8)

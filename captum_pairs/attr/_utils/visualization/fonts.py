@@ -31,6 +31,7 @@ __all__ = [
     "Piece",
     "pieces_of",
     "shortened",
+    "weight_for",
     "width_of",
     "wrapped",
 ]
@@ -78,6 +79,13 @@ def legible(text: str) -> tuple[str, list[str]]:
         if family and family not in families:
             families.append(family)
     return "".join(drawn), families
+
+
+def weight_for(text: str, weight: str = "bold") -> str:
+    """The weight, if the usual font has all of a text: others may lack it, and then
+    matplotlib says so on standard error."""
+    _, families = legible(text)
+    return weight if families == list(rcParams["font.family"]) else "normal"
 
 
 @lru_cache(maxsize=None)
@@ -144,6 +152,7 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
     if not text:
         return 0.0
     drawn, families = legible(text)
+    weight = weight_for(text, weight)
     properties = FontProperties(family=families, size=size, weight=weight)
     ruler: Any = _ruler()  # matplotlib's backends are untyped
     width, _, _ = ruler.get_text_width_height_descent(drawn, properties, False)

@@ -311,7 +311,9 @@ def visualize_text_pair_attr(
         _write_cells(axes, values, scale)
     add_title(axes, title, pad=10)
     if show_colorbar:
-        add_legend(figure, axes, scale, colorbar_label, shrink=0.85, aspect=25)
+        add_legend(
+            figure, axes, scale, colorbar_label, plan.inner, shrink=0.85, aspect=25
+        )
     finish(use_pyplot, plt_fig_axis)
     return figure, axes
 
@@ -476,7 +478,7 @@ def _number(value: float) -> str:
 
 
 class MatrixPlan(NamedTuple):
-    """How a matrix is drawn: labels, their size, and inches."""
+    """How a matrix is drawn: labels, their size, inches, and of its rows points."""
 
     rows: list[str]
     columns: list[str]
@@ -484,6 +486,7 @@ class MatrixPlan(NamedTuple):
     is_turned: bool
     width: float
     height: float
+    inner: float
 
 
 def matrix_plan(first: Sequence[str], second: Sequence[str]) -> MatrixPlan:
@@ -499,9 +502,9 @@ def matrix_plan(first: Sequence[str], second: Sequence[str]) -> MatrixPlan:
     is_turned = widest[1] > cell * 0.95
     above = widest[1] + 0.1 if is_turned else size / 72 + 0.1
     width = widest[0] + cell * len(second) + 0.3
-    return MatrixPlan(
-        rows, columns, size, is_turned, width, above + cell * len(first) + 0.3
-    )
+    inner = cell * len(first)
+    height = above + inner + 0.3
+    return MatrixPlan(rows, columns, size, is_turned, width, height, 72 * inner)
 
 
 def _name_cells(axes: Axes, plan: MatrixPlan) -> None:

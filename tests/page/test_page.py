@@ -1,0 +1,688 @@
+"""The page in a real browser, against the numbers that it is made of."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum_pairs import load, PairExplanation
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.page import page_html, write_page
+from captum_pairs.scenes import checkpoint_path
+from explanations import contrast, image, pair, sound, text, vectors
+
+Show = Callable[..., Any]
+Floats = Any
+ORANGE, PURPLE = (232, 121, 12), (116, 70, 196)
+
+# The colours in the middle of every region of a picture, (r, g, b, alpha) each.
+_CENTRES = """(canvas, [rows, columns]) => {
+  const {width, height} = canvas;
+  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  const found = [];
+  for (let row = 0; row < rows; row += 1) {
+    for (let column = 0; column < columns; column += 1) {
+      const x = Math.floor((column + 0.5) * width / columns);
+      const y = Math.floor((row + 0.5) * height / rows);
+      const at = 4 * (y * width + x);
+      found.push(Array.from(pixels.slice(at, at + 4)));
+    }
+  }
+  return found;
+}"""
+
+
+def shares_of_regions(page: Any, grid: tuple[int, int], at: int = 0) -> Floats:
+    """What the picture's colours say: (rows, columns), from -1 to 1."""
+    canvas = page.locator("canvas").nth(at)
+    colours = np.array(canvas.evaluate(_CENTRES, list(grid)), dtype=float)
+    signs = np.where(colours[:, 0] > colours[:, 2], 1, -1)
+    return (signs * colours[:, 3] / 255 / 0.8).reshape(grid)
+
+
+def shares_of_words(words: Any) -> Floats:
+    """What the words' colours say, on the light page: (words,), from -1 to 1."""
+    shares = []
+    for word in words.all():
+        style = word.evaluate("word => getComputedStyle(word).backgroundColor")
+        colour = [float(part) for part in re.findall(r"[\d.]+", style)]
+        if len(colour) == 4:  # transparent
+            shares.append(0.0)
+            continue
+        sign = 1 if colour[0] > colour[2] else -1
+        full = ORANGE if sign > 0 else PURPLE
+        # by the channel that has the farthest to go
+        at = 2 if sign > 0 else 1
+        shares.append(sign * (colour[at] - 255) / (full[at] - 255))
+    return np.array(shares)
+
+
+def words_of(page: Any, at: int = 0) -> Any:
+    return page.locator(".words").nth(at).locator(".word")
+
+
+def relative(values: torch.Tensor) -> Floats:
+    """Of the strongest."""
+    return (values / values.abs().max()).numpy()
+
+
+def at_patch(picture: Any, grid: tuple[int, int], row: float, column: float) -> Any:
+    """Where a patch's middle is, for the mouse."""
+    box = picture.bounding_box()
+    x = (column + 0.5) / grid[1] * box["width"]
+    y = (row + 0.5) / grid[0] * box["height"]
+    return {"x": x, "y": y}
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+    page.mouse.move(*end)
+    page.mouse.up()
+
+
+def in_window(picture: Any, grid: tuple[int, int], row: int, column: int) -> Any:
+    box = picture.bounding_box()
+    inside = at_patch(picture, grid, row, column)
+    return box["x"] + inside["x"], box["y"] + inside["y"]
+
+
+def box_of(cells: list[tuple[int, int]], side: float = 10) -> Any:
+    rows, columns = zip(*cells)
+    edges = min(columns), min(rows), max(columns) + 1, max(rows) + 1
+    return tuple(side * edge for edge in edges)
+
+
+@pytest.fixture
+def found() -> PairExplanation:
+    return pair(image(), text())
+
+
+# ---- words and regions -----------------------------------------------------
+
+
+def test_a_word_shows_its_regions(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    for index, word in enumerate(words_of(page).all()):
+        word.hover()
+        values = found.interactions[:24, index].reshape(4, 6)
+        shares = shares_of_regions(page, (4, 6))
+        np.testing.assert_allclose(shares, relative(values), atol=0.01)
+        assert np.abs(shares).argmax() == int(values.abs().argmax())
+    page.mouse.move(2, 2)
+    values = found.interactions[:24, :7].sum(1).reshape(4, 6)
+    words = found.interactions[:24, :7].sum(0)
+    most = max(values.abs().max(), words.abs().max())
+    shares = shares_of_regions(page, (4, 6))
+    np.testing.assert_allclose(shares, (values / most).numpy(), atol=0.01)
+
+
+@pytest.mark.skipif(not checkpoint_path().is_dir(), reason="no embedded checkpoint")
+def test_a_trained_models_words_show_their_regions(show: Show) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    found = load("scenes").explain(picture, "a red circle and a blue square")
+    page = show(found)
+    for word in ("red", "circle", "blue"):
+        words_of(page).get_by_text(word, exact=True).hover()
+        values = found.phrase(word)
+        shares = shares_of_regions(page, (8, 8))
+        np.testing.assert_allclose(shares, relative(values), atol=0.01)
+        brightest = divmod(int(np.abs(shares).argmax()), 8)
+        assert brightest == divmod(int(values.abs().argmax()), 8)
+
+
+def test_a_patch_shows_its_words(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    for row, column in ((0, 0), (2, 4), (3, 5)):
+        page.locator(".picture").hover(
+            position=at_patch(page.locator(".picture"), (4, 6), row, column)
+        )
+        values = found.interactions[6 * row + column, :7]
+        shares = shares_of_words(words_of(page))
+        np.testing.assert_allclose(shares, relative(values), atol=0.02)
+        assert np.abs(shares).argmax() == int(values.abs().argmax())
+        assert f"row {row + 1}, column {column + 1}" in page.inner_text("#readout")
+
+
+def test_a_box_shows_the_words_of_its_patches(
+    show: Show, found: PairExplanation
+) -> None:
+    page = show(found)
+    picture = page.locator(".picture")
+    for start, end in (((1, 1), (2, 3)), ((3, 5), (0, 4))):
+        drag(
+            page,
+            in_window(picture, (4, 6), *start),
+            in_window(picture, (4, 6), *end),
+        )
+        values = found.region(box_of([start, end]))[:7]
+        shares = shares_of_words(words_of(page))
+        np.testing.assert_allclose(shares, relative(values), atol=0.02)
+        assert np.abs(shares).argmax() == int(values.abs().argmax())
+        assert "patches" in page.inner_text("#readout")
+        assert page.inner_text("#readout-title") == "Pinned"
+
+
+def test_several_words_show_their_regions(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    boxes = [word.bounding_box() for word in words_of(page).all()]
+    middles = [(b["x"] + b["width"] / 2, b["y"] + b["height"] / 2) for b in boxes]
+    drag(page, middles[4], middles[6])
+    page.mouse.move(2, 2)
+    expected = relative(found.phrase("a blue square"))
+    np.testing.assert_allclose(shares_of_regions(page, (4, 6)), expected, atol=0.01)
+    assert plain(page.inner_text(".what")) == "“a (2) blue square”"
+    total = float(found.phrase("a blue square").sum())
+    assert signed(total) in page.inner_text(".sums")
+
+
+def plain(said: str) -> str:
+    """Without what says in which direction a name is read."""
+    return re.sub("[\u2068\u2069]", "", said)
+
+
+def signed(value: float) -> str:
+    digits = 4 if abs(value) < 0.09995 else 3
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def test_a_click_pins(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    words, picture = words_of(page), page.locator(".picture")
+    words.nth(2).click()
+    expected = relative(found.phrase("circle"))
+    assert words.nth(2).get_attribute("aria-pressed") == "true"
+    words.nth(5).hover()
+    np.testing.assert_allclose(shares_of_regions(page, (4, 6)), expected, atol=0.01)
+    picture.hover(position=at_patch(picture, (4, 6), 1, 2))
+    value = float(found.interactions[8, 2])
+    assert f"column 3 (x 20–30, y 10–20 px): {signed(value)}" in page.inner_text(
+        "#readout"
+    )
+    words.nth(2).click()
+    assert page.inner_text("#readout-title") == "Selection"
+    assert words.nth(2).get_attribute("aria-pressed") == "false"
+    for take_out in (
+        lambda: page.keyboard.press("Escape"),
+        page.locator("#unpin").click,
+    ):
+        words.nth(1).click()
+        page.mouse.move(2, 2)
+        assert page.inner_text("#readout-title") == "Pinned"
+        take_out()
+        assert "Nothing selected" in page.inner_text("#readout")
+
+
+def test_the_strongest_pairs_show_word_and_region(
+    show: Show, found: PairExplanation
+) -> None:
+    page = show(found)
+    best = found.top_pairs(1)[0]
+    button = page.locator("#matches .match").first
+    assert signed(best.value) in button.inner_text()
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    (index,) = best.second_features
+    assert "selected" in (words_of(page).nth(index).get_attribute("class") or "")
+    values = found.interactions[:24, index].reshape(4, 6)
+    shares = shares_of_regions(page, (4, 6))
+    np.testing.assert_allclose(shares, relative(values), atol=0.01)
+
+
+# ---- other kinds of inputs -------------------------------------------------
+
+
+def test_two_texts(show: Show) -> None:
+    found = pair(text("a small dog"), text("one puppy plays here"))
+    page = show(found)
+    words_of(page, 0).nth(2).hover()
+    shares = shares_of_words(words_of(page, 1))
+    expected = relative(found.interactions[2, :4])
+    np.testing.assert_allclose(shares, expected, atol=0.02)
+    words_of(page, 1).nth(1).hover()
+    shares = shares_of_words(words_of(page, 0))
+    expected = relative(found.interactions[:3, 1])
+    np.testing.assert_allclose(shares, expected, atol=0.02)
+
+
+def test_two_images(show: Show) -> None:
+    found = pair(image((2, 3), (30, 20)), image((3, 2), (20, 30), seed=1))
+    page = show(found)
+    pictures = page.locator(".picture")
+    pictures.nth(0).hover(position=at_patch(pictures.nth(0), (2, 3), 1, 2))
+    expected = relative(found.interactions[5, :6].reshape(3, 2))
+    np.testing.assert_allclose(shares_of_regions(page, (3, 2), 1), expected, atol=0.01)
+    pictures.nth(1).hover(position=at_patch(pictures.nth(1), (3, 2), 2, 0))
+    expected = relative(found.interactions[:6, 4].reshape(2, 3))
+    np.testing.assert_allclose(shares_of_regions(page, (2, 3), 0), expected, atol=0.01)
+
+
+def test_a_sound_has_its_low_bands_below(show: Show) -> None:
+    found = pair(sound(), text())
+    page = show(found)
+    words_of(page).nth(2).hover()
+    expected = relative(found.phrase("circle").flip(0))
+    np.testing.assert_allclose(shares_of_regions(page, (3, 5)), expected, atol=0.01)
+    page.locator(".cell").first.focus()
+    assert "0.00–2.00 s, mel 0–10" in page.inner_text("#readout")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowRight")
+    assert "2.00–4.00 s, mel 10–20" in page.inner_text("#readout")
+
+
+def test_features_without_a_place_are_named(show: Show) -> None:
+    found = pair(vectors(), text())
+    page = show(found)
+    page.get_by_role("button", name="feature 1", exact=True).hover()
+    shares = shares_of_words(words_of(page))
+    expected = relative(found.interactions[1, :7])
+    np.testing.assert_allclose(shares, expected, atol=0.02)
+
+
+def test_merged_words_and_regions(show: Show, found: PairExplanation) -> None:
+    merged = found.merge(
+        first={"left": (0, 0, 30, 40)}, second=["red circle", "blue square"]
+    )
+    page = show(merged)
+    words = words_of(page)
+    assert words.all_inner_texts() == ["a", "red circle", "beside", "a", "blue square"]
+    words.nth(1).hover()
+    values = found.phrase("red circle")
+    sums = torch.stack([values[:, :3].sum(), values[:, 3:].sum()])
+    shares = shares_of_regions(page, (1, 2))[0]
+    np.testing.assert_allclose(shares, relative(sums), atol=0.01)
+    page.get_by_role("button", name="left", exact=True).hover()
+    shares = shares_of_words(words)
+    order = [merged.second.names.index(n) for n in ("a", "red circle", "beside")]
+    np.testing.assert_allclose(
+        shares[:3], relative(merged.interactions[0, :5])[order], atol=0.02
+    )
+
+
+def test_tokens_that_share_letters_are_named(show: Show) -> None:
+    side = text("a dog")
+    halves = [replace(side.features[1], name=name) for name in ("half 1", "half 2")]
+    side = replace(side, features=(side.features[0], *halves, side.features[2]))
+    page = show(pair(image(), side))
+    assert page.locator(".words").inner_text() == "a dog"
+    page.get_by_role("button", name="half 2", exact=True).hover()
+    assert "half 2" in page.inner_text(".what")
+
+
+# ---- how it is shown -------------------------------------------------------
+
+
+def test_one_sign_and_opacity(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    values = found.phrase("circle")
+    words_of(page).nth(2).click()
+    for name, kept in (("for", values.clamp(min=0)), ("against", values.clamp(max=0))):
+        page.get_by_text(name, exact=True).locator("visible=true").last.click()
+        shares = shares_of_regions(page, (4, 6))
+        np.testing.assert_allclose(shares, relative(kept), atol=0.01)
+        values_listed = page.locator("#matches .number:visible").all_inner_texts()
+        assert {each[0] for each in values_listed} == {"+" if name == "for" else "−"}
+    page.get_by_label("Opacity").fill("40")
+    shares = 2 * shares_of_regions(page, (4, 6))
+    np.testing.assert_allclose(shares, relative(values.clamp(max=0)), atol=0.02)
+
+
+def test_one_scale_for_all(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    page.get_by_text("global").click()
+    words_of(page).nth(2).hover()
+    expected = found.phrase("circle") / found.interactions[:24, :7].abs().max()
+    shares = shares_of_regions(page, (4, 6))
+    np.testing.assert_allclose(shares, expected.numpy(), atol=0.01)
+
+
+def test_outliers_are_capped(show: Show) -> None:
+    table = torch.full((25, 8), 0.01)
+    table[0] = 1.0
+    page = show(pair(image(), text(), table=table))
+    words_of(page).nth(0).hover()
+    assert shares_of_regions(page, (4, 6))[1, 1] == pytest.approx(0.01, abs=0.006)
+    assert page.inner_text("#high") == "+1.000"
+    table[0] = 0.02
+    table[1:, :] = 0.01
+    page = show(pair(image(), text(), table=table))
+    page.get_by_label("cap outliers").check()
+    words_of(page).nth(0).hover()
+    assert page.inner_text("#high") == "+0.0200"  # it is no more than 2 % of the sum
+
+
+def test_nothing_matched(show: Show) -> None:
+    page = show(pair(image(), text(), table=torch.zeros(25, 8)))
+    words_of(page).nth(0).hover()
+    assert "It matched nothing" in page.inner_text("#readout")
+    assert not shares_of_regions(page, (4, 6)).any()
+
+
+def test_the_score_and_its_parts(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    assert page.inner_text("h1") == f"Cosine similarity {signed(found.score)}"
+    assert "logits_per_image" in page.inner_text("#subheading")
+    rows = [row.inner_text().split("\t") for row in page.locator("#parts tr").all()]
+    parts = list(found.parts().items())
+    assert len(rows) == len(parts) + 1
+    for row, (name, value) in zip(rows, parts):
+        assert row[0].lower() == name.lower()
+        assert row[-1] == (signed(value) if value else "0")
+    assert rows[-1][-1] == signed(found.score)
+    facts = page.inner_text("#facts")
+    for said in ("by hand", "integrated gradients", "input", "nothing", "tolerance"):
+        assert said in facts
+
+
+# ---- several, contrasts ----------------------------------------------------
+
+
+def test_several_are_stepped_through(show: Show) -> None:
+    many = [pair(image(), text(f"caption {at}"), seed=at) for at in range(4)]
+    page = show(many)
+    for at in range(4):
+        assert page.inner_text("#position") == f"{at + 1} of 4"
+        current = page.locator(".entry[aria-current=true]")
+        assert f"caption {at}" in current.inner_text()
+        assert words_of(page).all_inner_texts() == ["caption", str(at)]
+        words_of(page).nth(1).hover()
+        expected = relative(many[at].phrase(str(at)))
+        np.testing.assert_allclose(shares_of_regions(page, (4, 6)), expected, atol=0.01)
+        if at < 3:
+            page.get_by_label("Next explanation").click()
+    assert page.get_by_label("Next explanation").is_disabled()
+    page.locator(".entry").first.click()
+    assert words_of(page).all_inner_texts() == ["caption", "0"]
+
+
+def test_two_captions_side_by_side(show: Show) -> None:
+    found = contrast(image(), text("a red dog"), text("a blue dog"))
+    page = show(found)
+    values = [
+        e.interactions[:24, 1].reshape(4, 6) for e in (found.preferred, found.other)
+    ]
+    words_of(page, 0).nth(1).hover()
+    most = max(value.abs().max() for value in values)
+    for at, value in enumerate(values):
+        shares = shares_of_regions(page, (4, 6), at)
+        np.testing.assert_allclose(shares, (value / most).numpy(), atol=0.01)
+    difference = float(found.changes()[1].total)
+    assert f"Difference: {signed(difference)}" in page.inner_text("#readout")
+    change = page.locator("#changes .match").nth(1)
+    assert plain(change.inner_text()).startswith("“red” instead of “blue”")
+    assert signed(difference) in change.inner_text()
+    picture = page.locator(".picture").nth(1)
+    picture.hover(position=at_patch(picture, (4, 6), 2, 2))
+    rows = [e.interactions[14, :3] for e in (found.preferred, found.other)]
+    most = max(row.abs().max() for row in rows)
+    for at, row in enumerate(rows):
+        shares = shares_of_words(words_of(page, at))
+        np.testing.assert_allclose(shares, (row / most).numpy(), atol=0.02)
+    assert page.inner_text("#score") == signed(found.difference)
+
+
+def test_two_images_side_by_side(show: Show) -> None:
+    found = contrast(text("a dog"), image(), image(seed=1))
+    page = show(found)
+    words_of(page, 0).nth(1).hover()
+    values = [
+        e.interactions[1, :24].reshape(4, 6) for e in (found.preferred, found.other)
+    ]
+    most = max(value.abs().max() for value in values)
+    for at, value in enumerate(values):
+        shares = shares_of_regions(page, (4, 6), at)
+        np.testing.assert_allclose(shares, (value / most).numpy(), atol=0.01)
+    page.locator(".picture").first.hover()  # whose patches the other image has not
+    assert not shares_of_words(words_of(page, 1)).any()
+
+
+# ---- for everyone ----------------------------------------------------------
+
+
+def test_by_keyboard_alone(show: Show, found: PairExplanation) -> None:
+    page = show(found)
+    press = page.keyboard.press
+
+    def focused(asked: str) -> Any:
+        return page.evaluate(
+            f"(() => {{ const on = document.activeElement; return {asked} }})()"
+        )
+
+    for _ in range(20):
+        press("Tab")
+        if focused("on.getAttribute('role')") == "gridcell":
+            break
+    assert focused("on.getAttribute('aria-label')").startswith(
+        "row 1, column 1 (x 0–10"
+    )
+    assert focused("getComputedStyle(on).outlineStyle") == "solid"
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        press(key)
+    assert focused("on.getAttribute('aria-label')").startswith("row 2, column 3")
+    expected = relative(found.interactions[8, :7])
+    np.testing.assert_allclose(shares_of_words(words_of(page)), expected, atol=0.02)
+    press("Shift+ArrowDown")
+    press("Shift+ArrowRight")
+    expected = relative(found.region(box_of([(1, 2), (2, 3)]))[:7])
+    np.testing.assert_allclose(shares_of_words(words_of(page)), expected, atol=0.02)
+    press("Enter")
+    assert page.inner_text("#readout-title") == "Pinned"
+    press("Escape")
+    press("Tab")  # the class token
+    press("Tab")
+    assert focused("on.textContent") == "a"
+    assert focused("getComputedStyle(on).outlineStyle") == "solid"
+    press("ArrowRight")
+    press("Shift+ArrowRight")
+    press(" ")
+    expected = relative(found.phrase("red circle"))
+    np.testing.assert_allclose(shares_of_regions(page, (4, 6)), expected, atol=0.01)
+    press("End")
+    assert focused("on.textContent") == "square"
+    assert page.inner_text("#readout-title") == "Pinned"
+
+
+def kinds() -> dict[str, Any]:
+    """A page of every kind."""
+    return {
+        "image and text": pair(image(), text()),
+        "texts": pair(text("a small dog"), text("one puppy plays here")),
+        "images": pair(image(), image(seed=1)),
+        "sound": pair(sound(), text()),
+        "captions": contrast(image(), text("a red dog"), text("a blue dog")),
+        "several": [pair(image(), text(f"caption {at}")) for at in range(12)],
+        "long": pair(image((1, 1)), text("Donaudampfschifffahrtsgesellschaft" * 4)),
+    }
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_a_narrow_window(show: Show, name: str) -> None:
+    page = show(kinds()[name], width=360, height=740)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    for part in page.locator(".card, .word, .controls label").all():
+        box = part.bounding_box()
+        assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= 360)
+
+
+def test_touch(show: Show, found: PairExplanation) -> None:
+    page = show(found, width=360, height=740, has_touch=True)
+    words_of(page).nth(2).tap()
+    expected = relative(found.phrase("circle"))
+    np.testing.assert_allclose(shares_of_regions(page, (4, 6)), expected, atol=0.01)
+    picture = page.locator(".picture")
+    picture.tap(position=at_patch(picture, (4, 6), 1, 1))
+    expected = relative(found.interactions[7, :7])
+    np.testing.assert_allclose(shares_of_words(words_of(page)), expected, atol=0.02)
+
+
+def test_dark(show: Show, found: PairExplanation) -> None:
+    grounds = {}
+    for scheme in ("light", "dark"):
+        page = show(found, color_scheme=scheme)
+        for asked in ("backgroundColor", "color"):
+            style = page.evaluate(f"getComputedStyle(document.body).{asked}")
+            channels = [int(part) for part in re.findall(r"\d+", style)]
+            grounds[scheme, asked] = sum(channels) / 3
+    assert grounds["light", "backgroundColor"] > 200 > 60 > grounds["light", "color"]
+    assert grounds["dark", "backgroundColor"] < 60 < 200 < grounds["dark", "color"]
+
+
+def test_reduced_motion(show: Show, found: PairExplanation) -> None:
+    still = """Array.from(document.querySelectorAll("*"), (each) => {
+      const style = getComputedStyle(each);
+      return style.transitionDuration + style.animationDuration;
+    }).every((duration) => duration === "0s0s")"""
+    assert show(found, reduced_motion="reduce").evaluate(still)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", kinds())
+def test_axe_finds_nothing(show: Show, axe: str, name: str, scheme: str) -> None:
+    page = show(kinds()[name], color_scheme=scheme)
+    page.evaluate(axe)
+    states = [lambda: None, lambda: page.locator(".picture").first.hover()]
+    if name == "texts":
+        states.pop()
+    states.append(lambda: page.locator(".word").first.click())
+    for state in states:
+        state()
+        found = page.evaluate("axe.run()")
+        assert _violations(found) == []
+        assert found["passes"]
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert _violations(page.evaluate("axe.run()")) == []
+
+
+def _violations(found: Any) -> list[str]:
+    return [
+        f"{rule['id']}: {node['html']} {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+# ---- what is in the file ---------------------------------------------------
+
+HOSTILE = '<script>alert("it\'s")</script> & <!-- </script> \u2028 {{data}} \\u003c'
+
+
+def test_markup_is_text(show: Show) -> None:
+    page = show(pair(image(), text(HOSTILE)))
+    shown = page.locator(".words").evaluate("element => element.textContent")
+    assert shown == HOSTILE
+    assert page.locator("script").count() == 2
+
+
+def test_without_scripts_the_numbers_are_there(
+    show: Show, found: PairExplanation
+) -> None:
+    page = show([found, pair(image(), text(HOSTILE))], java_script_enabled=False)
+    said = page.inner_text("noscript pre")
+    assert found.summary() in said and '"it\'s"' in said
+
+
+def test_nothing_else_can_run(
+    browser: Any, found: PairExplanation, tmp_path: Path
+) -> None:
+    path = write_page(found, tmp_path / "page.html")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    ran = page.evaluate(
+        """async () => {
+          const script = document.createElement("script");
+          script.textContent = "window.ran = true";
+          document.head.append(script);
+          const image = new Image();
+          image.src = "https://example.org/image.png";
+          const loaded = await new Promise((resolve) => {
+            image.onload = () => resolve(true);
+            image.onerror = () => resolve(false);
+          });
+          return [Boolean(window.ran), loaded];
+        }"""
+    )
+    assert ran == [False, False]
+    page.close()
+
+
+def test_the_file_names_no_address(found: PairExplanation) -> None:
+    assert not re.search(r"https?://|@import|url\(", page_html(found))
+
+
+def test_inputs_are_kept_once() -> None:
+    side = image((24, 24), (240, 240))
+    several = [pair(side, text(f"caption {at}")) for at in range(8)]
+    content = _content(page_html(several))
+    assert len(content["pictures"]) == 1
+    assert len(content["sides"]) == 9
+
+
+def _content(page: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert found
+    return json.loads(found.group(1))
+
+
+def test_what_can_not_be_shown(found: PairExplanation, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="explanations.*none"):
+        page_html([])
+    with pytest.raises(InvalidArgumentError, match="explanations.*int"):
+        page_html([found, 3])  # type: ignore[list-item]
+    table = found.interactions.clone()
+    table[3, 1] = float("nan")
+    with pytest.raises(InvalidArgumentError, match="finite"):
+        write_page(replace(found, interactions=table), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_methods_write_the_page(found: PairExplanation, tmp_path: Path) -> None:
+    path = found.page(tmp_path / "new" / "out.html")
+    assert path.read_text(encoding="utf-8") == page_html(found)
+    both = contrast(image(), text("a red dog"), text("a blue dog"))
+    assert both.page(tmp_path / "both.html").stat().st_size > 1000
+
+
+def test_half_a_character_does_no_harm(tmp_path: Path) -> None:
+    found = pair(image(), text("half \ud83d dog"))
+    write_page(found, tmp_path / "page.html")
+    assert "srcdoc" in found._repr_html_()
+
+
+# ---- large, and in notebooks -----------------------------------------------
+
+
+def test_a_large_table(show: Show) -> None:
+    words = " ".join(f"word{at}" for at in range(64))
+    found = pair(image((24, 24), (336, 336)), text(words, special=()))
+    html = page_html(found)
+    pictures = sum(map(len, _content(html)["pictures"]))
+    print(f"576 x 64: {(len(html) - pictures) / 1000:.0f} kB beside the picture")
+    assert len(html) - pictures < 300_000
+    page = show(found)
+    words_of(page).nth(40).hover()
+    expected = relative(found.phrase("word40"))
+    np.testing.assert_allclose(shares_of_regions(page, (24, 24)), expected, atol=0.01)
+    picture = page.locator(".picture")
+    picture.hover(position=at_patch(picture, (24, 24), 11, 17))
+    values = found.interactions[11 * 24 + 17]
+    np.testing.assert_allclose(
+        shares_of_words(words_of(page)), relative(values), atol=0.02
+    )
+
+
+def test_small_numbers_of_large_tables_are_kept(show: Show) -> None:
+    words = " ".join(f"word{at}" for at in range(64))
+    found = pair(image((24, 24), (336, 336)), text(words, special=()))
+    table = found.interactions.clone()
+    table[:, 3] *= 1e-4
+    page = show(replace(found, interactions=table))
+    words_of(page).nth(3).hover()
+    expected = relative(found.phrase("word3"))
+    np.testing.assert_allclose(shares_of_regions(page, (24, 24)), expected, atol=0.03)

@@ -87,6 +87,11 @@ _model_options = _options(
     click.option("--baseline", help='Of images: "mean color", "black" or "blur".'),
     click.option("--tokens", is_flag=True, help="Attribute to tokens, not to words."),
     click.option("--device", help='Where it is computed, such as "cuda".'),
+    click.option(
+        "--page",
+        is_flag=True,
+        help="Write a page to explore as well, one file that needs no network.",
+    ),
     _tolerance_option(1e-2),
     _where_option,
 )
@@ -151,6 +156,7 @@ def explain(
     occurrence: int | None,
     box: str | None,
     device: str | None,
+    page: bool,
     out: Path,
     **settings: Any,
 ) -> None:
@@ -176,7 +182,7 @@ def explain(
             region=region,
             **_settings(**settings),
         )
-        _write(explanation, out, "explanation")
+        _write(explanation, out, "explanation", page)
 
 
 @main.command(epilog=_EPILOG)
@@ -187,6 +193,7 @@ def contrast(
     texts: tuple[str, ...],
     sounds: tuple[str, ...],
     device: str | None,
+    page: bool,
     out: Path,
     **settings: Any,
 ) -> None:
@@ -206,7 +213,7 @@ def contrast(
         found = encoders.contrast(
             query, *candidates, side=side, **_settings(**settings)
         )
-        _write(found, out, "contrast")
+        _write(found, out, "contrast", page)
 
 
 @main.command()
@@ -354,7 +361,9 @@ def _query(
     return given[kinds[at]][0], given[kinds[1 - at]], side
 
 
-def _write(found: PairExplanation | Contrast, out: Path, name: str) -> None:
+def _write(
+    found: PairExplanation | Contrast, out: Path, name: str, page: bool = False
+) -> None:
     """The files, and what they say, on standard output."""
     out.mkdir(parents=True, exist_ok=True)
     numbers = found.save(out, name)
@@ -362,6 +371,8 @@ def _write(found: PairExplanation | Contrast, out: Path, name: str) -> None:
     found.plot().savefig(picture, dpi=150)
     click.echo(found.summary())
     click.echo(f"the picture: {picture}")
+    if page:
+        click.echo(f"the page: {found.page(out / f'{name}.html')}")
     click.echo(f"the numbers: {', '.join(map(str, numbers))}")
 
 

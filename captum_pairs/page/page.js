@@ -864,7 +864,7 @@
       if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
         [this.canvas.width, this.canvas.height] = size;
       }
-      const context = this.canvas.getContext("2d", { willReadFrequently: false });
+      const context = this.canvas.getContext("2d");
       if (!context) {
         throw new Error("no canvas");
       }
@@ -1115,6 +1115,8 @@
       this.pinned = null;
       /** @type {{button: HTMLElement, selection: Picked, value: number}[]} */
       this.matches = [];
+      /** @type {HTMLElement[]} of the list */
+      this.buttons = [];
       this.form = /** @type {HTMLFormElement} */ (byId("controls"));
       this.listen();
       this.fillList();
@@ -1136,6 +1138,14 @@
       byId("unpin").addEventListener("click", () => this.pin(null));
       byId("previous").addEventListener("click", () => this.open(this.at - 1));
       byId("next").addEventListener("click", () => this.open(this.at + 1));
+      byId("entries").addEventListener("keydown", (event) => {
+        const by = step(event);
+        if (by) {
+          event.preventDefault();
+          this.open(this.at + by[0] + by[1]);
+          this.buttons[this.at].focus();
+        }
+      });
       document.addEventListener("keydown", (event) => {
         if (event.key === "Escape") {
           this.pointed = null;
@@ -1154,7 +1164,7 @@
       const { entries } = this.content;
       byId("list").hidden = entries.length < 2;
       byId("page").classList.toggle("with-list", entries.length > 1);
-      const items = entries.map((entry, at) => {
+      this.buttons = entries.map((entry, at) => {
         const button = element("button", { type: "button", class: "entry" });
         const picture = this.thumbnail(entry);
         if (picture) {
@@ -1165,9 +1175,11 @@
           element("span", { class: "entry-score" }, signed(entry.score)),
         );
         button.addEventListener("click", () => this.open(at));
-        return element("li", {}, button);
+        return button;
       });
-      byId("entries").append(...items);
+      byId("entries").append(
+        ...this.buttons.map((button) => element("li", {}, button)),
+      );
     }
 
     /** @param {Entry} entry */
@@ -1192,11 +1204,11 @@
       byId("position").textContent = `${this.at + 1} of ${last + 1}`;
       /** @type {HTMLButtonElement} */ (byId("previous")).disabled = this.at === 0;
       /** @type {HTMLButtonElement} */ (byId("next")).disabled = this.at === last;
-      byId("entries")
-        .querySelectorAll("button")
-        .forEach((button, index) => {
-          button.setAttribute("aria-current", String(index === this.at));
-        });
+      this.buttons.forEach((button, index) => {
+        button.setAttribute("aria-current", String(index === this.at));
+        button.tabIndex = index === this.at ? 0 : -1;
+      });
+      this.buttons[this.at].parentElement?.scrollIntoView({ block: "nearest" });
       this.fillStage();
       this.fillMatches();
       this.fillParts();

@@ -190,6 +190,14 @@ def test_contrast_of_texts_and_of_images(
     assert _run(*start, "--image", photo, "--image", photo).exit_code == 2
 
 
+def test_a_page_to_explore(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
+    more = ("--page", "--out", tmp_path)
+    result = _explain(tiny_clip, photo, TEXT, *more)
+    assert result.exit_code == 0, result.output
+    assert f"the page: {tmp_path / 'explanation.html'}" in result.output
+    assert "<html" in (tmp_path / "explanation.html").read_text(encoding="utf-8")
+
+
 def test_the_models_are_listed() -> None:
     result = _run("models")
     assert result.exit_code == 0

@@ -4,19 +4,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
+from lacking import lacking
 
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-def lacking(what: str) -> NoReturn:
-    """Skips a test, or fails it where everything has to be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}; with CI=true the page must be tested")
-    pytest.skip(what)
 
 
 @pytest.fixture(scope="session")

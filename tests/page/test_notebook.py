@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import lacking
 from explanations import image, pair, text
+from lacking import lacking
 
 CELL = """
 from captum_pairs import PairExplanation

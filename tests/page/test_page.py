@@ -400,6 +400,10 @@ def test_several_are_stepped_through(show: Show) -> None:
     assert page.get_by_label("Next explanation").is_disabled()
     page.locator(".entry").first.click()
     assert words_of(page).all_inner_texts() == ["caption", "0"]
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert words_of(page).all_inner_texts() == ["caption", "2"]
+    assert page.locator(".entry:focus").get_attribute("aria-current") == "true"
 
 
 def test_two_captions_side_by_side(show: Show) -> None:

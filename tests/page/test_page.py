@@ -23,7 +23,9 @@ ORANGE, PURPLE = (232, 121, 12), (116, 70, 196)
 # The colours in the middle of every region of a picture, (r, g, b, alpha) each.
 _CENTRES = """(canvas, [rows, columns]) => {
   const {width, height} = canvas;
-  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  const copy = new OffscreenCanvas(width, height).getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  const pixels = copy.getImageData(0, 0, width, height).data;
   const found = [];
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
@@ -376,6 +378,12 @@ def test_the_score_and_its_parts(show: Show, found: PairExplanation) -> None:
         assert row[0].lower() == name.lower()
         assert row[-1] == (signed(value) if value else "0")
     assert rows[-1][-1] == signed(found.score)
+    # each part begins where the ones before it end; the last ends where the score does
+    boxes = [bar.bounding_box() for bar in page.locator("#parts .bar i").all()]
+    ends = [{box["x"], box["x"] + box["width"]} for box in boxes]
+    for one, next_one in zip(ends[:-2], ends[1:-1]):
+        assert min(abs(a - b) for a in one for b in next_one) < 1.5
+    assert min(abs(a - b) for a in ends[-2] for b in ends[-1]) < 1.5
     facts = page.inner_text("#facts")
     for said in ("by hand", "integrated gradients", "input", "nothing", "tolerance"):
         assert said in facts

@@ -378,15 +378,24 @@ def test_the_score_and_its_parts(show: Show, found: PairExplanation) -> None:
         assert row[0].lower() == name.lower()
         assert row[-1] == (signed(value) if value else "0")
     assert rows[-1][-1] == signed(found.score)
-    # each part begins where the ones before it end; the last ends where the score does
-    boxes = [bar.bounding_box() for bar in page.locator("#parts .bar i").all()]
-    ends = [{box["x"], box["x"] + box["width"]} for box in boxes]
-    for one, next_one in zip(ends[:-2], ends[1:-1]):
-        assert min(abs(a - b) for a in one for b in next_one) < 1.5
-    assert min(abs(a - b) for a in ends[-2] for b in ends[-1]) < 1.5
+    _is_a_waterfall(page, [value for _, value in parts], found.score)
     facts = page.inner_text("#facts")
     for said in ("by hand", "integrated gradients", "input", "nothing", "tolerance"):
         assert said in facts
+
+
+def _is_a_waterfall(page: Any, parts: list[float], score: float) -> None:
+    """Each bar begins where the parts before it lead to, and the score's at zero."""
+    sums = np.cumsum([0.0, *parts])
+    ends = [*zip(sums[:-1], sums[1:]), (0.0, score)]
+    low, high = min(*sums, score), max(*sums, score)
+    bars = page.locator("#parts .bar i").all()
+    assert len(bars) == len(ends)
+    for bar, (start, end) in zip(bars, ends):
+        style = bar.evaluate("bar => [bar.style.left, bar.style.width]")
+        left, width = (float(share[:-1]) / 100 * (high - low) for share in style)
+        assert left == pytest.approx(min(start, end) - low, abs=1e-4)
+        assert width == pytest.approx(abs(end - start), abs=1e-4)
 
 
 # ---- several, contrasts ----------------------------------------------------

@@ -26,6 +26,8 @@ _FINENESS = 10000
 _EXACT = 16384
 _MOST_MATCHES = 8
 _MOST_FRAMES = 1200
+# Bytes of a picture that need no saving.
+_CHEAP = 20_000
 _MEASURES = {
     "cosine": ("Cosine similarity", "cosine similarities"),
     "dot": ("Inner product", "inner products"),
@@ -277,7 +279,8 @@ def _encoded(picture: NDArray[Any], is_sound: bool) -> str:
         image.save(written, name, **options)
         found.append((len(written.getvalue()), name, written.getvalue()))
     # exact, unless that costs much
-    _, name, data = found[0] if found[0][0] <= 1.5 * found[1][0] else found[1]
+    is_cheap = found[0][0] <= max(_CHEAP, 1.5 * found[1][0])
+    _, name, data = found[0] if is_cheap else found[1]
     return f"data:image/{name};base64,{base64.b64encode(data).decode()}"
 
 

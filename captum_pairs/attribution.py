@@ -8,14 +8,17 @@ from typing import Any, Optional, Union
 
 import torch
 from captum_pairs.attr import (
+    EmbeddingBanzhaf,
     EmbeddingDecomposition,
+    EmbeddingOcclusion,
     EmbeddingReading,
     IntegratedJacobian,
     InvalidArgumentError,
+    JacobianXInput,
     LayerIntegratedJacobian,
 )
 from captum_pairs.attr._utils.hooks import Place
-from captum_pairs.explanation import PairExplanation
+from captum_pairs.explanation import INTEGRATED_GRADIENTS, PairExplanation
 from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.models.encoder import Encoder, Feature, LayerLike, TEXT
 from captum_pairs.regions import ExplainedInput, find_phrase, Where, words_of
@@ -24,8 +27,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["explain_pair", "InputContributions", "METHODS", "Options", "SideTask"]
 
-# What `method=` may be.
-METHODS = ("integrated_gradients",)
+# What `method=` may be: the methods whose pairs are inner products of one vector for
+# each feature, and the embedding attribution of each.
+_VECTORS: dict[str, Any] = {
+    "jacobian_x_input": JacobianXInput,
+    "occlusion": EmbeddingOcclusion,
+    "banzhaf": EmbeddingBanzhaf,
+}
+METHODS = (INTEGRATED_GRADIENTS, *_VECTORS)
 # What Gauss-Legendre steps are doubled up to until the tolerance is reached.
 MOST_STEPS = 128
 
@@ -42,7 +51,9 @@ class Options:
             input), "input", or a module (its output). A pair, one for each input; one
             alone is the first input's, or both inputs' if one encoder takes both.
             Default: the encoders' own.
-        method: how contributions are found: "integrated_gradients".
+        method: how contributions are found: "integrated_gradients", "occlusion",
+            "banzhaf" (at a probability of 1/2; sampled where there are more than 11
+            features) or "jacobian_x_input". Only the first one accounts for the score.
         tolerance: how complete each path's integral has to be, relative.
         n_steps: Gauss-Legendre steps are doubled up to this number.
         baseline: of images "mean color", "black" or "blur". A pair, or one for all
@@ -52,7 +63,7 @@ class Options:
     """
 
     layer: LayerPair = None
-    method: str = "integrated_gradients"
+    method: str = INTEGRATED_GRADIENTS
     tolerance: float = 1e-2
     n_steps: int = MOST_STEPS
     baseline: Union[str, tuple[Optional[str], Optional[str]], None] = None
@@ -165,6 +176,12 @@ class SideTask:
                 embed, self.layer.module, normalize
             )
             self._arguments["attribute_to_layer_input"] = self.layer.at_input
+        self._vectors = None
+        self.n_steps, self.residual = 0, 0.0
+        if options.method != INTEGRATED_GRADIENTS:
+            make = _VECTORS[options.method]
+            self._vectors = make(embed, normalize, layer=self.layer.module)
+            return
         chosen = self._jacobian.choose_steps(
             **self._arguments, n_steps=options.n_steps, tolerance=options.tolerance
         )
@@ -196,6 +213,8 @@ class SideTask:
     def decompose(self, mask: Optional[Tensor] = None) -> EmbeddingDecomposition:
         """Contributions (1, i, k) of the features, or of a mask's."""
         mask = self.layout.mask if mask is None else mask
+        if self._vectors is not None:
+            return self._of_another_method(mask)
         found: EmbeddingDecomposition = self._jacobian.decompose(
             **self._arguments,
             feature_mask=mask.to(self.encoder.device),
@@ -205,6 +224,15 @@ class SideTask:
 
     def read(self, directions: Tensor) -> EmbeddingReading:
         """Readings (1, i, m) along m directions (m, k)."""
+        if self._vectors is not None:
+            whole = self.decompose()
+            along = directions.to(whole.contributions)
+            return EmbeddingReading(
+                whole.embedding,
+                whole.baseline_embedding,
+                whole.contributions @ along.T,
+                whole.convergence_delta @ along.T,
+            )
         found: EmbeddingReading = self._jacobian.read(
             **self._arguments,
             directions=directions.to(self.encoder.device),
@@ -212,6 +240,27 @@ class SideTask:
             n_steps=self.n_steps,
         )
         return found
+
+    def _of_another_method(self, mask: Tensor) -> EmbeddingDecomposition:
+        """Vectors (1, i, k) that need not sum to the difference of the embeddings."""
+        arguments = dict(self._arguments)
+        # a reading along nothing: the embeddings of both ends
+        width = self.encoder.embed(
+            self.prepared.inputs.clone(), *self.prepared.arguments
+        ).shape[1]
+        nothing = torch.zeros(1, width, device=self.encoder.device)
+        ends = self._jacobian.read(**arguments, directions=nothing, n_steps=1)
+        if isinstance(self._vectors, JacobianXInput):
+            del arguments["baselines"]
+        arguments["feature_mask"] = mask.to(self.encoder.device)
+        values = self._vectors.attribute(**arguments)  # type: ignore[union-attr]
+        difference = ends.embedding - ends.baseline_embedding
+        return EmbeddingDecomposition(
+            ends.embedding,
+            ends.baseline_embedding,
+            values,
+            values.sum(1) - difference,
+        )
 
     def weighted(self, weights: Tensor) -> tuple[Tensor, EmbeddingDecomposition]:
         """The contribution (k,) of features that count by a weight each; features of

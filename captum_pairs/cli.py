@@ -84,6 +84,15 @@ _model_options = _options(
         "--audio", "sounds", multiple=True, metavar="FILE", help="A sound (wav)."
     ),
     _layer_option,
+    click.option(
+        "--method",
+        type=click.Choice(
+            ["integrated_gradients", "occlusion", "banzhaf", "jacobian_x_input"]
+        ),
+        default="integrated_gradients",
+        show_default=True,
+        help="How contributions are found; only the first one accounts for the score.",
+    ),
     click.option("--baseline", help='Of images: "mean color", "black" or "blur".'),
     click.option("--tokens", is_flag=True, help="Attribute to tokens, not to words."),
     click.option("--device", help='Where it is computed, such as "cuda".'),

@@ -120,7 +120,7 @@ class Contrast:
             f"the {kind}s on their own": own[0] - own[1],
             "the query on its own": query[0] - query[1],
             "the baselines": self.preferred.constant - self.other.constant,
-            "error of the path integral": -error,
+            self.preferred.error_name: -error,
         }
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ _INDEX = "index.json"
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # Inputs of a file; a run that is stopped writes those that it has.
 _SHARD = 64
+# Inputs that could not be read, of which a warning tells the reasons.
+_LISTED = 10
 # Files that are kept in memory at a time: 2,000 inputs, 400 MB for ViT-B/16.
 _CACHED = 32
 
@@ -303,6 +306,15 @@ def contribute(
         name: raw for name, raw in zip(names, corpus) if name not in store._places
     }
     _run(model, encoder, at, store, waiting, options)
+    lost = [name for name in waiting if name in store.failed]
+    if lost:
+        reasons = "".join(f"\n  {store.failed[name]}" for name in lost[:_LISTED])
+        more = f"\n  and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
+        warnings.warn(
+            f"{len(lost)} of {len(names)} inputs could not be read and were left out "
+            f"(see .failed):{reasons}{more}",
+            stacklevel=3,
+        )
     return store
 
 

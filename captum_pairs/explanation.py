@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Match", "PairExplanation"]
 
 _FORMAT = 2
+INTEGRATED_GRADIENTS = "integrated_gradients"
 _FIRST, _SECOND = "first", "second"
 # A group of features: a phrase, a box, a mask, or the features' indices.
 Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
@@ -137,7 +138,7 @@ class PairExplanation:
             parts["pairs with a special token"] = pairs - matched
         if self.rest:
             parts["what was not asked for"] = self.rest
-        parts["error of the path integral"] = -self.convergence_delta
+        parts[self.error_name] = -self.convergence_delta
         return parts
 
     @property
@@ -160,6 +161,13 @@ class PairExplanation:
             if self.second.kind == TEXT
             else (f"{first} and {second}")
         )
+
+    @property
+    def error_name(self) -> str:
+        """What is called what the parts miss the score by."""
+        if self.method == INTEGRATED_GRADIENTS:
+            return "error of the path integral"
+        return "what the method leaves out"
 
     # ---- questions ---------------------------------------------------------
 
@@ -448,7 +456,10 @@ class PairExplanation:
     def _settings_in_words(self) -> Iterator[str]:
         sides = list(zip(self.side_names, (self.first, self.second)))
         for name, side in sides:
-            yield f"{name}: {side.layer}, from {side.baseline}, {side.n_steps} steps"
+            steps = f", {side.n_steps} steps" if side.n_steps else f", {self.method}"
+            yield f"{name}: {side.layer}, from {side.baseline}{steps}"
+        if self.method != INTEGRATED_GRADIENTS:
+            return
         worst = max(self.first.residual, self.second.residual)
         verdict = "within" if worst <= self.tolerance else "ABOVE"
         residuals = " and ".join(

@@ -106,16 +106,19 @@ def test_broken_files_are_left_out_and_listed(
     (tmp_path / "broken.png").write_text("no image")
     missing = tmp_path / "missing.png"
     corpus = [files[0], tmp_path / "broken.png", files[1], missing]
-    store = model.contributions(corpus, directory=tmp_path / "s")
+    with pytest.warns(UserWarning, match="2 of 4 inputs .*\n.*broken.*\n.*missing"):
+        store = model.contributions(corpus, directory=tmp_path / "s")
     assert store.keys == [str(files[0]), str(files[1])]
     assert set(store.failed) == {str(tmp_path / "broken.png"), str(missing)}
     assert "not an image" in store.failed[str(tmp_path / "broken.png")]
     assert Contributions.load(tmp_path / "s").failed == store.failed
     # once it is there, the next run takes it
     _photo(5).save(missing)
-    store = model.contributions(corpus, directory=tmp_path / "s")
+    with pytest.warns(UserWarning, match="1 of 4 inputs"):
+        store = model.contributions(corpus, directory=tmp_path / "s")
     assert store.keys[-1] == str(missing) and len(store.failed) == 1
-    texts = model.contributions(["red", " ", "red " * 40], side="second")
+    with pytest.warns(UserWarning, match="2 of 3 inputs"):
+        texts = model.contributions(["red", " ", "red " * 40], side="second")
     assert texts.keys == ["red"] and len(texts.failed) == 2
 
 

@@ -309,6 +309,50 @@ def test_files(found: PairExplanation, model: DualEncoder, tmp_path: Path) -> No
         PairExplanation.load(tmp_path, "no")
 
 
+@pytest.mark.parametrize("method", ["occlusion", "banzhaf", "jacobian_x_input"])
+def test_other_methods(model: DualEncoder, method: str) -> None:
+    from captum_pairs import attr
+
+    pairs = {
+        "occlusion": attr.FeaturePairOcclusion,
+        "banzhaf": attr.FeaturePairBanzhaf,
+        "jacobian_x_input": attr.FeaturePairJacobianXInput,
+    }[method]
+    text = "a red"  # few enough features of the text to be enumerated
+    found = model.explain(_photo(), text, method=method, layer=(1, 0))
+    sides = model.first, model.second
+    prepared = [side.prepare(raw) for side, raw in zip(sides, (_photo(), text))]
+    layouts = [
+        one.layout((1, size, 16), False, False)
+        for one, size in zip(prepared, (26, prepared[1].inputs.shape[1]))
+    ]
+    arguments: dict[str, Any] = {
+        "feature_mask": tuple(layout.mask for layout in layouts),
+        "additional_forward_args": tuple(one.arguments for one in prepared),
+        "attribute_to_layer_input": True,
+    }
+    if method != "jacobian_x_input":
+        arguments["baselines"] = tuple(one.baseline for one in prepared)
+    attribution = pairs(
+        tuple(side.embed for side in sides),
+        layer=(sides[0].blocks[1], sides[1].blocks[0]),
+    )
+    torch.manual_seed(0)
+    expected = attribution.attribute(tuple(one.inputs for one in prepared), **arguments)
+    torch.manual_seed(0)
+    if method == "banzhaf":  # the image is sampled: other chances, like numbers
+        size = expected.abs().max()
+        assert (found.interactions - expected[0]).abs().max() < 0.3 * size
+    else:
+        torch.testing.assert_close(found.interactions, expected[0], atol=1e-6, rtol=0)
+    assert sum(found.parts().values()) == pytest.approx(found.score, abs=1e-5)
+    assert "what the method leaves out" in found.parts()
+    assert method in found.summary() and "completeness" not in found.summary()
+    part = model.explain(_photo(), text, method=method, layer=(1, 0), phrase="red")
+    assert part.maps().shape == (1, 5, 5)
+    assert sum(part.parts().values()) == pytest.approx(found.score, abs=1e-5)
+
+
 def test_lists_are_pairs(model: DualEncoder, found: PairExplanation) -> None:
     photos = [_photo(), _photo(20, 20)]
     both = model.explain(photos, [TEXT, "red"])

@@ -190,6 +190,22 @@ def test_contrast_of_texts_and_of_images(
     assert _run(*start, "--image", photo, "--image", photo).exit_code == 2
 
 
+def test_another_method(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
+    more = ("--method", "occlusion", "--out", tmp_path)
+    result = _explain(tiny_clip, photo, TEXT, *more)
+    assert result.exit_code == 0, result.output
+    assert "what the method leaves out" in result.output
+    assert PairExplanation.load(tmp_path).method == "occlusion"
+
+
+def test_the_command_knows_every_method() -> None:
+    from captum_pairs.attribution import METHODS
+    from captum_pairs.cli import explain
+
+    option = next(one for one in explain.params if one.name == "method")
+    assert tuple(option.type.choices) == METHODS  # type: ignore[attr-defined]
+
+
 def test_a_page_to_explore(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
     more = ("--page", "--out", tmp_path)
     result = _explain(tiny_clip, photo, TEXT, *more)

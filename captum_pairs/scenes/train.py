@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,42 @@ class Settings:
     rare_weight: float = 4.0
     neutral_from: int = 0
     neutral_weight: float = 0.2
+
+
+_DEFAULT = Settings(blank_from=1762, neutral_from=2449, rare_from=2928)
+_WITHHELD = Settings(
+    seed=2, scenes=40_000, batch_size=128, blank_from=1000, rare_from=1000
+)
+
+# How the checkpoints of the package were trained: settings, each up to a step. They
+# were changed on the way; the card says why.
+RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
+    "default": (
+        (2928, replace(_DEFAULT, steps=3800)),
+        (6000, replace(_DEFAULT, steps=6000)),
+        (6380, replace(_DEFAULT, steps=9500, rare_weight=12.0)),
+        (8000, replace(_DEFAULT, steps=8000, rare_weight=12.0)),
+    ),
+    "withheld": (
+        (1250, replace(_WITHHELD, steps=1250)),
+        (3500, replace(_WITHHELD, steps=3500)),
+    ),
+    "finetuned": (
+        (
+            300,
+            Settings(
+                seed=3,
+                scenes=8000,
+                steps=300,
+                batch_size=128,
+                learning_rate=3e-4,
+                warmup=50,
+                decay=0.7,
+                blank_from=0,
+            ),
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -306,8 +342,10 @@ def train(
     directory: Path,
     save_seconds: float = 60.0,
     log_steps: int = 50,
+    until: int | None = None,
 ) -> None:
-    """Trains a model in place, from where directory's state file stands if it has one.
+    """Trains a model in place, from where directory's state file stands if it has one,
+    to the step `until`, the last one unless it is given.
 
     Writes directory/state.pt now and then and at the end, and a line of figures to
     directory/log.jsonl every log_steps steps.
@@ -322,7 +360,8 @@ def train(
         step, seconds = saved["step"], saved["seconds"]
     last = time.monotonic()
     unsaved = 0.0
-    while step < settings.steps:
+    last_step = settings.steps if until is None else until
+    while step < last_step:
         rng = np.random.default_rng((settings.seed, step))
         share = settings.blank_share if step >= settings.blank_from else 0.0
         batch = draw_batch(corpus, rng, settings.batch_size, blank_share=share)
@@ -341,7 +380,7 @@ def train(
             line = {"step": step, "seconds": round(seconds, 1), **figures}
             with (directory / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-        if unsaved > save_seconds or step == settings.steps:
+        if unsaved > save_seconds or step == last_step:
             _save_state(state, model, optimizer, step, seconds)
             unsaved = 0.0
 
@@ -425,7 +464,7 @@ def _arguments() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "--resume", {"action": "store_true", "help": "go on where a run stopped"}
     for name, value in asdict(Settings()).items():
         option = "--" + name.replace("_", "-")
-        yield option, {"type": type(value), "default": value}
+        yield option, {"type": type(value), "help": f"instead of the recipe: {value}"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -435,7 +474,15 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(name, **options)
     parsed = parser.parse_args(arguments)
     directory: Path = parsed.directory
-    settings = Settings(**{key: getattr(parsed, key) for key in asdict(Settings())})
+    given = {
+        key: value
+        for key in asdict(Settings())
+        if (value := getattr(parsed, key)) is not None
+    }
+    recipe = RECIPES[parsed.checkpoint]
+    if given:
+        recipe = ((Settings(**given).steps, Settings(**given)),)
+    settings = recipe[0][1]
     if (directory / "state.pt").exists() and not parsed.resume:
         parser.error(f"{directory} holds a training: pass --resume to go on with it")
     directory.mkdir(parents=True, exist_ok=True)
@@ -450,7 +497,8 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         model = new_model(seed)
     with fast_training(model):
-        train(model, corpus, held_out, settings, directory)
+        for until, part in recipe:
+            train(model, corpus, held_out, part, directory, until=until)
     save_checkpoint(model, parsed.output or checkpoint_path(parsed.checkpoint))
 
 

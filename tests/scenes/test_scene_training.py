@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from captum_pairs.scenes.train import (
     draw_batch,
     embed_texts,
     fast_training,
+    RECIPES,
     Settings,
     train,
 )
@@ -114,6 +116,38 @@ def test_stopped_and_resumed_is_the_same_training(
     assert "vision_model.embeddings.patch_embedding.weight" in moved
     lines = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
+
+
+def test_a_recipe_is_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part's settings up to its step, whatever was stopped in between."""
+    import captum_pairs.scenes.train as module
+
+    small = Settings(scenes=64, batch_size=8, warmup=1)
+    recipe = ((2, replace(small, steps=9)), (4, replace(small, steps=4)))
+    monkeypatch.setitem(module.RECIPES, "withheld", recipe)
+    monkeypatch.setattr(module, "new_model", lambda seed: new_model(seed, 32, 1, 1))
+    seen = []
+    rate = module._learning_rate
+
+    def noted(settings: Settings, step: int) -> float:
+        seen.append((settings.steps, step))
+        return rate(settings, step)
+
+    monkeypatch.setattr(module, "_learning_rate", noted)
+    output = tmp_path / "out"
+    arguments = ["withheld", "--directory", str(tmp_path / "run")]
+    module.main([*arguments, "--output", str(output)])
+    assert seen == [(9, 0), (9, 1), (4, 2), (4, 3)]
+    assert (output / "model.safetensors").is_file()
+    seen.clear()
+    module.main([*arguments, "--output", str(output), "--resume"])
+    assert seen == []  # it is done
+
+
+def test_the_recipes_end_with_what_they_plan() -> None:
+    for parts in RECIPES.values():
+        ends = [until for until, _ in parts]
+        assert ends == sorted(ends) and parts[-1][1].steps == ends[-1]
 
 
 def test_rare_negatives_are_those_of_relations_and_sizes(corpus: Corpus) -> None:

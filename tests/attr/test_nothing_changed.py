@@ -1,6 +1,7 @@
 """After a call, and after one that raised, everything is as it was."""
 
 import copy
+import gc
 import random
 import threading
 
@@ -368,3 +369,22 @@ def test_a_thread_that_raises_does_not_hold_up_the_others():
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
 
     in_threads(raises, works)
+
+
+def test_no_graph_outlives_a_call():
+    """A result that autograd saved and that was handed back to it as it is would keep
+    itself alive, where no garbage collection sees it."""
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Softmax(-1), nn.Linear(6, 3))
+    fpig = LayerFeaturePairIntegratedGradients(net, net[0])
+    x, y = torch.randn(2, 4), torch.randn(2, 4)
+
+    def alive():
+        gc.collect()
+        # their types, since some objects warn when they are asked for anything
+        return sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())
+
+    fpig.attribute((x, y), tolerance=1e-3)
+    before = alive()
+    for _ in range(3):
+        fpig.attribute((x, y), tolerance=1e-3)
+    assert alive() == before

@@ -265,7 +265,8 @@ class Path:
             if storage.data_ptr() not in seen:
                 seen.add(storage.data_ptr())
                 counted += storage.nbytes()
-            return tensor
+            # without its graph: a result that kept itself would never be freed
+            return tensor.detach()
 
         needed = self.side.differentiable
         hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved)

@@ -4,6 +4,7 @@ other, and their products."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Optional, Union
 
 import torch
@@ -18,23 +19,45 @@ from captum_pairs.attr import (
     LayerIntegratedJacobian,
 )
 from captum_pairs.attr._utils.hooks import Place
+from captum_pairs.attr._utils.validation import describe
 from captum_pairs.explanation import INTEGRATED_GRADIENTS, PairExplanation
 from captum_pairs.models.dual_encoder import DualEncoder
-from captum_pairs.models.encoder import Encoder, Feature, LayerLike, TEXT
+from captum_pairs.models.encoder import Feature, LayerLike, TEXT
+from captum_pairs.models.removal import embed_what_is_left
 from captum_pairs.regions import ExplainedInput, find_phrase, Where, words_of
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["explain_pair", "InputContributions", "METHODS", "Options", "SideTask"]
 
-# What `method=` may be: the methods whose pairs are inner products of one vector for
-# each feature, and the embedding attribution of each.
-_VECTORS: dict[str, Any] = {
-    "jacobian_x_input": JacobianXInput,
-    "occlusion": EmbeddingOcclusion,
-    "banzhaf": EmbeddingBanzhaf,
+
+@dataclass(frozen=True)
+class _Vectors:
+    """
+    A method whose pairs are inner products of one vector for each feature.
+
+    Args:
+        make: the embedding attribution.
+        has_baseline: whether it starts from a baseline.
+        has_subsets: whether it embeds subsets of the features.
+        is_sampled: whether the subsets are drawn at random.
+    """
+
+    make: Any
+    has_baseline: bool = True
+    has_subsets: bool = False
+    is_sampled: bool = False
+
+
+_VECTORS: dict[str, _Vectors] = {
+    "jacobian_x_input": _Vectors(JacobianXInput, has_baseline=False),
+    "occlusion": _Vectors(EmbeddingOcclusion, has_subsets=True),
+    "banzhaf": _Vectors(EmbeddingBanzhaf, has_subsets=True, is_sampled=True),
 }
+# What `method=` may be.
 METHODS = (INTEGRATED_GRADIENTS, *_VECTORS)
+# What becomes of a feature that is absent from a subset.
+BASELINE, REMOVED = "baseline", "removed"
 # What Gauss-Legendre steps are doubled up to until the tolerance is reached.
 MOST_STEPS = 128
 
@@ -52,8 +75,14 @@ class Options:
             alone is the first input's, or both inputs' if one encoder takes both.
             Default: the encoders' own.
         method: how contributions are found: "integrated_gradients", "occlusion",
-            "banzhaf" (at a probability of 1/2; sampled where there are more than 11
-            features) or "jacobian_x_input". Only the first one accounts for the score.
+            "banzhaf" (at a probability of 1/2) or "jacobian_x_input". Only the first
+            one accounts for the score.
+        absent: what a method that leaves out features does with them: "baseline", they
+            have the baseline's value, or "removed", words are taken out of the text and
+            patches out of the layer's value.
+        n_samples: the most subsets of an input's features that are embedded; if there
+            are no more, all of them are.
+        seed: of the subsets that are drawn.
         tolerance: how complete each path's integral has to be, relative.
         n_steps: Gauss-Legendre steps are doubled up to this number.
         baseline: of images "mean color", "black" or "blur". A pair, or one for all
@@ -69,11 +98,28 @@ class Options:
     baseline: Union[str, tuple[Optional[str], Optional[str]], None] = None
     tokens: bool = False
     progress: bool = False
+    absent: str = BASELINE
+    n_samples: int = 2048
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InvalidArgumentError(
                 "method", f"one of {', '.join(METHODS)}", repr(self.method)
+            )
+        if self.absent not in (BASELINE, REMOVED):
+            raise InvalidArgumentError(
+                "absent", f"{BASELINE!r} or {REMOVED!r}", repr(self.absent)
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InvalidArgumentError("seed", "a whole number", describe(self.seed))
+        having = [name for name, vectors in _VECTORS.items() if vectors.has_subsets]
+        if self.absent == REMOVED and self.method not in having:
+            raise InvalidArgumentError(
+                "absent",
+                f"{BASELINE!r} for {self.method}, which leaves out no features "
+                f"({', '.join(having)} do)",
+                repr(self.absent),
             )
 
     def layers(self, model: DualEncoder) -> tuple[Any, Any]:
@@ -148,20 +194,29 @@ class SideTask:
 
     def __init__(
         self,
-        encoder: Encoder,
+        model: DualEncoder,
+        at: int,
         raw: Any,
-        layer: Optional[LayerLike],
-        baseline: Optional[str],
         options: Options,
-        normalize: bool,
         bar: "Optional[tqdm[Any]]" = None,
     ) -> None:
-        self.encoder = encoder
-        self.layer = encoder.layer(layer)
-        self.prepared = encoder.prepare(raw, baseline).to(encoder.device)
+        """
+        Args:
+            model: both encoders.
+            at: 0 or 1, whose input it is.
+            raw: the input.
+            options: how it is explained.
+            bar: counts gradients.
+        """
+        self.encoder = encoder = (model.first, model.second)[at]
+        self.layer = encoder.layer(options.layers(model)[at])
+        self.prepared = encoder.prepare(raw, options.baselines(model)[at])
+        self.prepared = self.prepared.to(encoder.device)
         shape = self._value_shape()
         at_input = self.layer.module is None
         self.layout = self.prepared.layout(shape, at_input, options.tokens)
+        self._options, self._at = options, at
+        self._normalize = model.similarity == "cosine"
         embed = encoder.embed if bar is None else _counted(encoder.embed, bar)
         self._jacobian: IntegratedJacobian
         self._arguments: dict[str, Any] = {
@@ -170,17 +225,15 @@ class SideTask:
             "additional_forward_args": self.prepared.arguments,
         }
         if self.layer.module is None:
-            self._jacobian = IntegratedJacobian(embed, normalize)
+            self._jacobian = IntegratedJacobian(embed, self._normalize)
         else:
             self._jacobian = LayerIntegratedJacobian(
-                embed, self.layer.module, normalize
+                embed, self.layer.module, self._normalize
             )
             self._arguments["attribute_to_layer_input"] = self.layer.at_input
-        self._vectors = None
+        self._vectors = _VECTORS.get(options.method)
         self.n_steps, self.residual = 0, 0.0
-        if options.method != INTEGRATED_GRADIENTS:
-            make = _VECTORS[options.method]
-            self._vectors = make(embed, normalize, layer=self.layer.module)
+        if self._vectors is not None:
             return
         chosen = self._jacobian.choose_steps(
             **self._arguments, n_steps=options.n_steps, tolerance=options.tolerance
@@ -205,16 +258,22 @@ class SideTask:
             self.layout.features,
             self.layout.grid,
             self.layer.name,
-            self.prepared.baseline_name,
+            (
+                "nothing of it"
+                if self._options.absent == REMOVED
+                else self.prepared.baseline_name
+            ),
             self.n_steps,
             self.residual,
         )
 
-    def decompose(self, mask: Optional[Tensor] = None) -> EmbeddingDecomposition:
-        """Contributions (1, i, k) of the features, or of a mask's."""
-        mask = self.layout.mask if mask is None else mask
+    def decompose(self) -> EmbeddingDecomposition:
+        """Contributions (1, i, k) of the features."""
         if self._vectors is not None:
-            return self._of_another_method(mask)
+            return self._of_another_method(self._vectors)
+        return self._integrated(self.layout.mask)
+
+    def _integrated(self, mask: Tensor) -> EmbeddingDecomposition:
         found: EmbeddingDecomposition = self._jacobian.decompose(
             **self._arguments,
             feature_mask=mask.to(self.encoder.device),
@@ -241,32 +300,57 @@ class SideTask:
         )
         return found
 
-    def _of_another_method(self, mask: Tensor) -> EmbeddingDecomposition:
+    def _of_another_method(self, vectors: _Vectors) -> EmbeddingDecomposition:
         """Vectors (1, i, k) that need not sum to the difference of the embeddings."""
-        arguments = dict(self._arguments)
-        # a reading along nothing: the embeddings of both ends
-        width = self.encoder.embed(
-            self.prepared.inputs.clone(), *self.prepared.arguments
-        ).shape[1]
-        nothing = torch.zeros(1, width, device=self.encoder.device)
-        ends = self._jacobian.read(**arguments, directions=nothing, n_steps=1)
-        if isinstance(self._vectors, JacobianXInput):
+        options, arguments = self._options, dict(self._arguments)
+        end, start = self._ends()
+        if not vectors.has_baseline:
             del arguments["baselines"]
-        arguments["feature_mask"] = mask.to(self.encoder.device)
-        values = self._vectors.attribute(**arguments)  # type: ignore[union-attr]
-        difference = ends.embedding - ends.baseline_embedding
-        return EmbeddingDecomposition(
-            ends.embedding,
-            ends.baseline_embedding,
-            values,
-            values.sum(1) - difference,
+        if options.absent == REMOVED:
+            arguments["embed_subsets"] = left = self._embed_what_is_left
+            none = torch.zeros(1, len(self.layout.features), dtype=torch.bool)
+            with torch.no_grad():
+                start = self._normalized(left(none)).to(end)
+        if vectors.is_sampled:
+            # the two sides' subsets have to be independent of each other
+            generator = torch.Generator().manual_seed(2 * options.seed + self._at)
+            arguments.update(n_samples=options.n_samples, generator=generator)
+        method = vectors.make(
+            self.encoder.embed, self._normalize, layer=self.layer.module
         )
+        mask = self.layout.mask.to(self.encoder.device)
+        values = method.attribute(**arguments, feature_mask=mask)
+        return EmbeddingDecomposition(end, start, values, values.sum(1) - (end - start))
+
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """The embeddings (1, k) of the input and of its baseline."""
+        with torch.no_grad():
+            width = self.encoder.embed(
+                self.prepared.inputs, *self.prepared.arguments
+            ).shape[1]
+        nothing = torch.zeros(1, width, device=self.encoder.device)
+        ends = self._jacobian.read(**self._arguments, directions=nothing, n_steps=1)
+        return ends.embedding, ends.baseline_embedding
+
+    @cached_property
+    def _embed_what_is_left(self) -> Callable[[Tensor], Tensor]:
+        return embed_what_is_left(self.encoder, self.prepared, self.layer, self.layout)
+
+    def _normalized(self, embeddings: Tensor) -> Tensor:
+        if not self._normalize:
+            return embeddings
+        norms: Tensor = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
+        return embeddings / norms
 
     def weighted(self, weights: Tensor) -> tuple[Tensor, EmbeddingDecomposition]:
-        """The contribution (k,) of features that count by a weight each; features of
-        the same weight are one in the computation."""
+        """The contribution (k,) of features that count by a weight each."""
+        if self._vectors is not None:
+            found = self.decompose()
+            values = found.contributions[0]
+            return weights.to(values) @ values, found
+        # features of the same weight are one in the integral
         levels, of_feature = torch.unique(weights, return_inverse=True)
-        found = self.decompose(of_feature[self.layout.mask])
+        found = self._integrated(of_feature[self.layout.mask])
         values = found.contributions[0]
         return levels.to(values) @ values, found
 
@@ -326,16 +410,13 @@ def side_tasks(
     model: DualEncoder, inputs: tuple[Any, Any], options: Options, bar: Any = None
 ) -> tuple[Any, Any]:
     """A :class:`SideTask` of each raw input; stored contributions as they are."""
-    normalize = model.similarity == "cosine"
-    encoders = model.first, model.second
-    settings = zip(inputs, encoders, options.layers(model), options.baselines(model))
     first, second = (
         (
             checked(model, raw)
             if isinstance(raw, InputContributions)
-            else SideTask(encoder, raw, layer, baseline, options, normalize, bar)
+            else SideTask(model, at, raw, options, bar)
         )
-        for raw, encoder, layer, baseline in settings
+        for at, raw in enumerate(inputs)
     )
     return first, second
 

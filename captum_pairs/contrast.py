@@ -355,15 +355,7 @@ def _candidate_task(
     raw = inputs[1 - at]
     if isinstance(raw, InputContributions):
         return side_tasks(model, (raw, raw), options)[1 - at]
-    encoder = (model.first, model.second)[1 - at]
-    return SideTask(
-        encoder,
-        raw,
-        options.layers(model)[1 - at],
-        options.baselines(model)[1 - at],
-        options,
-        model.similarity == "cosine",
-    )
+    return SideTask(model, 1 - at, raw, options)
 
 
 def _reads_query(query: Any, candidates: list[Any]) -> bool:

@@ -334,6 +334,9 @@ def _settings(
         "tokens": options.tokens,
         "tolerance": options.tolerance,
         "n_steps": options.n_steps,
+        "absent": options.absent,
+        "n_samples": options.n_samples,
+        "seed": options.seed,
         "dtype": dtype,
     }
 
@@ -379,7 +382,7 @@ def _run(
             disable=not options.progress,
         ):
             try:
-                result = _one(model, encoder, at, raw, options)
+                result = _one(model, at, raw, options)
             except (InvalidArgumentError, OSError) as error:
                 store.failed[key] = str(error)
                 continue
@@ -394,17 +397,8 @@ def _run(
         store._write_index()
 
 
-def _one(
-    model: DualEncoder, encoder: Encoder, at: int, raw: Any, options: Options
-) -> InputContributions:
-    task = SideTask(
-        encoder,
-        raw,
-        options.layers(model)[at],
-        options.baselines(model)[at],
-        options,
-        model.similarity == "cosine",
-    )
+def _one(model: DualEncoder, at: int, raw: Any, options: Options) -> InputContributions:
+    task = SideTask(model, at, raw, options)
     return contributions_of(model, task, options.tolerance)
 
 

@@ -118,9 +118,7 @@ def zero_shot(
         given, start, end = stored.input, stored.baseline_embedding, stored.embedding
         attributions = directions.to(stored.values) @ stored.values.T
     else:
-        layer, baseline = options.layers(model)[0], options.baselines(model)[0]
-        normalize = model.similarity == "cosine"
-        task = SideTask(model.first, image, layer, baseline, options, normalize)
+        task = SideTask(model, 0, image, options)
         reading = task.read(directions)
         given, attributions = task.input, reading.attributions[0].T.cpu()
         start, end = reading.baseline_embedding[0].cpu(), reading.embedding[0].cpu()

@@ -136,7 +136,7 @@ def test_a_run_that_was_stopped_goes_on(
     def stopping(*arguments):  # type: ignore[no-untyped-def]
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(arguments[3])
+        done.append(arguments[2])
         return compute(*arguments)
 
     monkeypatch.setattr(module, "_one", stopping)

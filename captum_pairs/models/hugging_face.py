@@ -183,6 +183,15 @@ class HuggingFaceTextEncoder(TextEncoder):
             tokens=tokens,
         )
 
+    @staticmethod
+    def _is_word(encoded: Any, at: int) -> bool:
+        """Whether a token stands for characters; where that is not known, whether it
+        is neither the first nor the last one."""
+        if "offset_mapping" in encoded:
+            start, end = encoded["offset_mapping"][at]
+            return bool(start < end)
+        return 0 < at < len(encoded["input_ids"]) - 1
+
     def _tokens(self, text: str, encoded: Any, fast: bool) -> tuple[Feature, ...]:
         """Every token's name, and its characters or that it is special."""
         ids = encoded["input_ids"]
@@ -190,7 +199,8 @@ class HuggingFaceTextEncoder(TextEncoder):
         special = [bool(flag) for flag in encoded["special_tokens_mask"]]
         for at, name in enumerate(names):
             special[at] = special[at] or name in self.tokenizer.all_special_tokens
-            if name == self.tokenizer.unk_token:
+            # an unknown word is a word; CLIP's end token has the same name
+            if name == self.tokenizer.unk_token and self._is_word(encoded, at):
                 special[at] = False
         # of pads that look like the end token the first one is the end
         pad = self.tokenizer.pad_token_id

@@ -380,3 +380,14 @@ def test_a_layer_of_the_other_side(directories: dict[str, Path]) -> None:
     model: DualEncoder = load(directories["vision-text"])
     with pytest.raises(InvalidArgumentError, match="layer"):
         model.explain(_photo(), TEXT, layer=model.second.blocks[0])
+
+
+def test_clips_end_token_stays_in_the_baseline(tiny_clip: Path) -> None:
+    # its unknown token has the same name, and padding may have another one
+    encoder = load(tiny_clip).second
+    encoder.tokenizer.pad_token = "a</w>"
+    prepared = encoder.prepare("a red circle")
+    ids = encoder.tokenizer.convert_tokens_to_ids(["a</w>"]) * 3
+    middle = prepared.baseline[0, 1:-1]
+    assert middle.tolist() == ids
+    assert prepared.baseline[0, -1] == encoder.tokenizer.eos_token_id

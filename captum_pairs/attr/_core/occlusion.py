@@ -12,7 +12,7 @@ from captum_pairs.attr._core.embedding_attribution import (
 from captum_pairs.attr._core.pair_attribution import layer_pair, PairAttribution
 from captum_pairs.attr._utils.path import Path, Side
 from captum_pairs.attr._utils.similarity import make_similarity
-from captum_pairs.attr._utils.subsets import Subsets
+from captum_pairs.attr._utils.subsets import EmbedSubsets, Subsets
 from captum_pairs.attr._utils.validation import (
     describe,
     InvalidArgumentError,
@@ -30,6 +30,7 @@ class Windows:
     size: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     internal_batch_size: Optional[int] = None
+    embed_subsets: Optional[EmbedSubsets] = None
 
     def masks(self, count: int) -> Tensor:
         """(windows, G), bool: what each window hides; every feature is in one."""
@@ -98,6 +99,7 @@ class EmbeddingOcclusion(EmbeddingAttribution[Windows]):
         grid: Optional[tuple[int, int]] = None,
         window: Any = 1,
         stride: Any = 1,
+        embed_subsets: Optional[EmbedSubsets] = None,
         internal_batch_size: Optional[int] = None,
         attribute_to_layer_input: bool = False,
     ) -> Tensor:
@@ -110,6 +112,7 @@ class EmbeddingOcclusion(EmbeddingAttribution[Windows]):
                         grid (rows, columns), of which windows are occluded. Default:
                         every feature alone
             window, stride (int or tuple, optional): Of windows, in places. Default: 1
+            embed_subsets (Callable, optional): As for :class:`EmbeddingBanzhaf`.
             internal_batch_size (int, optional): The most points run at once.
             attribute_to_layer_input (bool, optional): Default: False
 
@@ -129,7 +132,8 @@ class EmbeddingOcclusion(EmbeddingAttribution[Windows]):
             additional_forward_args,
             attribute_to_layer_input,
         )
-        found = self._run(side, _windows(grid, window, stride, internal_batch_size))
+        windows = _windows(grid, window, stride, internal_batch_size, embed_subsets)
+        found = self._run(side, windows)
         return found.values.to(result_dtype(side, computed=found.values.dtype))
 
     def _plan(self, paths: Any, settings: Any, index: Optional[int]) -> Windows:
@@ -137,7 +141,7 @@ class EmbeddingOcclusion(EmbeddingAttribution[Windows]):
         return mine
 
     def _contributions(self, path: Path, settings: Windows) -> Tensor:
-        subsets = Subsets(path, settings.internal_batch_size)
+        subsets = Subsets(path, settings.internal_batch_size, settings.embed_subsets)
         hidden = settings.masks(path.features.count)
         lost = path.embedding - subsets.embed(~hidden)  # (windows, k)
         shares = hidden.to(lost) / hidden.to(lost).sum(1, keepdim=True)
@@ -147,7 +151,11 @@ class EmbeddingOcclusion(EmbeddingAttribution[Windows]):
 
 
 def _windows(
-    grid: object, window: object, stride: object, internal_batch_size: object
+    grid: object,
+    window: object,
+    stride: object,
+    internal_batch_size: object,
+    embed_subsets: Optional[EmbedSubsets],
 ) -> Windows:
     """Validated settings."""
     if internal_batch_size is not None:
@@ -157,12 +165,15 @@ def _windows(
             raise InvalidArgumentError(
                 "grid", "rows and columns, for windows", describe(grid)
             )
-        return Windows(internal_batch_size=internal_batch_size)
+        return Windows(
+            internal_batch_size=internal_batch_size, embed_subsets=embed_subsets
+        )
     return Windows(
         _two("grid", grid),
         _two("window", window),
         _two("stride", stride),
         internal_batch_size,
+        embed_subsets,
     )
 
 
@@ -217,6 +228,7 @@ class FeaturePairOcclusion(PairAttribution[Any]):
         grid: Any = None,
         window: Any = None,
         stride: Any = None,
+        embed_subsets: Any = None,
         internal_batch_size: Optional[int] = None,
         attribute_to_layer_input: bool = False,
     ) -> Tensor:
@@ -227,7 +239,7 @@ class FeaturePairOcclusion(PairAttribution[Any]):
 
             inputs, baselines, feature_mask, additional_forward_args: As for
                         :class:`FeaturePairIntegratedGradients`.
-            grid, window, stride (tuple, optional): As for
+            grid, window, stride, embed_subsets (tuple, optional): As for
                         :class:`EmbeddingOcclusion`, for each side.
             internal_batch_size (int, optional): The most points run at once.
             attribute_to_layer_input (bool, optional): Default: False
@@ -254,11 +266,13 @@ class FeaturePairOcclusion(PairAttribution[Any]):
                 1 if window_of is None else window_of,
                 1 if stride_of is None else stride_of,
                 internal_batch_size,
+                embed_of,
             )
-            for grid_of, window_of, stride_of in zip(
+            for grid_of, window_of, stride_of, embed_of in zip(
                 optional_pair_of("grid", grid),
                 optional_pair_of("window", window),
                 optional_pair_of("stride", stride),
+                optional_pair_of("embed_subsets", embed_subsets),
             )
         )
         return self._pairs(sides, settings, effects=False).interactions

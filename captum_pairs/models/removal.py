@@ -1,0 +1,148 @@
+"""An input without some of its words or patches, which are taken out and not replaced:
+the model reads a shorter sequence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr._utils.hooks import Place
+from captum_pairs.models.encoder import Encoder, IMAGE, Layer, Layout, Prepared
+from captum_pairs.models.texts import PADDING, PreparedText
+from torch import Tensor
+
+__all__ = ["embed_what_is_left"]
+
+# Sequences of the same length are run together, at most so many.
+_CHUNK = 64
+
+
+def embed_what_is_left(
+    encoder: Encoder, prepared: Prepared, layer: Layer, layout: Layout
+) -> Callable[[Tensor], Tensor]:
+    """
+    A function to embeddings (n, k) of subsets (n, features), bool, of an input's words
+    or patches; special ones stay whatever the subset says.
+
+    Words are taken out of the token ids. Patches are taken out at the layer: what the
+    blocks before it read of the whole image stays in the others.
+
+    Raises:
+        InvalidArgumentError: naming ``absent``, if the layer's value is no sequence, or
+            the input is neither a text nor an image.
+    """
+    if isinstance(prepared, PreparedText):
+        return _Words(encoder, prepared, layout)
+    if encoder.kind != IMAGE or layer.module is None or layout.mask.ndim != 3:
+        raise InvalidArgumentError(
+            "absent",
+            "'baseline', or for texts and at blocks of vision transformers 'removed'",
+            f"'removed' at the {layer.name} of {encoder.kind}",
+        )
+    return _Patches(encoder, prepared, layer, layout)
+
+
+class _Words:
+    """Token ids of which some are missing."""
+
+    def __init__(
+        self, encoder: Encoder, prepared: PreparedText, layout: Layout
+    ) -> None:
+        self.encoder, self.prepared = encoder, prepared
+        # (T,), without what the model itself appends
+        self.feature = layout.mask.flatten()[: len(prepared.tokens)].cpu()
+        self.special = torch.tensor([f.special for f in layout.features])[self.feature]
+        padding = [t.name == PADDING for t in prepared.tokens]
+        self.end = padding.index(True) if any(padding) else None
+
+    def __call__(self, present: Tensor) -> Tensor:
+        kept = present.cpu()[:, self.feature] | self.special  # (n, T)
+        if self.end is not None:
+            return torch.cat([self._embed(part) for part in torch.split(kept, _CHUNK)])
+        return _by_length(kept, self._embed)
+
+    def _embed(self, kept: Tensor) -> Tensor:
+        """(n, T): all of one length, or all padded."""
+        order = torch.stack([self._order(row) for row in kept])
+        prepared = self.prepared
+        # where a baseline has no special token it is padding
+        word = [token.special for token in prepared.tokens].index(False)
+        padding = prepared.baseline[0, word : word + 1]
+        ids = self._taken(prepared.inputs, order, padding)
+        arguments = (
+            (
+                self._taken(value, order, torch.zeros_like(value[0, :1]))
+                if isinstance(value, Tensor) and value.shape == prepared.inputs.shape
+                else value
+            )
+            for value in prepared.arguments
+        )
+        return self.encoder.embed(ids, *arguments)
+
+    def _order(self, kept: Tensor) -> Tensor:
+        """The positions that are left, and -1 for each new place of padding, which
+        joins that at the end (or the beginning)."""
+        positions = torch.arange(len(kept))
+        if self.end is None:
+            return positions[kept]
+        new = torch.full((int((~kept).sum()),), -1)
+        before, after = kept.clone(), kept.clone()
+        before[self.end :], after[: self.end] = False, False
+        return torch.cat([positions[before], new, positions[after]])
+
+    def _taken(self, values: Tensor, order: Tensor, padding: Tensor) -> Tensor:
+        """(1, T) to (n, positions)."""
+        more = torch.cat([values[0], padding.to(values)])  # the last one is -1
+        return more[order.to(values.device)]
+
+
+class _Patches:
+    """A layer's value of which some tokens are missing."""
+
+    def __init__(
+        self, encoder: Encoder, prepared: Prepared, layer: Layer, layout: Layout
+    ) -> None:
+        assert layer.module is not None  # it was checked
+        self.encoder, self.prepared = encoder, prepared
+        self.place = Place(layer.module, layer.at_input, "layer")
+        with torch.no_grad(), self.place.visited() as visit:
+            encoder.embed(prepared.inputs, *prepared.arguments)
+        # (1, T, d) or (T, 1, d)
+        self.axis = 1 if layout.mask.shape[0] == 1 else 0
+        self.value = self.place.check(visit).squeeze(1 - self.axis)
+        self.feature = layout.mask.flatten().cpu()
+        self.special = torch.tensor([f.special for f in layout.features])[self.feature]
+
+    def __call__(self, present: Tensor) -> Tensor:
+        kept = present.cpu()[:, self.feature] | self.special
+        return _by_length(kept, self._embed)
+
+    def _embed(self, kept: Tensor) -> Tensor:
+        """(n, T), all of one length."""
+        order = torch.stack([row.nonzero()[:, 0] for row in kept])
+        values = self.value[order.to(self.value.device)]  # (n, left, d)
+        if self.axis == 0:
+            values = values.transpose(0, 1)
+        prepared: Any = self.prepared
+        with torch.no_grad(), self.place.visited(values) as visit:
+            embeddings = self.encoder.embed(prepared.inputs, *prepared.arguments)
+        self.place.check(visit)
+        return embeddings
+
+
+def _by_length(kept: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+    """Embeddings in the order of the rows, those of as many positions together."""
+    lengths = kept.sum(1)
+    if bool((lengths == 0).any()):
+        raise InvalidArgumentError(
+            "absent",
+            "'baseline' for an input without a special token, of which nothing would "
+            "be left",
+            "'removed'",
+        )
+    found: dict[int, Tensor] = {}
+    for length in sorted(set(lengths.tolist())):
+        every = (lengths == length).nonzero()[:, 0]
+        for rows in torch.split(every, _CHUNK):
+            found.update(zip(rows.tolist(), embed(kept[rows])))
+    return torch.stack([found[row] for row in range(len(kept))])

@@ -295,7 +295,7 @@ class SideTask:
         found: EmbeddingReading = self._jacobian.read(
             **self._arguments,
             directions=directions.to(self.encoder.device),
-            feature_mask=self.layout.mask.to(self.encoder.device),
+            feature_mask=self.mask,
             n_steps=self.n_steps,
         )
         return found
@@ -306,8 +306,9 @@ class SideTask:
         end, start = self._ends()
         if not vectors.has_baseline:
             del arguments["baselines"]
-        if options.absent == REMOVED:
-            arguments["embed_subsets"] = left = self._embed_what_is_left
+        left = self.embed_subsets
+        if left is not None:
+            arguments["embed_subsets"] = left
             none = torch.zeros(1, len(self.layout.features), dtype=torch.bool)
             with torch.no_grad():
                 start = self._normalized(left(none)).to(end)
@@ -318,8 +319,7 @@ class SideTask:
         method = vectors.make(
             self.encoder.embed, self._normalize, layer=self.layer.module
         )
-        mask = self.layout.mask.to(self.encoder.device)
-        values = method.attribute(**arguments, feature_mask=mask)
+        values = method.attribute(**arguments, feature_mask=self.mask)
         return EmbeddingDecomposition(end, start, values, values.sum(1) - (end - start))
 
     def _ends(self) -> tuple[Tensor, Tensor]:
@@ -332,8 +332,16 @@ class SideTask:
         ends = self._jacobian.read(**self._arguments, directions=nothing, n_steps=1)
         return ends.embedding, ends.baseline_embedding
 
+    @property
+    def mask(self) -> Tensor:
+        """The features of the layer's value."""
+        return self.layout.mask.to(self.encoder.device)
+
     @cached_property
-    def _embed_what_is_left(self) -> Callable[[Tensor], Tensor]:
+    def embed_subsets(self) -> Optional[Callable[[Tensor], Tensor]]:
+        """Embeds what is left when features are taken out, if they are."""
+        if self._options.absent != REMOVED:
+            return None
         return embed_what_is_left(self.encoder, self.prepared, self.layer, self.layout)
 
     def _normalized(self, embeddings: Tensor) -> Tensor:

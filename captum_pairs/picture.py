@@ -23,6 +23,7 @@ from captum_pairs.attr._utils.visualization.fonts import weight_for, width_of, w
 from captum_pairs.attr._utils.visualization.image import Frame, outline
 from captum_pairs.attr._utils.visualization.scale import scale_of
 from captum_pairs.attr._utils.visualization.text import Caption, matrix_plan
+from captum_pairs.comparison import Compared, Comparison
 from captum_pairs.contrast import Contrast
 from captum_pairs.explanation import Match, PairExplanation
 from captum_pairs.models.dual_encoder import Head
@@ -36,10 +37,18 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["draw", "draw_contrast", "draw_zero_shot", "save_picture"]
+__all__ = [
+    "draw",
+    "draw_comparison",
+    "draw_contrast",
+    "draw_zero_shot",
+    "save_picture",
+]
 
 # Inches; room for a legend on the right.
 _WIDTH, _LEGEND = 9.6, 1.1
+# And on the left for a method's name.
+_LABEL = 1.9
 _TITLE_SIZE, _CAPTION_SIZE = 13.0, 12.0
 # So many maps, or rows of a matrix, are looked at; the strongest, if there are more.
 _MOST_MAPS, _MOST_ROWS = 24, 60
@@ -137,6 +146,36 @@ def draw_zero_shot(zero_shot: ZeroShot, number: int = 3) -> Figure:
     return _page(
         f"“{top[0][0]}”, with a probability of {top[0][1]:.1%}", [upper, lower]
     )
+
+
+def draw_comparison(comparison: Comparison, number: int = 4) -> Figure:
+    """
+    Small multiples: a row for each method with its faithfulness and time, in a scale of
+    its own.
+
+    Of an image (or sound) and a text a column for each of the strongest words, of two
+    images for each of the strongest regions of the first one, of two texts the matrix.
+    """
+    every = [each.explanation for each in comparison.compared]
+    first = every[0]
+    sides = first.first, first.second
+    seen = [_is_seen(side) for side in sides]
+    if any(seen):
+        at = 0 if all(seen) else seen.index(False)  # whose words or regions
+        groups = _strongest_groups(every, at, number)
+        parts = [_group_header(sides[at], groups)] if all(seen) else []
+        asked, shown = sides[at], sides[1 - at]
+        titles = [_group_name(asked, group) for group in groups]
+        for each in comparison.compared:
+            maps = _group_maps(each.explanation, at, groups)
+            parts.append(_labelled_maps(_measured(each), shown, maps, titles))
+    else:
+        parts = [
+            _labelled_matrix(_measured(each), each.explanation)
+            for each in comparison.compared
+        ]
+    heading = f"{_heading(sides)}\n{_unit(first)} {first.score:.3f}".replace("-", "−")
+    return _page(heading, parts)
 
 
 # ---- the page --------------------------------------------------------------
@@ -587,3 +626,109 @@ def _probabilities(zero_shot: ZeroShot) -> _Part:
         add_title(right, "the most probable classes")
 
     return _Part(2.9, draw_on)
+
+
+# ---- comparisons -----------------------------------------------------------
+
+
+def _measured(compared: Compared) -> str:
+    """A method's name and measures, in lines."""
+    return (
+        f"{compared.method.replace('_', ' ')}\n"
+        f"faithfulness {compared.faithfulness:.2f}\n{compared.seconds:.2g} s"
+    )
+
+
+def _strongest_groups(
+    explanations: Sequence[PairExplanation], at: int, number: int
+) -> list[tuple[int, ...]]:
+    """The words whose attributions are largest, over all methods, each method's table
+    divided by its norm; of an image the strongest regions by the first method."""
+    asked = (explanations[0].first, explanations[0].second)[at]
+    if asked.has_regions:
+        matches = explanations[0].top_pairs(number)
+        groups = [_group(match, at) for match in matches]
+        return list(dict.fromkeys(groups)) or [tuple(range(asked.count))]
+    sizes = torch.zeros(asked.count, dtype=torch.float64)
+    for explanation in explanations:
+        table = explanation.interactions.double()
+        table = (table if at == 0 else table.T)[: asked.count]
+        sizes += table.norm(dim=1) / table.norm().clamp_min(1e-30)
+    return [(i,) for i in _strongest(sizes, asked.content, number)]
+
+
+def _group_name(side: ExplainedInput, group: Sequence[int]) -> str:
+    return side.names[group[0]] if side.kind == TEXT else _place(side, group)
+
+
+def _group_maps(
+    explanation: PairExplanation, at: int, groups: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    table = explanation.interactions if at == 0 else explanation.interactions.T
+    shown = (explanation.first, explanation.second)[1 - at]
+    return [table[list(group), : shown.count].double().sum(0) for group in groups]
+
+
+def _group_header(side: ExplainedInput, groups: Sequence[Sequence[int]]) -> _Part:
+    """Where the regions are that the columns belong to."""
+    canvas = _canvas(side)
+
+    def draw_on(figure: Any) -> None:
+        _, every = _row(figure, "the first image", len(groups))
+        for axes, group in zip(every, groups):
+            canvas.frame.draw_original(axes)
+            if (box := _around(side, group)) is not None:
+                outline(axes, box)
+
+    return _Part(_row_height(len(groups), canvas.ratio), draw_on)
+
+
+def _labelled_maps(
+    label: str, shown: ExplainedInput, maps: Sequence[Tensor], titles: Sequence[str]
+) -> _Part:
+    canvas = _canvas(shown)
+
+    def draw_on(figure: Any) -> None:
+        place, every = _row(figure, label, len(maps))
+        visualization.visualize_image_attr_per_word(
+            torch.stack([shown.shaped(each) for each in maps]),
+            titles,
+            canvas.image,
+            plt_fig_axis=(place, every),
+            titles=titles,
+            show_colorbar=False,
+            use_pyplot=False,
+            boxes=canvas.boxes,
+            extent=canvas.extent,
+            aspect=canvas.aspect,
+        )
+
+    return _Part(_row_height(len(maps), canvas.ratio), draw_on)
+
+
+def _labelled_matrix(label: str, explanation: PairExplanation) -> _Part:
+    part = _matrix(explanation)
+
+    def draw_on(figure: Any) -> None:
+        left, right = figure.subfigures(1, 2, width_ratios=[_LABEL, _WIDTH - _LABEL])
+        _write_label(left, label)
+        part.draw(right)
+
+    return _Part(part.height, draw_on)
+
+
+def _row(figure: Any, label: str, number: int) -> tuple[Any, list[Axes]]:
+    """A label on the left and so many axes."""
+    left, right = figure.subfigures(1, 2, width_ratios=[_LABEL, _WIDTH - _LABEL])
+    _write_label(left, label)
+    return right, list(right.subplots(1, number, squeeze=False).flat)
+
+
+def _row_height(number: int, ratio: float) -> float:
+    return min((_WIDTH - _LABEL) / number, 2.4) * ratio + 0.3
+
+
+def _write_label(figure: Any, label: str) -> None:
+    name, *rest = label.split("\n")
+    figure.text(0.06, 0.55, name, fontsize=10, weight="bold", va="bottom")
+    figure.text(0.06, 0.5, "\n".join(rest), fontsize=9, va="top", color="0.3")

@@ -13,6 +13,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from captum_pairs.attribution import Options
+    from captum_pairs.comparison import Comparison
     from captum_pairs.contrast import Contrast
     from captum_pairs.contributions import Contributions
     from captum_pairs.regions import Where
@@ -129,6 +130,27 @@ class DualEncoder:
         settings = _options(Options, options)
         where = side_of_query(self, query, side)
         return contrast(self, query, preferred, other, settings, where)
+
+    def compare(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        methods: Optional[Sequence[str]] = None,
+        **options: Any,
+    ) -> "Comparison":
+        """
+        What several methods say of the same pair, how faithful each is, and its cost.
+
+        Args:
+            first, second: the inputs, as for :meth:`explain`.
+            methods: their names; default: all that this pair permits.
+            **options: see :class:`captum_pairs.attribution.Options`.
+        """
+        from captum_pairs.attribution import Options
+        from captum_pairs.comparison import compare
+
+        return compare(self, first, second, methods, _options(Options, options))
 
     def contributions(
         self,

@@ -1,0 +1,301 @@
+"""Several methods on the same pair: what each says, and how far it can be trusted.
+
+>>> comparison = load("scenes").compare("scene.png", "a red circle and a blue star")
+>>> print(comparison.summary())
+>>> comparison.plot().savefig("comparison.png")
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Optional, TYPE_CHECKING, Union
+
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attribution import explain_pair, METHODS, Options, SideTask
+from captum_pairs.explanation import PairExplanation
+from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
+from captum_pairs.models.dual_encoder import DualEncoder
+from captum_pairs.models.encoder import Encoder
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+__all__ = ["Compared", "Comparison", "compare"]
+
+_FORMAT = 1
+# Subsets of each side; every one of the first meets every one of the second.
+_SUBSETS = 128
+
+
+@dataclass(frozen=True)
+class Compared:
+    """
+    What one method says of a pair, and what it cost.
+
+    Args:
+        explanation: what it says.
+        seconds: it took, of this machine.
+        forwards: inputs that the encoders embedded for it, points of a path and subsets
+            among them.
+        backwards: gradients through such an embedding.
+        faithfulness: the correlation of the true similarity with the sum of the
+            interactions, over random subsets of both inputs' features.
+        faithfulness_with_effects: the same with what each feature adds on its own; None
+            for a method that does not know it.
+        insertion, deletion: the mean similarity while the features of both inputs are
+            put in, or taken out, the strongest first: high and low is good.
+    """
+
+    explanation: PairExplanation
+    seconds: float
+    forwards: int
+    backwards: int
+    faithfulness: float
+    faithfulness_with_effects: Optional[float]
+    insertion: float
+    deletion: float
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        return self.explanation.method
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    Methods on the same pair, at the same layers, in the order they were asked for.
+
+    Args:
+        compared: one of each.
+        agreement: (methods, methods), rank correlations of their interactions.
+    """
+
+    compared: tuple[Compared, ...]
+    agreement: Tensor
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(each.method for each in self.compared)
+
+    def __getitem__(self, method: str) -> PairExplanation:
+        """What a method says."""
+        if method not in self.methods:
+            raise InvalidArgumentError(
+                "method", f"one of {', '.join(self.methods)}", repr(method)
+            )
+        return self.compared[self.methods.index(method)].explanation
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A row for each method with its measures."""
+        import pandas
+
+        return pandas.DataFrame(list(self._rows())).set_index("method")
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        names = (
+            "method faithfulness faithfulness_with_effects insertion deletion "
+            "seconds forwards backwards"
+        ).split()
+        for each in self.compared:
+            yield {name: getattr(each, name) for name in names}
+
+    def summary(self) -> str:
+        """The measures as a table, and what each method finds strongest."""
+        first = self.compared[0].explanation
+        lines = [
+            f"{first.first.source} and {first.second.source}: "
+            f"{first.similarity} {first.score:+.3f}",
+            f"at the {first.first.layer} and the {first.second.layer}",
+            f"{'':20}  faithful  with effects  insertion  deletion    seconds"
+            "  forwards  backwards",
+        ]
+        for each in self.compared:
+            effects = each.faithfulness_with_effects
+            shown = "–" if effects is None else f"{effects:.3f}"
+            lines.append(
+                f"{each.method:20}  {each.faithfulness:8.3f}  {shown:>12}  "
+                f"{each.insertion:9.3f}  {each.deletion:8.3f}  {each.seconds:9.2f}  "
+                f"{each.forwards:8}  {each.backwards:9}"
+            )
+        lines.append("agreement of the methods, by rank:")
+        for name, row in zip(self.methods, self.agreement.tolist()):
+            lines.append(f"  {name:20}" + "".join(f"{value:7.2f}" for value in row))
+        lines.append("the strongest pairs:")
+        for each in self.compared:
+            pairs = "; ".join(str(pair) for pair in each.explanation.top_pairs(2))
+            lines.append(f"  {each.method}: {pairs}")
+        return "\n".join(lines)
+
+    def plot(self, number: int = 4) -> "Figure":
+        """
+        Small multiples: a row for each method.
+
+        Args:
+            number: of words (or regions) that are shown, the strongest ones.
+        """
+        from captum_pairs.picture import draw_comparison
+
+        return draw_comparison(self, number)
+
+    def page(self, path: Union[str, Path]) -> Path:
+        """Writes a page to step through the methods (see :mod:`captum_pairs.page`)."""
+        from captum_pairs.page import write_page
+
+        return write_page([each.explanation for each in self.compared], path)
+
+    def save(self, directory: Union[str, Path], name: str = "comparison") -> list[Path]:
+        """Writes DIRECTORY/NAME.json, and each explanation's numbers beside it."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "format": _FORMAT,
+            "methods": list(self._rows()),
+            "agreement": self.agreement.tolist(),
+        }
+        path = folder / f"{name}.json"
+        written = json.dumps(content, indent=1, ensure_ascii=False)
+        path.write_text(written + "\n", encoding="utf-8")
+        paths = [path]
+        for each in self.compared:
+            paths += each.explanation.save(folder, f"{name}_{each.method}")
+        return paths
+
+
+def compare(
+    model: DualEncoder,
+    first: Any,
+    second: Any,
+    methods: Optional[Sequence[str]],
+    options: Options,
+) -> Comparison:
+    """See :meth:`captum_pairs.models.DualEncoder.compare`."""
+    names = METHODS if methods is None else tuple(methods)
+    if isinstance(methods, str) or not names or len(set(names)) < len(names):
+        raise InvalidArgumentError(
+            "methods", f"several of {', '.join(METHODS)}, each once", repr(methods)
+        )
+    chosen = [replace(options, method=name) for name in names]
+    found = [_timed(model, (first, second), each) for each in chosen]
+    explanations = [explanation for explanation, *_ in found]
+    measures = _measures(model, (first, second), options, explanations)
+    tables = [each.interactions[None] for each in explanations]
+    agreement = torch.tensor(
+        [[float(rank_agreement(a, b)) for b in tables] for a in tables]
+    )
+    return Comparison(
+        tuple(Compared(*each, *more) for each, more in zip(found, measures)), agreement
+    )
+
+
+class _Tally:
+    """How often an encoder is run, and differentiated."""
+
+    def __init__(self) -> None:
+        self.forwards = self.backwards = 0
+
+    def embed(self, encoder: Encoder, inputs: Tensor, *arguments: Any) -> Tensor:
+        embedding = encoder.embed(inputs, *arguments)
+        self.forwards += len(embedding)
+        if embedding.requires_grad:
+
+            def count(gradient: Tensor) -> None:
+                self.backwards += len(gradient)
+
+            embedding.register_hook(count)  # type: ignore[no-untyped-call]  # torch's
+        return embedding
+
+
+class _Counted:
+    """An encoder whose runs are counted."""
+
+    def __init__(self, encoder: Encoder, tally: _Tally) -> None:
+        self._encoder = encoder
+        self.embed: Callable[..., Tensor] = partial(tally.embed, encoder)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+
+def _timed(
+    model: DualEncoder, inputs: tuple[Any, Any], options: Options
+) -> tuple[PairExplanation, float, int, int]:
+    """An explanation, its seconds, forward and backward passes."""
+    tally = _Tally()
+    first: Any = _Counted(model.first, tally)
+    second = first if model.second is model.first else _Counted(model.second, tally)
+    counted = replace(model, first=first, second=second)
+    began = time.perf_counter()
+    explanation = explain_pair(counted, inputs, options)
+    seconds = time.perf_counter() - began
+    return explanation, seconds, tally.forwards, tally.backwards
+
+
+def _measures(
+    model: DualEncoder,
+    inputs: tuple[Any, Any],
+    options: Options,
+    found: Sequence[PairExplanation],
+) -> Iterator[tuple[float, Optional[float], float, float]]:
+    """Faithfulness alone and with effects, and areas of insertion and deletion, of each
+    on the same subsets."""
+    arguments = _game(model, inputs, options)
+    tables = [each.interactions[None] for each in found]
+    effects = [
+        (
+            None
+            if each.first_effects is None or each.second_effects is None
+            else (each.first_effects[None], each.second_effects[None])
+        )
+        for each in found
+    ]
+    faithful = faithfulness(
+        attributions=tables,
+        main_effects=effects,
+        n_samples=_SUBSETS,
+        generator=torch.Generator().manual_seed(options.seed),
+        **arguments,
+    )
+    areas = [
+        each.areas() for each in insertion_deletion(attributions=tables, **arguments)
+    ]
+    for one, (inserted, deleted) in zip(faithful, areas):
+        whole = None if one.with_effects is None else float(one.with_effects)
+        yield float(one.interactions), whole, float(inserted), float(deleted)
+
+
+def _game(
+    model: DualEncoder, inputs: tuple[Any, Any], options: Options
+) -> dict[str, Any]:
+    """The arguments of metrics for a pair, whose special features are never absent."""
+    plain = replace(options, method="occlusion")  # no steps have to be chosen
+    tasks = [SideTask(model, at, raw, plain) for at, raw in enumerate(inputs)]
+    at_input = {task.layer.at_input for task in tasks if task.layer.module is not None}
+    if len(at_input) > 1:
+        raise InvalidArgumentError(
+            "layer",
+            "the inputs of blocks, or the outputs of modules, on both sides",
+            " and ".join(task.layer.name for task in tasks),
+        )
+    return {
+        "forward_func": tuple(task.encoder.embed for task in tasks),
+        "inputs": tuple(task.prepared.inputs for task in tasks),
+        "baselines": tuple(task.prepared.baseline for task in tasks),
+        "feature_mask": tuple(task.mask for task in tasks),
+        "additional_forward_args": tuple(task.prepared.arguments for task in tasks),
+        "similarity": model.similarity,
+        "layer": tuple(task.layer.module for task in tasks),
+        "attribute_to_layer_input": at_input == {True},
+        "embed_subsets": tuple(task.embed_subsets for task in tasks),
+        "always": tuple(
+            [i for i, f in enumerate(task.layout.features) if f.special]
+            for task in tasks
+        ),
+    }

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Correlations, of values and of ranks."""
+
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr._utils.validation import check_tensor, describe
+from torch import Tensor
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Of two vectors (n,); 0 if one of them is constant."""
+    one, other = (
+        values.double() - values.double().mean() for values in (first, second)
+    )
+    # what is left of a constant by rounding is no variation
+    sizes = [
+        values.norm() if values.norm() > 1e-12 * scale.double().norm() else 0.0
+        for values, scale in ((one, first), (other, second))
+    ]
+    if not all(sizes):
+        return torch.zeros((), dtype=torch.float64)
+    return ((one / sizes[0]) @ (other / sizes[1])).cpu()
+
+
+def mean_ranks(values: Tensor) -> Tensor:
+    """Ranks of a vector (n,) from 1; those of equal values are their mean."""
+    _, places, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    ranks: Tensor = (last - (counts.double() - 1) / 2)[places]
+    return ranks
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """The rank correlation of two vectors (n,); 0 if one of them is constant."""
+    return pearson(mean_ranks(first), mean_ranks(second))
+
+
+def rank_agreement(first: Tensor, second: Tensor) -> Tensor:
+    r"""
+    How far two methods agree in which pairs of features are the strongest: Spearman's
+    rank correlation of their attributions, ties by mean ranks.
+
+    Args:
+
+        first, second (Tensor): (b, ...) of one shape.
+
+    Returns:
+        *Tensor* (b,), float64, from -1 to 1; 0 for attributions that are all the same.
+
+    Raises:
+        InvalidArgumentError: for tensors that don't fit each other.
+
+    Examples::
+
+        >>> attributions = torch.rand(2, 5, 3)
+        >>> rank_agreement(attributions, attributions ** 3)
+        tensor([1., 1.], dtype=torch.float64)
+    """
+    one, other = check_tensor("first", first), check_tensor("second", second)
+    if one.shape != other.shape:
+        raise InvalidArgumentError(
+            "second", f"shape {tuple(one.shape)}, as the first's", describe(second)
+        )
+    for name, values in (("first", one), ("second", other)):
+        if not values.is_floating_point() or not bool(values.isfinite().all()):
+            raise InvalidArgumentError(
+                name, "finite floating attributions", describe(values)
+            )
+    pairs = zip(one.flatten(1), other.flatten(1))
+    return torch.stack([spearman(a.detach(), b.detach()) for a, b in pairs])

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+
+from typing import Any, NamedTuple, Optional, Union
+
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr._utils.games import validate_probability
+from captum_pairs.attr._utils.validation import describe, pair_of, positive_int
+from captum_pairs.metrics._core.correlation import mean_ranks, pearson
+from captum_pairs.metrics._core.games import effects_of, Game, play, several, table_of
+from torch import Tensor
+
+
+class Faithfulness(NamedTuple):
+    """
+    Correlations of predicted and true scores, (b,), float64.
+
+    Args:
+
+        interactions (Tensor): Of the prediction by pairs of features alone.
+        with_effects (Tensor, optional): Of that by main effects and pairs; None if no
+                    main effects were given.
+    """
+
+    interactions: Tensor
+    with_effects: Optional[Tensor]
+
+
+def faithfulness(
+    forward_func: Any,
+    inputs: tuple[Tensor, Tensor],
+    attributions: Union[Tensor, list[Tensor]],
+    baselines: Any = None,
+    feature_mask: Any = None,
+    additional_forward_args: Any = None,
+    main_effects: Any = None,
+    p: float = 0.5,
+    n_samples: int = 128,
+    generator: Optional[torch.Generator] = None,
+    rank: bool = False,
+    always: Any = None,
+    similarity: str = "cosine",
+    scale: float = 1.0,
+    layer: Any = None,
+    attribute_to_layer_input: bool = False,
+    embed_subsets: Any = None,
+    internal_batch_size: Optional[int] = None,
+) -> Any:
+    r"""
+    How well attributions predict the score when only some features are there: the
+    correlation, over random subsets S of x's features and T of y's, of s(S, T) with
+
+    .. math::
+        \sum_{i \in S, j \in T} A_{ij}
+        \quad\text{and}\quad
+        \sum_{i \in S} a_i + \sum_{j \in T} b_j + \sum_{i \in S, j \in T} A_{ij}.
+
+    A feature is there with probability p, independently. (Baniecki et al., "Explaining
+    Similarity in Vision-Language Encoders with Weighted Banzhaf Interactions", 2025,
+    measure p-faithfulness over sampled pairs (S, T); here every one of n_samples
+    subsets of x meets every one of y at the cost of 2 n_samples embeddings.)
+
+    Args:
+
+        forward_func, inputs, baselines, feature_mask, additional_forward_args,
+            similarity, scale, layer, attribute_to_layer_input, embed_subsets,
+            internal_batch_size: As for :class:`captum_pairs.attr.FeaturePairOcclusion`.
+        attributions (Tensor or list): A, (b, \*features of x, \*features of y); or a
+                    list of several methods', which are measured on the same subsets.
+        main_effects (tuple, optional): a and b, (b, \*features of x) and
+                    (b, \*features of y); with several methods a list of such pairs, or
+                    None for a method that has none.
+        p (float, optional): Default: 0.5
+        n_samples (int, optional): Subsets of each side. Default: 128
+        generator (torch.Generator, optional): Where chance comes from.
+        rank (bool, optional): Spearman's correlation instead of Pearson's.
+        always (tuple, optional): Of each side the indices of features that are in every
+                    subset (a class token), or None.
+
+    Returns:
+        *Faithfulness*, or a list of them. 0 for a prediction that is constant.
+
+    Raises:
+        InvalidArgumentError: for what does not fit.
+
+    Examples::
+
+        >>> nets = nn.Linear(6, 3), nn.Linear(4, 3)
+        >>> pairs = (torch.randn(2, 6), torch.randn(2, 4))
+        >>> found = FeaturePairOcclusion(nets, "dot").attribute(pairs)
+        >>> faithfulness(nets, pairs, found, similarity="dot").interactions.shape
+        torch.Size([2])
+    """
+    methods, is_list = several(attributions)
+    effects = main_effects if is_list and main_effects else [main_effects]
+    if len(effects) != len(methods):
+        effects = _as_many(main_effects, len(methods))
+    p = validate_probability(p)
+    positive_int("n_samples", n_samples, least=2)
+    found: list[list[tuple[Tensor, Optional[Tensor]]]] = [[] for _ in methods]
+    for game in play(
+        forward_func,
+        inputs,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        similarity,
+        scale,
+        layer,
+        attribute_to_layer_input,
+        always,
+        embed_subsets,
+        internal_batch_size,
+    ):
+        subsets = [game.draw(side, p, n_samples, generator) for side in (0, 1)]
+        truth = game.scores(*subsets).double().cpu().flatten()
+        for results, table, main in zip(found, methods, effects):
+            rows = len(inputs[0])
+            interactions = table_of(table, game, rows).cpu()
+            results.append(_one(game, subsets, truth, interactions, main, rank))
+    every = [_stacked(results) for results in found]
+    return every if is_list else every[0]
+
+
+def _as_many(main_effects: Any, number: int) -> list[Any]:
+    if main_effects is None:
+        return [None] * number
+    raise InvalidArgumentError(
+        "main_effects",
+        f"a list of {number}, one for each method",
+        describe(main_effects),
+    )
+
+
+def _one(
+    game: Game,
+    subsets: list[Tensor],
+    truth: Tensor,
+    table: Tensor,
+    main: Any,
+    rank: bool,
+) -> tuple[Tensor, Optional[Tensor]]:
+    """Both correlations of one example."""
+    first, second = (subset.double() for subset in subsets)
+    predicted = first @ table @ second.T  # (m, n)
+    truth = mean_ranks(truth) if rank else truth
+
+    def correlation(values: Tensor) -> Tensor:
+        flat = values.flatten()
+        return pearson(mean_ranks(flat) if rank else flat, truth)
+
+    if main is None:
+        return correlation(predicted), None
+    a, b = (
+        effects_of(f"main_effects[{side}]", values, game, side).cpu()
+        for side, values in enumerate(pair_of("main_effects", main))
+    )
+    whole = predicted + (first @ a)[:, None] + second @ b
+    return correlation(predicted), correlation(whole)
+
+
+def _stacked(results: list[tuple[Tensor, Optional[Tensor]]]) -> Faithfulness:
+    alone = torch.stack([pairs for pairs, _ in results])
+    whole = [with_effects for _, with_effects in results if with_effects is not None]
+    return Faithfulness(alone, torch.stack(whole) if whole else None)

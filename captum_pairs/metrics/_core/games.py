@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""
+A similarity as a game: its score where only some features of each input are there.
+
+Notation: S and T are subsets of the features of x and of y, Z_x (m, G_x) and Z_y
+(n, G_y) several of each as rows of zeros and ones. Absent features have the baseline's
+value. Since the similarity is an inner product, m subsets and n subsets have m x n
+scores that cost m + n embeddings.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import torch
+from captum_pairs.attr import FeaturePairOcclusion, InvalidArgumentError
+from captum_pairs.attr._core.embedding_attribution import Paths
+from captum_pairs.attr._utils.hooks import Session
+from captum_pairs.attr._utils.subsets import Subsets
+from captum_pairs.attr._utils.validation import (
+    check_tensor,
+    describe,
+    optional_pair_of,
+    positive_int,
+)
+from torch import Tensor
+
+# What is measured of one method: A, or what each side's features are worth.
+Attributions = Union[Tensor, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Game:
+    """
+    One example.
+
+    Args:
+
+        row (int): Its place in the batch.
+        sides (tuple[Subsets, Subsets]): Both inputs without some of their features.
+        factor (Tensor): The similarity's.
+        corners (Tensor): The score, that of the two baselines, and
+                    s(x,y) - s(r_x,y) - s(x,r_y) + s(r_x,r_y): (3,).
+        always (tuple): Of each side the features that are never absent, (G,) bool.
+    """
+
+    row: int
+    sides: tuple[Subsets, Subsets]
+    factor: Tensor
+    corners: Tensor
+    always: tuple[Tensor, Tensor]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """G_x and G_y."""
+        return self.sides[0].count, self.sides[1].count
+
+    def draw(
+        self, side: int, p: float, number: int, generator: Optional[torch.Generator]
+    ) -> Tensor:
+        """Subsets (number, G), bool, in which a feature is with probability p."""
+        chances = torch.full((number, self.counts[side]), p, dtype=torch.float64)
+        drawn = torch.bernoulli(chances, generator=generator).bool()
+        return drawn | self.always[side]
+
+    def scores(self, first: Tensor, second: Tensor) -> Tensor:
+        """Of every S of Z_x and every T of Z_y, (m, n)."""
+        x = self.sides[0].embed(first)
+        y = self.sides[1].embed(second).to(x)
+        return self.factor * (x @ y.T)
+
+
+def play(
+    forward_func: Any,
+    inputs: Any,
+    baselines: Any,
+    feature_mask: Any,
+    additional_forward_args: Any,
+    similarity: str,
+    scale: float,
+    layer: Any,
+    attribute_to_layer_input: bool,
+    always: Any = None,
+    embed_subsets: Any = None,
+    internal_batch_size: Optional[int] = None,
+) -> Iterator[Game]:
+    """The games of a batch, one after the other, from the arguments that a pair method
+    takes."""
+    if internal_batch_size is not None:
+        positive_int("internal_batch_size", internal_batch_size)
+    pairs = FeaturePairOcclusion(
+        forward_func, similarity, scale, (None, None) if layer is None else layer
+    )
+    sides = pairs._sides(
+        inputs,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        attribute_to_layer_input,
+    )
+    embeds = optional_pair_of("embed_subsets", embed_subsets)
+    kept = optional_pair_of("always", always)
+    with Session() as session:
+        paths = tuple(Paths(side, session) for side in sides)
+        for row in range(len(sides[0])):
+            x, y = paths[0][row], paths[1][row]
+            factor, corners = pairs._corners(x, y)
+            yield Game(
+                row,
+                (
+                    Subsets(x, internal_batch_size, embeds[0]),
+                    Subsets(y, internal_batch_size, embeds[1]),
+                ),
+                factor,
+                factor * torch.stack(corners),
+                (
+                    _always(kept[0], x.features.count, 0),
+                    _always(kept[1], y.features.count, 1),
+                ),
+            )
+            for each in paths:
+                each.release(row)
+
+
+def _always(features: Any, count: int, side: int) -> Tensor:
+    """Indices of features as (G,), bool."""
+    chosen = torch.zeros(count, dtype=torch.bool)
+    indices = [] if features is None else list(features)
+    if not all(type(i) is int and 0 <= i < count for i in indices):
+        raise InvalidArgumentError(
+            f"always[{side}]", f"features from 0 to {count - 1}", describe(features)
+        )
+    chosen[indices] = True
+    return chosen
+
+
+def several(attributions: object) -> tuple[list[Any], bool]:
+    """What is measured as a list, and whether it was one."""
+    if isinstance(attributions, list):
+        if not attributions:
+            raise InvalidArgumentError(
+                "attributions", "a tensor or several", describe(attributions)
+            )
+        return attributions, True
+    return [attributions], False
+
+
+def table_of(attributions: object, game: Game, rows: int) -> Tensor:
+    """A of an example, (G_x, G_y)."""
+    values = _row("attributions", attributions, game.row, rows)
+    if values.numel() != game.counts[0] * game.counts[1]:
+        raise InvalidArgumentError(
+            "attributions",
+            f"({rows}, *features of x, *features of y) of {game.counts[0]} x "
+            f"{game.counts[1]} features",
+            describe(attributions),
+        )
+    return values.reshape(game.counts)
+
+
+def effects_of(argument: str, values: object, game: Game, side: int) -> Tensor:
+    """What each feature of a side is worth, (G,)."""
+    rows = values.shape[0] if isinstance(values, Tensor) and values.ndim else 0
+    found = _row(argument, values, game.row, rows)
+    if found.numel() != game.counts[side]:
+        raise InvalidArgumentError(
+            argument, f"(b, {game.counts[side]} features)", describe(values)
+        )
+    return found.reshape(-1)
+
+
+def _row(argument: str, values: object, row: int, rows: int) -> Tensor:
+    tensor = check_tensor(argument, values)
+    if (
+        tensor.shape[0] != rows
+        or row >= rows
+        or not tensor.is_floating_point()
+        or not bool(torch.isfinite(tensor).all())
+    ):
+        raise InvalidArgumentError(
+            argument,
+            f"finite floating numbers with a batch of {max(rows, row + 1)}",
+            describe(values),
+        )
+    return tensor[row].detach().double()

@@ -230,7 +230,9 @@ def _timed(
     """An explanation, its seconds, forward and backward passes."""
     tally = _Tally()
     first: Any = _Counted(model.first, tally)
-    second = first if model.second is model.first else _Counted(model.second, tally)
+    second: Any = first
+    if model.second is not model.first:
+        second = _Counted(model.second, tally)
     counted = replace(model, first=first, second=second)
     began = time.perf_counter()
     explanation = explain_pair(counted, inputs, options)

@@ -33,6 +33,10 @@ from captum_pairs.attr._core.pair_attribution import (
     PairAttribution,
     PairDecomposition,
 )
+from captum_pairs.attr._core.token_similarity import (
+    FeaturePairTokenSimilarity,
+    TokenDecomposition,
+)
 from captum_pairs.attr._utils import visualization
 from captum_pairs.attr._utils.validation import InvalidArgumentError
 
@@ -49,6 +53,7 @@ __all__ = [
     "FeaturePairJacobianXInput",
     "FeaturePairOcclusion",
     "FeaturePairShapley",
+    "FeaturePairTokenSimilarity",
     "IntegratedJacobian",
     "InvalidArgumentError",
     "JacobianXInput",
@@ -57,5 +62,6 @@ __all__ = [
     "pair",
     "PairAttribution",
     "PairDecomposition",
+    "TokenDecomposition",
     "visualization",
 ]

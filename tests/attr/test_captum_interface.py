@@ -371,6 +371,7 @@ PUBLIC = {
     "FeaturePairJacobianXInput",
     "FeaturePairOcclusion",
     "FeaturePairShapley",
+    "FeaturePairTokenSimilarity",
     "JacobianXInput",
     "FeaturePairIntegratedGradients",
     "IntegratedJacobian",
@@ -380,6 +381,7 @@ PUBLIC = {
     "pair",
     "PairAttribution",
     "PairDecomposition",
+    "TokenDecomposition",
     "visualization",
 }
 

@@ -376,3 +376,63 @@ def test_shapiq_agrees_on_a_real_sentence_pair() -> None:
         )
         # the last feature, the special tokens, is the same in input and baseline
         close(found, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_samples": 30}, {"p": 0.3}])
+def test_the_linear_model_is_the_nearest_one(sides: Any, options: Any) -> None:
+    net, x = sides[0][0], sides[1][0]
+    banzhaf = EmbeddingBanzhaf(net)
+
+    def seeded() -> Any:
+        return {"generator": torch.Generator().manual_seed(0), **options}
+
+    found = banzhaf.decompose(x, **seeded())
+    close(found.contributions, banzhaf.attribute(x, **seeded()))
+    close(found.embedding, net(x))
+    total = found.contributions.sum(1) + found.baseline_embedding
+    close(found.convergence_delta, total - found.embedding)
+    if "n_samples" in options:
+        return
+    # weighted least squares over all subsets, written out
+    p, count = options.get("p", 0.5), x.shape[1]
+    subsets = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * count).double()
+    size = subsets.sum(1)
+    weights = (p**size * (1 - p) ** (count - size)).sqrt()[:, None]
+    design = torch.cat([subsets.new_ones(len(subsets), 1), subsets], 1)
+    for row in range(len(x)):
+        wanted = net(subsets * x[row])
+        fit = torch.linalg.lstsq(weights * design, weights * wanted).solution
+        close(found.baseline_embedding[row], fit[0])
+        close(found.contributions[row], fit[1:])
+
+
+def test_shapley_as_one_vector_for_each_feature(mlp: Any) -> None:
+    nets, inputs = (mlp(5), mlp(4)), (torch.randn(1, 5), torch.randn(1, 4))
+    inputs = inputs[0].double(), inputs[1].double()
+    first, second = (
+        EmbeddingShapley(net, normalize=True).decompose(x)
+        for net, x in zip(nets, inputs)
+    )
+    products = first.contributions[0] @ second.contributions[0].T
+    close(products[None], FeaturePairShapley(nets).attribute(inputs))
+    score = torch.cosine_similarity(nets[0](inputs[0]), nets[1](inputs[1]))
+    close((first.embedding * second.embedding).sum(1), score)
+
+
+def test_features_that_are_as_in_the_baseline_do_not_play(sides: Any) -> None:
+    net, x = sides[0][0], sides[1][0]
+    seen = []
+
+    def counted(values: Tensor) -> Tensor:
+        seen.append(len(values))
+        return net(values)
+
+    baseline = torch.zeros_like(x)
+    baseline[:, [0, 2]] = x[:, [0, 2]]
+    found = EmbeddingBanzhaf(counted).attribute(x[:1], baselines=baseline[:1])
+    assert 8 in seen and max(seen) == 8  # of 2^5
+    assert bool((found[0, [0, 2]] == 0).all()) and bool((found[0, 1] != 0).all())
+    shapley = EmbeddingShapley(net).attribute(x, baselines=baseline)
+    close(shapley.sum(1), net(x) - net(baseline))
+    same = EmbeddingBanzhaf(net).attribute(x, baselines=x)
+    assert not same.any()

@@ -12,6 +12,7 @@ from captum_pairs.attr._core.embedding_attribution import (
     Paths,
     result_dtype,
 )
+from captum_pairs.attr._core.integrated_jacobian import EmbeddingDecomposition
 from captum_pairs.attr._core.pair_attribution import layer_pair, PairAttribution
 from captum_pairs.attr._utils.games import (
     marginals,
@@ -23,6 +24,7 @@ from captum_pairs.attr._utils.games import (
 )
 from captum_pairs.attr._utils.hooks import Session
 from captum_pairs.attr._utils.path import Path, Side
+from captum_pairs.attr._utils.quadrature import quadrature
 from captum_pairs.attr._utils.similarity import make_similarity
 from captum_pairs.attr._utils.subsets import EmbedSubsets, Subsets
 from captum_pairs.attr._utils.validation import optional_pair_of
@@ -52,7 +54,8 @@ class Game:
     p: Optional[float]
 
     def nodes(self, *counts: int) -> tuple[Tensor, Tensor]:
-        """Probabilities and weights (q,) for a product over these numbers of features.
+        """Probabilities and weights (q,) for a product over these numbers of features,
+        or as many as a sampled one has.
 
         Each side's marginals are a polynomial in p of one degree less than it has
         features, so that the exact ones are integrated exactly.
@@ -60,7 +63,9 @@ class Game:
         if self.p is not None:
             one = torch.ones(1, dtype=torch.float64)
             return self.p * one, one
-        degree = sum(count - 1 for count in counts)
+        if not counts:
+            return quadrature(SAMPLED_NODES)
+        degree = sum(max(count - 1, 0) for count in counts)
         exact = all(self.sampling.is_exact(count) for count in counts)
         return shapley_nodes(degree, None if exact else SAMPLED_NODES)
 
@@ -84,6 +89,56 @@ class _EmbeddingGame(EmbeddingAttribution[Game]):
         super().__init__(forward_func, normalize)
         self.layer = layer
 
+    def _prepared(
+        self,
+        inputs: Tensor,
+        baselines: Any = None,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        n_samples: int = DEFAULT_SAMPLES,
+        generator: Optional[torch.Generator] = None,
+        embed_subsets: Optional[EmbedSubsets] = None,
+        internal_batch_size: Optional[int] = None,
+        attribute_to_layer_input: bool = False,
+    ) -> tuple[Side, Sampling]:
+        """Validated arguments."""
+        side = self._side(
+            inputs,
+            baselines,
+            feature_mask,
+            additional_forward_args,
+            attribute_to_layer_input,
+        )
+        sampling = validate_sampling(
+            n_samples, generator, internal_batch_size, embed_subsets
+        )
+        return side, sampling
+
+    def _linear(self, side: Side, game: Game) -> EmbeddingDecomposition:
+        """The linear model of the embedding at each of the game's probabilities, of
+        every example; several are put beside one another."""
+        parts = []
+        with Session() as session:
+            paths = Paths(side, session)
+            for row in range(len(side)):
+                path = paths[row]
+                nodes, weights = game.nodes()
+                found = marginals(_subsets(path, game.sampling), nodes, game.sampling)
+                roots = weights.sqrt().tolist()
+                end = torch.cat([root * path.embedding for root in roots])
+                start = torch.cat([r * one.constant for one, r in zip(found, roots)])
+                values = torch.cat(
+                    [r * one.values for one, r in zip(found, roots)], dim=1
+                )
+                check_finite(values)
+                missing = values.sum(0) + start - end
+                shaped = values.reshape(*path.features.shape, -1)
+                parts.append((end, start, shaped, missing))
+                paths.release(row)
+        stacked = (torch.stack(each) for each in zip(*parts))
+        dtype = result_dtype(side, computed=parts[0][2].dtype)
+        return EmbeddingDecomposition(*(each.to(dtype) for each in stacked))
+
     def _play(self, side: Side, game: Game, return_standard_error: bool) -> Found:
         values, errors = [], []
         with Session() as session:
@@ -104,8 +159,9 @@ class _EmbeddingGame(EmbeddingAttribution[Game]):
 
     def _value(self, path: Path, game: Game) -> tuple[Tensor, Tensor]:
         """Values and their variance, (G, k)."""
-        nodes, weights = game.nodes(path.features.count)
-        found = marginals(_subsets(path, game.sampling), nodes, game.sampling)
+        subsets = _subsets(path, game.sampling)
+        nodes, weights = game.nodes(len(subsets.players))
+        found = marginals(subsets, nodes, game.sampling)
         parts = list(zip(found, weights.tolist()))
         return (
             torch.stack([w * one.values for one, w in parts]).sum(0),
@@ -174,18 +230,40 @@ class EmbeddingBanzhaf(_EmbeddingGame):
             >>> banzhaf.attribute(torch.randn(2, 4)).shape
             torch.Size([2, 4, 3])
         """
-        side = self._side(
+        side, sampling = self._prepared(
             inputs,
             baselines,
             feature_mask,
             additional_forward_args,
+            n_samples,
+            generator,
+            embed_subsets,
+            internal_batch_size,
             attribute_to_layer_input,
-        )
-        sampling = validate_sampling(
-            n_samples, generator, internal_batch_size, embed_subsets
         )
         game = Game(sampling, validate_probability(p))
         return self._play(side, game, return_standard_error)
+
+    def decompose(
+        self, inputs: Tensor, p: float = 0.5, **arguments: Any
+    ) -> EmbeddingDecomposition:
+        r"""
+        The linear model of the embedding that is nearest to it over subsets S,
+
+        .. math::
+            g(S) \approx c + \sum_{i \in S} \beta_i(p).
+
+        Args:
+
+            inputs, p, arguments: As for :meth:`attribute`, without
+                        ``return_standard_error``.
+
+        Returns:
+            *EmbeddingDecomposition*: the constant c stands for g(r_x); the delta is
+            what the model misses at x itself, (b, k).
+        """
+        side, sampling = self._prepared(inputs, **arguments)
+        return self._linear(side, Game(sampling, validate_probability(p)))
 
 
 class EmbeddingShapley(_EmbeddingGame):
@@ -223,17 +301,36 @@ class EmbeddingShapley(_EmbeddingGame):
             >>> shapley.attribute(torch.randn(2, 4)).shape
             torch.Size([2, 4, 3])
         """
-        side = self._side(
+        side, sampling = self._prepared(
             inputs,
             baselines,
             feature_mask,
             additional_forward_args,
+            n_samples,
+            generator,
+            embed_subsets,
+            internal_batch_size,
             attribute_to_layer_input,
         )
-        sampling = validate_sampling(
-            n_samples, generator, internal_batch_size, embed_subsets
-        )
         return self._play(side, Game(sampling, None), return_standard_error)
+
+    def decompose(self, inputs: Tensor, **arguments: Any) -> EmbeddingDecomposition:
+        r"""
+        :meth:`EmbeddingBanzhaf.decompose` at the four probabilities of a Gauss-Legendre
+        quadrature, beside one another and each times the root of its weight: vectors of
+        width 4k, whose inner products with another input's are the Shapley interaction
+        index (exactly if the two have at most nine features together).
+
+        Args:
+
+            inputs, arguments: As for :meth:`attribute`, without
+                        ``return_standard_error``.
+
+        Returns:
+            *EmbeddingDecomposition* of width 4k.
+        """
+        side, sampling = self._prepared(inputs, **arguments)
+        return self._linear(side, Game(sampling, None))
 
 
 class _FeaturePairGame(PairAttribution[Game]):
@@ -293,9 +390,11 @@ class _FeaturePairGame(PairAttribution[Game]):
         self, x: Path, y: Path, games: tuple[Game, Game]
     ) -> tuple[Tensor, Tensor]:
         """The index and its variance, (G_x, G_y)."""
-        nodes, weights = self._nodes(x, y, games)
-        first = marginals(_subsets(x, games[0].sampling), nodes, games[0].sampling)
-        second = marginals(_subsets(y, games[1].sampling), nodes, games[1].sampling)
+        subsets = [_subsets(p, game.sampling) for p, game in zip((x, y), games)]
+        nodes, weights = self._nodes([len(each.players) for each in subsets], games)
+        first, second = (
+            marginals(each, nodes, game.sampling) for each, game in zip(subsets, games)
+        )
         table = variance = torch.zeros((), dtype=x.dtype, device=x.end.device)
         for one, other, weight in zip(first, second, weights.tolist()):
             values = other.values.to(one.values)
@@ -304,9 +403,8 @@ class _FeaturePairGame(PairAttribution[Game]):
         return table, variance
 
     def _nodes(
-        self, x: Path, y: Path, games: tuple[Game, Game]
+        self, counts: list[int], games: tuple[Game, Game]
     ) -> tuple[Tensor, Tensor]:
-        counts = x.features.count, y.features.count
         exact = all(game.sampling.is_exact(count) for game, count in zip(games, counts))
         # the sides are integrated together, and so at the nodes of the one that is not
         game = (

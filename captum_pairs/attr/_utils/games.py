@@ -5,7 +5,7 @@ Marginal contributions to an embedding as a game of the features that are there.
 :math:`\beta_i(p) = E_S[g(S \cup i) - g(S)]`, other features in S with probability p.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
@@ -56,14 +56,28 @@ class Marginals:
     Args:
 
         values (Tensor): (G, k).
+        constant (Tensor): (k,), what the embedding is without any of the features, as
+                    far as it is linear in them.
         influence (Tensor): h, (n, G); none if the values are exact.
         residuals (Tensor): r, (n, k), as far from the fit as a sample that the fit has
                     not seen is.
     """
 
     values: Tensor
+    constant: Tensor
     influence: Optional[Tensor] = None
     residuals: Optional[Tensor] = None
+
+    def among(self, features: Tensor, count: int) -> "Marginals":
+        """The same of ``count`` features, of which these (players,) are the only ones
+        that change anything."""
+        values = self.values.new_zeros(count, self.values.shape[1])
+        values[features] = self.values
+        if self.influence is None:
+            return replace(self, values=values)
+        influence = self.influence.new_zeros(len(self.influence), count)
+        influence[:, features] = self.influence
+        return replace(self, values=values, influence=influence)
 
     def variance_along(self, directions: Tensor) -> Tensor:
         r"""Of :math:`\langle\beta_i, v\rangle` for v (m, k): (G, m)."""
@@ -108,13 +122,16 @@ def product_variance(first: Marginals, second: Marginals) -> Tensor:
 
 def marginals(subsets: Subsets, nodes: Tensor, sampling: Sampling) -> list[Marginals]:
     """At each probability p of ``nodes`` (q,); samples are shared out among them."""
-    if sampling.is_exact(subsets.count):
-        present = all_subsets(subsets.count)
-        embeddings = subsets.embed(present)
+    players = len(subsets.players)
+    if sampling.is_exact(players):
+        present = all_subsets(players)
+        embeddings = subsets.embed_players(present)
         present = present.to(embeddings)
-        return [_exact(present, embeddings, float(p)) for p in nodes]
-    share = sampling.n_samples // len(nodes)
-    return [_sampled(subsets, float(p), share, sampling) for p in nodes]
+        found = [_exact(present, embeddings, float(p)) for p in nodes]
+    else:
+        share = sampling.n_samples // len(nodes)
+        found = [_sampled(subsets, float(p), share, sampling) for p in nodes]
+    return [each.among(subsets.players, subsets.count) for each in found]
 
 
 def _exact(present: Tensor, embeddings: Tensor, p: float) -> Marginals:
@@ -123,7 +140,8 @@ def _exact(present: Tensor, embeddings: Tensor, p: float) -> Marginals:
     chance = p**size * (1 - p) ** (present.shape[1] - size)  # (2^G,)
     # E[g | i] - E[g | not i], since features come independently
     signs = present / p - (1 - present) / (1 - p)
-    return Marginals((chance[:, None] * signs).T @ embeddings)
+    values = (chance[:, None] * signs).T @ embeddings
+    return Marginals(values, chance @ embeddings - p * values.sum(0))
 
 
 def _sampled(
@@ -137,7 +155,7 @@ def _sampled(
     At p = 1/2 subsets come with their complements: what is even in the features
     cancels.
     """
-    count = subsets.count
+    count = len(subsets.players)
     is_paired = p == 0.5
     draws = n_samples // 2 if is_paired else n_samples
     if draws < count + 2:
@@ -148,15 +166,18 @@ def _sampled(
         )
     present = _drawn(draws, count, p, sampling.generator)
     if is_paired:
-        both = subsets.embed(torch.cat([present, ~present]))
+        both = subsets.embed_players(torch.cat([present, ~present]))
         targets = both[:draws] - both[draws:]
         design = 2.0 * present.to(targets) - 1.0
-        return _fitted(design, targets)
-    targets = subsets.embed(present)
+        found = _fitted(design, targets)
+        return replace(found, constant=both.mean(0) - 0.5 * found.values.sum(0))
+    targets = subsets.embed_players(present)
     ones = targets.new_ones(draws, 1)
     found = _fitted(torch.cat([present.to(targets), ones], 1), targets)
     assert found.influence is not None  # it was fitted
-    return Marginals(found.values[:-1], found.influence[:, :-1], found.residuals)
+    return Marginals(
+        found.values[:-1], found.values[-1], found.influence[:, :-1], found.residuals
+    )
 
 
 def _drawn(
@@ -186,7 +207,10 @@ def _fitted(design: Tensor, targets: Tensor) -> Marginals:
     leverage = (influence * exact).sum(1, keepdim=True)
     # what a sample is off that the fit has not seen
     residuals = (wanted - exact @ values) / (1 - leverage).clamp_min(1e-6)
-    return Marginals(*(part.to(targets) for part in (values, influence, residuals)))
+    values, influence, residuals = (
+        part.to(targets) for part in (values, influence, residuals)
+    )
+    return Marginals(values, torch.zeros_like(values[0]), influence, residuals)
 
 
 def validate_sampling(

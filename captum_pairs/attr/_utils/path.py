@@ -131,6 +131,7 @@ class Path:
 
     def __init__(self, side: Side, row: int, session: Session) -> None:
         self.side = side
+        self.row = row
         self._session = session
         self._input = plain_value(_row(side.inputs, row))
         self._args = tuple(plain_value(_row(arg, row)) for arg in side.args)

@@ -2,6 +2,7 @@
 """Embeddings of an input of which only a subset of features is there."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, Optional
 
 import torch
@@ -32,6 +33,24 @@ class Subsets:
     def count(self) -> int:
         """G, the number of features."""
         return self.path.features.count
+
+    @cached_property
+    def players(self) -> Tensor:
+        """(players,): the features that are not the same in input and baseline. The
+        others (a text's first token) change nothing by their absence."""
+        if self.embed_subsets is not None:
+            return torch.arange(self.count)
+        features = self.path.features
+        differs = (self.path.difference != 0).flatten()
+        ids = features.mask.expand(self.path.end.shape).flatten()[differs]
+        found: Tensor = torch.unique(ids).cpu()
+        return found
+
+    def embed_players(self, present: Tensor) -> Tensor:
+        """Embeddings (n, k) of subsets (n, players) of the players."""
+        whole = torch.ones(len(present), self.count, dtype=torch.bool)
+        whole[:, self.players] = present
+        return self.embed(whole)
 
     def embed(self, present: Tensor) -> Tensor:
         """Embeddings (n, k) of subsets (n, G), bool."""

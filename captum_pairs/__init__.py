@@ -8,6 +8,7 @@
 from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from captum_pairs.comparison import Comparison
     from captum_pairs.contrast import Contrast
     from captum_pairs.contributions import Contributions
     from captum_pairs.explanation import PairExplanation
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 # Where each public name is; imported when it is asked for, so that the command line
 # answers at once and captum_pairs.attr needs nothing but torch and captum.
 _HOMES = {
+    "Comparison": "captum_pairs.comparison",
     "Contrast": "captum_pairs.contrast",
     "Contributions": "captum_pairs.contributions",
     "DualEncoder": "captum_pairs.models",
@@ -30,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Contrast",
     "Contributions",
     "DualEncoder",

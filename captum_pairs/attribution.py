@@ -13,10 +13,12 @@ from captum_pairs.attr import (
     EmbeddingDecomposition,
     EmbeddingOcclusion,
     EmbeddingReading,
+    EmbeddingShapley,
     IntegratedJacobian,
     InvalidArgumentError,
     JacobianXInput,
     LayerIntegratedJacobian,
+    TokenDecomposition,
 )
 from captum_pairs.attr._utils.hooks import Place
 from captum_pairs.attr._utils.validation import describe
@@ -38,24 +40,34 @@ class _Vectors:
 
     Args:
         make: the embedding attribution.
-        has_baseline: whether it starts from a baseline.
+        has_baseline: whether it starts from a baseline; without one, features add
+            nothing on their own.
         has_subsets: whether it embeds subsets of the features.
-        is_sampled: whether the subsets are drawn at random.
+        is_sampled: whether the subsets are drawn at random, and the vectors belong to a
+            linear model of the embedding with a constant of its own.
+        is_embedding: whether vectors are of the embedding's own width.
     """
 
     make: Any
     has_baseline: bool = True
     has_subsets: bool = False
     is_sampled: bool = False
+    is_embedding: bool = True
 
 
 _VECTORS: dict[str, _Vectors] = {
     "jacobian_x_input": _Vectors(JacobianXInput, has_baseline=False),
     "occlusion": _Vectors(EmbeddingOcclusion, has_subsets=True),
     "banzhaf": _Vectors(EmbeddingBanzhaf, has_subsets=True, is_sampled=True),
+    "shapley": _Vectors(
+        EmbeddingShapley, has_subsets=True, is_sampled=True, is_embedding=False
+    ),
+    "token_similarity": _Vectors(TokenDecomposition, has_baseline=False),
 }
 # What `method=` may be.
 METHODS = (INTEGRATED_GRADIENTS, *_VECTORS)
+# Those that leave out features.
+SUBSET_METHODS = tuple(name for name, found in _VECTORS.items() if found.has_subsets)
 # What becomes of a feature that is absent from a subset.
 BASELINE, REMOVED = "baseline", "removed"
 # What Gauss-Legendre steps are doubled up to until the tolerance is reached.
@@ -75,8 +87,8 @@ class Options:
             alone is the first input's, or both inputs' if one encoder takes both.
             Default: the encoders' own.
         method: how contributions are found: "integrated_gradients", "occlusion",
-            "banzhaf" (at a probability of 1/2) or "jacobian_x_input". Only the first
-            one accounts for the score.
+            "banzhaf" (at a probability of 1/2), "shapley", "jacobian_x_input" or
+            "token_similarity". Only the first one accounts for the whole score.
         absent: what a method that leaves out features does with them: "baseline", they
             have the baseline's value, or "removed", words are taken out of the text and
             patches out of the layer's value.
@@ -113,12 +125,11 @@ class Options:
             )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InvalidArgumentError("seed", "a whole number", describe(self.seed))
-        having = [name for name, vectors in _VECTORS.items() if vectors.has_subsets]
-        if self.absent == REMOVED and self.method not in having:
+        if self.absent == REMOVED and self.method not in SUBSET_METHODS:
             raise InvalidArgumentError(
                 "absent",
                 f"{BASELINE!r} for {self.method}, which leaves out no features "
-                f"({', '.join(having)} do)",
+                f"({', '.join(SUBSET_METHODS)} do)",
                 repr(self.absent),
             )
 
@@ -261,7 +272,7 @@ class SideTask:
             (
                 "nothing of it"
                 if self._options.absent == REMOVED
-                else self.prepared.baseline_name
+                else self.prepared.baseline_name if self._has_baseline else "none"
             ),
             self.n_steps,
             self.residual,
@@ -302,24 +313,30 @@ class SideTask:
 
     def _of_another_method(self, vectors: _Vectors) -> EmbeddingDecomposition:
         """Vectors (1, i, k) that need not sum to the difference of the embeddings."""
-        options, arguments = self._options, dict(self._arguments)
-        end, start = self._ends()
+        options = self._options
+        arguments = {**self._arguments, "feature_mask": self.mask}
         if not vectors.has_baseline:
             del arguments["baselines"]
-        left = self.embed_subsets
-        if left is not None:
-            arguments["embed_subsets"] = left
-            none = torch.zeros(1, len(self.layout.features), dtype=torch.bool)
-            with torch.no_grad():
-                start = self._normalized(left(none)).to(end)
-        if vectors.is_sampled:
-            # the two sides' subsets have to be independent of each other
-            generator = torch.Generator().manual_seed(2 * options.seed + self._at)
-            arguments.update(n_samples=options.n_samples, generator=generator)
+        if self.embed_subsets is not None:
+            arguments["embed_subsets"] = self.embed_subsets
         method = vectors.make(
             self.encoder.embed, self._normalize, layer=self.layer.module
         )
-        values = method.attribute(**arguments, feature_mask=self.mask)
+        if vectors.is_sampled:
+            # the two sides' subsets have to be independent of each other
+            generator = torch.Generator().manual_seed(2 * options.seed + self._at)
+            model: EmbeddingDecomposition = method.decompose(
+                **arguments, n_samples=options.n_samples, generator=generator
+            )
+            return model
+        end, start = self._ends()
+        if not vectors.has_baseline:
+            start = torch.zeros_like(start)
+        elif self.embed_subsets is not None:
+            none = torch.zeros(1, len(self.layout.features), dtype=torch.bool)
+            with torch.no_grad():
+                start = self._normalized(self.embed_subsets(none)).to(end)
+        values = method.attribute(**arguments)
         return EmbeddingDecomposition(end, start, values, values.sum(1) - (end - start))
 
     def _ends(self) -> tuple[Tensor, Tensor]:
@@ -331,6 +348,10 @@ class SideTask:
         nothing = torch.zeros(1, width, device=self.encoder.device)
         ends = self._jacobian.read(**self._arguments, directions=nothing, n_steps=1)
         return ends.embedding, ends.baseline_embedding
+
+    @property
+    def _has_baseline(self) -> bool:
+        return self._vectors is None or self._vectors.has_baseline
 
     @property
     def mask(self) -> Tensor:
@@ -412,6 +433,16 @@ def explain_pair(
         if asked is not None:
             return _explain_part(model, sides, options, asked, bar)
         return combine(model, sides, options, bar)
+
+
+def check_width(options: Options, what: str) -> None:
+    """Refuse a method whose vectors are no embeddings for what reads embeddings."""
+    vectors = _VECTORS.get(options.method)
+    if vectors is not None and not vectors.is_embedding:
+        having = [n for n in METHODS if n not in _VECTORS or _VECTORS[n].is_embedding]
+        raise InvalidArgumentError(
+            "method", f"one of {', '.join(having)} for {what}", repr(options.method)
+        )
 
 
 def side_tasks(

@@ -15,6 +15,7 @@ import click
 from captum_pairs import __version__
 
 if TYPE_CHECKING:
+    from captum_pairs.comparison import Comparison
     from captum_pairs.contrast import Contrast
     from captum_pairs.explanation import PairExplanation
     from captum_pairs.models import DualEncoder
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# As captum_pairs.attribution.METHODS, which a test compares.
+_METHODS = (
+    "integrated_gradients",
+    "jacobian_x_input",
+    "occlusion",
+    "banzhaf",
+    "shapley",
+    "token_similarity",
+)
 MODEL_MISSING, IMAGE_UNREADABLE, TEXT_UNFIT = 3, 4, 5
 
 _EPILOG = (
@@ -70,7 +80,7 @@ _layer_option = click.option(
     'is attributed; negative numbers count from the last; "input" is the input.'
     "  [default: stated in the output]",
 )
-_model_options = _options(
+_pair_options = _options(
     click.option(
         "--model",
         required=True,
@@ -84,15 +94,6 @@ _model_options = _options(
         "--audio", "sounds", multiple=True, metavar="FILE", help="A sound (wav)."
     ),
     _layer_option,
-    click.option(
-        "--method",
-        type=click.Choice(
-            ["integrated_gradients", "occlusion", "banzhaf", "jacobian_x_input"]
-        ),
-        default="integrated_gradients",
-        show_default=True,
-        help="How contributions are found; only the first one accounts for the score.",
-    ),
     click.option("--baseline", help='Of images: "mean color", "black" or "blur".'),
     click.option("--tokens", is_flag=True, help="Attribute to tokens, not to words."),
     click.option("--device", help='Where it is computed, such as "cuda".'),
@@ -103,6 +104,25 @@ _model_options = _options(
     ),
     _tolerance_option(1e-2),
     _where_option,
+)
+_absent_option = click.option(
+    "--absent",
+    type=click.Choice(["baseline", "removed"]),
+    default="baseline",
+    show_default=True,
+    help="Methods that leave out features replace them by the baseline's, or take them "
+    "out.",
+)
+_model_options = _options(
+    _pair_options,
+    click.option(
+        "--method",
+        type=click.Choice(_METHODS),
+        default="integrated_gradients",
+        show_default=True,
+        help="How contributions are found; only the first one accounts for the score.",
+    ),
+    _absent_option,
 )
 
 
@@ -223,6 +243,43 @@ def contrast(
             query, *candidates, side=side, **_settings(**settings)
         )
         _write(found, out, "contrast", page)
+
+
+@main.command(epilog=_EPILOG)
+@_pair_options
+@click.option(
+    "--methods",
+    metavar="NAME,NAME,...",
+    help="Which ones, with commas between.  [default: all]",
+)
+@_absent_option
+def compare(
+    model: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    sounds: tuple[str, ...],
+    methods: str | None,
+    device: str | None,
+    page: bool,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Explain a pair by several methods, and say how faithful each is.
+
+    Writes comparison.png (a row for each method), comparison.json (its measures), and
+    the numbers of each explanation (comparison_METHOD, .json and .safetensors).
+    """
+    with _messages():
+        given = {"image": images, "text": texts, "audio": sounds}
+        _look_at(images, 2, given)
+        encoders = _load(model, device)
+        names = None
+        if methods is not None:
+            names = [name.strip() for name in methods.split(",")]
+        found = encoders.compare(
+            *_pair(encoders, given), methods=names, **_settings(**settings)
+        )
+        _write(found, out, "comparison", page)
 
 
 @main.command()
@@ -371,7 +428,10 @@ def _query(
 
 
 def _write(
-    found: PairExplanation | Contrast, out: Path, name: str, page: bool = False
+    found: PairExplanation | Contrast | Comparison,
+    out: Path,
+    name: str,
+    page: bool = False,
 ) -> None:
     """The files, and what they say, on standard output."""
     out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,14 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attribution import explain_pair, METHODS, Options, SideTask
+from captum_pairs.attribution import (
+    BASELINE,
+    explain_pair,
+    METHODS,
+    Options,
+    SideTask,
+    SUBSET_METHODS,
+)
 from captum_pairs.explanation import PairExplanation
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.dual_encoder import DualEncoder
@@ -33,6 +40,19 @@ _FORMAT = 1
 _SUBSETS = 128
 
 
+# The measures, and what they are called in a narrow table.
+_COLUMNS = {
+    "faithfulness": "faithful",
+    "faithfulness_of_pairs": "of pairs",
+    "faithfulness_alone": "alone",
+    "insertion": "insertion",
+    "deletion": "deletion",
+    "seconds": "seconds",
+    "forwards": "forwards",
+    "backwards": "backwards",
+}
+
+
 @dataclass(frozen=True)
 class Compared:
     """
@@ -44,20 +64,23 @@ class Compared:
         forwards: inputs that the encoders embedded for it, points of a path and subsets
             among them.
         backwards: gradients through such an embedding.
-        faithfulness: the correlation of the true similarity with the sum of the
-            interactions, over random subsets of both inputs' features.
-        faithfulness_with_effects: the same with what each feature adds on its own; None
-            for a method that does not know it.
+        faithfulness: the correlation of the similarity with what the method predicts of
+            it, by pairs and by what features add on their own, over random subsets of
+            both inputs' features; None for a method that knows pairs only.
+        faithfulness_of_pairs: the same of what pairs alone make of the similarity.
+        faithfulness_alone: of the similarity with the prediction by pairs alone.
         insertion, deletion: the mean similarity while the features of both inputs are
-            put in, or taken out, the strongest first: high and low is good.
+            put in, or taken out, those first that add most (on their own, as far as the
+            method knows it, and in pairs): high and low is good.
     """
 
     explanation: PairExplanation
     seconds: float
     forwards: int
     backwards: int
-    faithfulness: float
-    faithfulness_with_effects: Optional[float]
+    faithfulness: Optional[float]
+    faithfulness_of_pairs: float
+    faithfulness_alone: float
     insertion: float
     deletion: float
 
@@ -100,10 +123,7 @@ class Comparison:
         return pandas.DataFrame(list(self._rows())).set_index("method")
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        names = (
-            "method faithfulness faithfulness_with_effects insertion deletion "
-            "seconds forwards backwards"
-        ).split()
+        names = ["method", *_COLUMNS]
         for each in self.compared:
             yield {name: getattr(each, name) for name in names}
 
@@ -114,17 +134,11 @@ class Comparison:
             f"{first.first.source} and {first.second.source}: "
             f"{first.similarity} {first.score:+.3f}",
             f"at the {first.first.layer} and the {first.second.layer}",
-            f"{'':20}  faithful  with effects  insertion  deletion    seconds"
-            "  forwards  backwards",
+            _line(["", *_COLUMNS.values()]),
         ]
-        for each in self.compared:
-            effects = each.faithfulness_with_effects
-            shown = "–" if effects is None else f"{effects:.3f}"
-            lines.append(
-                f"{each.method:20}  {each.faithfulness:8.3f}  {shown:>12}  "
-                f"{each.insertion:9.3f}  {each.deletion:8.3f}  {each.seconds:9.2f}  "
-                f"{each.forwards:8}  {each.backwards:9}"
-            )
+        for row in self._rows():
+            shown = [_shown(row[name]) for name in _COLUMNS]
+            lines.append(_line([row["method"], *shown]))
         lines.append("agreement of the methods, by rank:")
         for name, row in zip(self.methods, self.agreement.tolist()):
             lines.append(f"  {name:20}" + "".join(f"{value:7.2f}" for value in row))
@@ -169,6 +183,17 @@ class Comparison:
         return paths
 
 
+def _shown(value: Union[int, float, None]) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    """A row of a table: the first cell on the left, the others on the right."""
+    return f"  {cells[0]:20}" + "".join(f"{cell:>10}" for cell in cells[1:])
+
+
 def compare(
     model: DualEncoder,
     first: Any,
@@ -177,7 +202,8 @@ def compare(
     options: Options,
 ) -> Comparison:
     """See :meth:`captum_pairs.models.DualEncoder.compare`."""
-    names = METHODS if methods is None else tuple(methods)
+    every = METHODS if options.absent == BASELINE else SUBSET_METHODS
+    names = every if methods is None else tuple(methods)
     if isinstance(methods, str) or not names or len(set(names)) < len(names):
         raise InvalidArgumentError(
             "methods", f"several of {', '.join(METHODS)}, each once", repr(methods)
@@ -190,9 +216,11 @@ def compare(
     agreement = torch.tensor(
         [[float(rank_agreement(a, b)) for b in tables] for a in tables]
     )
-    return Comparison(
-        tuple(Compared(*each, *more) for each, more in zip(found, measures)), agreement
+    compared = (
+        Compared(explanation, seconds, forwards, backwards, *measure)
+        for (explanation, seconds, forwards, backwards), measure in zip(found, measures)
     )
+    return Comparison(tuple(compared), agreement)
 
 
 class _Tally:
@@ -245,8 +273,8 @@ def _measures(
     inputs: tuple[Any, Any],
     options: Options,
     found: Sequence[PairExplanation],
-) -> Iterator[tuple[float, Optional[float], float, float]]:
-    """Faithfulness alone and with effects, and areas of insertion and deletion, of each
+) -> Iterator[tuple[Optional[float], float, float, float, float]]:
+    """Faithfulness in three ways, and areas of insertion and deletion, of each
     on the same subsets."""
     arguments = _game(model, inputs, options)
     tables = [each.interactions[None] for each in found]
@@ -265,12 +293,24 @@ def _measures(
         generator=torch.Generator().manual_seed(options.seed),
         **arguments,
     )
-    areas = [
-        each.areas() for each in insertion_deletion(attributions=tables, **arguments)
-    ]
-    for one, (inserted, deleted) in zip(faithful, areas):
+    scores = insertion_deletion(attributions=_worth(found), **arguments)
+    for one, score in zip(faithful, scores):
         whole = None if one.with_effects is None else float(one.with_effects)
-        yield float(one.interactions), whole, float(inserted), float(deleted)
+        inserted, deleted = score.areas()
+        pairs, alone = float(one.centered), float(one.interactions)
+        yield whole, pairs, alone, float(inserted), float(deleted)
+
+
+def _worth(found: Sequence[PairExplanation]) -> list[tuple[Tensor, Tensor]]:
+    """What each feature adds by each explanation, (1, i) and (1, j)."""
+    worth = []
+    for each in found:
+        sums = [each.interactions.sum(1), each.interactions.sum(0)]
+        for at, effects in enumerate((each.first_effects, each.second_effects)):
+            if effects is not None:
+                sums[at] = sums[at] + effects
+        worth.append((sums[0][None], sums[1][None]))
+    return worth
 
 
 def _game(

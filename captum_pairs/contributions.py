@@ -11,6 +11,7 @@ from typing import Any, Optional, overload, Union
 import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attribution import (
+    check_width,
     contributions_of,
     InputContributions,
     Options,
@@ -322,6 +323,7 @@ def _settings(
     model: DualEncoder, at: int, dtype: str, options: Options
 ) -> dict[str, Any]:
     """All that contributions depend on; wrong options are refused here, at once."""
+    check_width(options, "contributions")
     encoder = (model.first, model.second)[at]
     return {
         "name": model.name,

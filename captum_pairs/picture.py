@@ -174,7 +174,9 @@ def draw_comparison(comparison: Comparison, number: int = 4) -> Figure:
             _labelled_matrix(_measured(each), each.explanation)
             for each in comparison.compared
         ]
-    heading = f"{_heading(sides)}\n{_unit(first)} {first.score:.3f}".replace("-", "−")
+    score = f"{_unit(first)} {first.score:.3f}".replace("-", "−")
+    scales = "for (orange) or against (purple) the match, each row in its own scale"
+    heading = f"{_heading(sides)}\n{score}; {scales}"
     return _page(heading, parts)
 
 
@@ -633,10 +635,12 @@ def _probabilities(zero_shot: ZeroShot) -> _Part:
 
 def _measured(compared: Compared) -> str:
     """A method's name and measures, in lines."""
-    return (
-        f"{compared.method.replace('_', ' ')}\n"
-        f"faithfulness {compared.faithfulness:.2f}\n{compared.seconds:.2g} s"
-    )
+    whole = compared.faithfulness
+    lines = [compared.method.replace("_", " ")]
+    if whole is not None:
+        lines.append(f"faithfulness {whole:.2f}")
+    lines.append(f"of pairs alone {compared.faithfulness_of_pairs:.2f}")
+    return "\n".join([*lines, f"{compared.seconds:.2g} s"]).replace("-", "−")
 
 
 def _strongest_groups(

@@ -6,7 +6,13 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attribution import checked, InputContributions, Options, SideTask
+from captum_pairs.attribution import (
+    check_width,
+    checked,
+    InputContributions,
+    Options,
+    SideTask,
+)
 from captum_pairs.explanation import signed
 from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.regions import ExplainedInput
@@ -111,6 +117,7 @@ def zero_shot(
         raise InvalidArgumentError("prompts", "a list of texts", repr(prompts))
     if "{}" not in template:
         raise InvalidArgumentError("template", "a text with {} in it", repr(template))
+    check_width(options, "a classification")
     texts = tuple(template.replace("{}", name) for name in prompts)
     directions = torch.stack([_embedding(model, text) for text in texts])
     if isinstance(image, InputContributions):

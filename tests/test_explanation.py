@@ -309,15 +309,21 @@ def test_files(found: PairExplanation, model: DualEncoder, tmp_path: Path) -> No
         PairExplanation.load(tmp_path, "no")
 
 
-@pytest.mark.parametrize("method", ["occlusion", "banzhaf", "jacobian_x_input"])
+@pytest.mark.parametrize(
+    "method",
+    ["occlusion", "banzhaf", "shapley", "jacobian_x_input", "token_similarity"],
+)
 def test_other_methods(model: DualEncoder, method: str) -> None:
     from captum_pairs import attr
 
     pairs = {
         "occlusion": attr.FeaturePairOcclusion,
         "banzhaf": attr.FeaturePairBanzhaf,
+        "shapley": attr.FeaturePairShapley,
         "jacobian_x_input": attr.FeaturePairJacobianXInput,
+        "token_similarity": attr.FeaturePairTokenSimilarity,
     }[method]
+    has_baseline = method in ("occlusion", "banzhaf", "shapley")
     text = "a red"  # few enough features of the text to be enumerated
     found = model.explain(_photo(), text, method=method, layer=(1, 0))
     sides = model.first, model.second
@@ -331,7 +337,7 @@ def test_other_methods(model: DualEncoder, method: str) -> None:
         "additional_forward_args": tuple(one.arguments for one in prepared),
         "attribute_to_layer_input": True,
     }
-    if method != "jacobian_x_input":
+    if has_baseline:
         arguments["baselines"] = tuple(one.baseline for one in prepared)
     attribution = pairs(
         tuple(side.embed for side in sides),
@@ -340,16 +346,24 @@ def test_other_methods(model: DualEncoder, method: str) -> None:
     torch.manual_seed(0)
     expected = attribution.attribute(tuple(one.inputs for one in prepared), **arguments)
     torch.manual_seed(0)
-    if method == "banzhaf":  # the image is sampled: other chances, like numbers
+    if method in ("banzhaf", "shapley"):  # the image is sampled: other chances
         size = expected.abs().max()
         assert (found.interactions - expected[0]).abs().max() < 0.3 * size
+        again = model.explain(_photo(), text, method=method, layer=(1, 0))
+        assert torch.equal(again.interactions, found.interactions)
+        other = model.explain(_photo(), text, method=method, layer=(1, 0), seed=1)
+        assert not torch.equal(other.interactions, found.interactions)
     else:
         torch.testing.assert_close(found.interactions, expected[0], atol=1e-6, rtol=0)
     assert sum(found.parts().values()) == pytest.approx(found.score, abs=1e-5)
     assert "what the method leaves out" in found.parts()
     assert method in found.summary() and "completeness" not in found.summary()
+    if not has_baseline:
+        assert found.constant == 0 and not found.first_effects.any()
+        assert found.first.baseline == "none"
     part = model.explain(_photo(), text, method=method, layer=(1, 0), phrase="red")
     assert part.maps().shape == (1, 5, 5)
+    torch.testing.assert_close(part.maps()[0], found.phrase("red"), atol=1e-6, rtol=0)
     assert sum(part.parts().values()) == pytest.approx(found.score, abs=1e-5)
 
 

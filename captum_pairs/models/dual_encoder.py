@@ -144,13 +144,15 @@ class DualEncoder:
 
         Args:
             first, second: the inputs, as for :meth:`explain`.
-            methods: their names; default: all that this pair permits.
+            methods: their names; default: all, or with `absent="removed"` all that
+                leave out features.
             **options: see :class:`captum_pairs.attribution.Options`.
         """
         from captum_pairs.attribution import Options
         from captum_pairs.comparison import compare
 
-        return compare(self, first, second, methods, _options(Options, options))
+        settings = _options(Options, {"method": "occlusion", **options})
+        return compare(self, first, second, methods, settings)
 
     def contributions(
         self,

@@ -110,6 +110,12 @@ def test_faithfulness_is_that_of_naive_loops(pair: Pair, p: float, rank: bool) -
                 main = effects[0][row][first].sum() + effects[1][row][second].sum()
                 whole.append(alone[-1] + float(main))
         expected = correlate(truth, alone)[0], correlate(truth, whole)[0]
+        tables = [np.array(values).reshape(12, 12) for values in (truth, alone)]
+        centred = [
+            (t - t.mean(0) - t.mean(1)[:, None] + t.mean()).flatten() for t in tables
+        ]
+        pairs = correlate(*centred)[0]
+        assert float(found.centered[row]) == pytest.approx(pairs, abs=1e-10)
         assert float(found.interactions[row]) == pytest.approx(expected[0], abs=1e-10)
         assert float(found.with_effects[row]) == pytest.approx(expected[1], abs=1e-10)
 
@@ -148,6 +154,7 @@ def test_a_bilinear_score_is_predicted_exactly() -> None:
         similarity="dot",
     )
     assert float(found.with_effects) == pytest.approx(1.0, abs=1e-12)
+    assert float(found.centered) == pytest.approx(1.0, abs=1e-12)
     assert float(found.interactions) < 0.999
     flat = torch.zeros_like(parts.interactions)
     nothing = faithfulness(nets, inputs, flat, similarity="dot")

@@ -6,7 +6,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attr._utils.games import validate_probability
 from captum_pairs.attr._utils.validation import describe, pair_of, positive_int
-from captum_pairs.metrics._core.correlation import mean_ranks, pearson
+from captum_pairs.metrics._core.correlation import pearson, spearman
 from captum_pairs.metrics._core.games import effects_of, Game, play, several, table_of
 from torch import Tensor
 
@@ -17,12 +17,16 @@ class Faithfulness(NamedTuple):
 
     Args:
 
-        interactions (Tensor): Of the prediction by pairs of features alone.
-        with_effects (Tensor, optional): Of that by main effects and pairs; None if no
-                    main effects were given.
+        interactions (Tensor): Of the prediction by pairs of features alone with the
+                    score.
+        centered (Tensor): Of the same prediction with what pairs make of the score:
+                    both less their means over S and over T.
+        with_effects (Tensor, optional): Of the prediction by main effects and pairs
+                    with the score; None if no main effects were given.
     """
 
     interactions: Tensor
+    centered: Tensor
     with_effects: Optional[Tensor]
 
 
@@ -55,7 +59,8 @@ def faithfulness(
         \quad\text{and}\quad
         \sum_{i \in S} a_i + \sum_{j \in T} b_j + \sum_{i \in S, j \in T} A_{ij}.
 
-    A feature is there with probability p, independently. (Baniecki et al., "Explaining
+    and of the first one with the part of s(S, T) that is neither S's nor T's own. A
+    feature is there with probability p, independently. (Baniecki et al., "Explaining
     Similarity in Vision-Language Encoders with Weighted Banzhaf Interactions", 2025,
     measure p-faithfulness over sampled pairs (S, T); here every one of n_samples
     subsets of x meets every one of y at the cost of 2 n_samples embeddings.)
@@ -97,7 +102,7 @@ def faithfulness(
         effects = _as_many(main_effects, len(methods))
     p = validate_probability(p)
     positive_int("n_samples", n_samples, least=2)
-    found: list[list[tuple[Tensor, Optional[Tensor]]]] = [[] for _ in methods]
+    found: list[list[Faithfulness]] = [[] for _ in methods]
     for game in play(
         forward_func,
         inputs,
@@ -113,7 +118,7 @@ def faithfulness(
         internal_batch_size,
     ):
         subsets = [game.draw(side, p, n_samples, generator) for side in (0, 1)]
-        truth = game.scores(*subsets).double().cpu().flatten()
+        truth = game.scores(*subsets).double().cpu()  # (m, n)
         for results, table, main in zip(found, methods, effects):
             rows = len(inputs[0])
             interactions = table_of(table, game, rows).cpu()
@@ -139,27 +144,34 @@ def _one(
     table: Tensor,
     main: Any,
     rank: bool,
-) -> tuple[Tensor, Optional[Tensor]]:
-    """Both correlations of one example."""
+) -> Faithfulness:
+    """The correlations of one example."""
     first, second = (subset.double() for subset in subsets)
     predicted = first @ table @ second.T  # (m, n)
-    truth = mean_ranks(truth) if rank else truth
-
-    def correlation(values: Tensor) -> Tensor:
-        flat = values.flatten()
-        return pearson(mean_ranks(flat) if rank else flat, truth)
-
+    correlation = spearman if rank else pearson
+    alone = correlation(predicted.flatten(), truth.flatten())
+    pairs = correlation(_centered(predicted), _centered(truth))
     if main is None:
-        return correlation(predicted), None
+        return Faithfulness(alone, pairs, None)
     a, b = (
         effects_of(f"main_effects[{side}]", values, game, side).cpu()
         for side, values in enumerate(pair_of("main_effects", main))
     )
     whole = predicted + (first @ a)[:, None] + second @ b
-    return correlation(predicted), correlation(whole)
+    return Faithfulness(alone, pairs, correlation(whole.flatten(), truth.flatten()))
 
 
-def _stacked(results: list[tuple[Tensor, Optional[Tensor]]]) -> Faithfulness:
-    alone = torch.stack([pairs for pairs, _ in results])
-    whole = [with_effects for _, with_effects in results if with_effects is not None]
-    return Faithfulness(alone, torch.stack(whole) if whole else None)
+def _centered(values: Tensor) -> Tensor:
+    """A table (m, n) less the means of its rows and columns, flat."""
+    rows, columns = values.mean(1, keepdim=True), values.mean(0, keepdim=True)
+    return (values - rows - columns + values.mean()).flatten()
+
+
+def _stacked(results: list[Faithfulness]) -> Faithfulness:
+    alone, pairs, whole = zip(*results)
+    effects = [each for each in whole if each is not None]
+    return Faithfulness(
+        torch.stack(alone),
+        torch.stack(pairs),
+        torch.stack(effects) if effects else None,
+    )

@@ -1,0 +1,184 @@
+"""Several methods on one pair: their explanations, measures, picture and files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum_pairs import Comparison, DualEncoder, load, PairExplanation
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attribution import METHODS
+from captum_pairs.cli import main
+from captum_pairs.metrics import faithfulness, rank_agreement
+from click.testing import CliRunner
+from PIL import Image
+
+TEXT = "a red circle on a square"
+FEW = ["integrated_gradients", "occlusion"]
+
+
+def _photo() -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip: Path) -> DualEncoder:
+    return load(tiny_clip)
+
+
+@pytest.fixture(scope="module")
+def found(model: DualEncoder) -> Comparison:
+    return model.compare(_photo(), TEXT)
+
+
+def test_every_method_is_as_alone(model: DualEncoder, found: Comparison) -> None:
+    assert found.methods == METHODS
+    for method in METHODS:
+        alone = model.explain(_photo(), TEXT, method=method)
+        torch.testing.assert_close(found[method].interactions, alone.interactions)
+    with pytest.raises(InvalidArgumentError, match="method: expected one of"):
+        found["magic"]
+
+
+def test_measures_are_those_of_metrics(model: DualEncoder, found: Comparison) -> None:
+    sides = model.first, model.second
+    prepared = [side.prepare(raw) for side, raw in zip(sides, (_photo(), TEXT))]
+    shapes = (1, 26, 16), (1, prepared[1].inputs.shape[1], 16)
+    layouts = [p.layout(s, False, False) for p, s in zip(prepared, shapes)]
+    parts = found["banzhaf"]
+    special = [
+        [i for i, feature in enumerate(layout.features) if feature.special]
+        for layout in layouts
+    ]
+    expected = faithfulness(
+        tuple(side.embed for side in sides),
+        tuple(each.inputs for each in prepared),
+        parts.interactions[None],
+        tuple(each.baseline for each in prepared),
+        tuple(layout.mask for layout in layouts),
+        tuple(each.arguments for each in prepared),
+        (parts.first_effects[None], parts.second_effects[None]),
+        generator=torch.Generator().manual_seed(0),
+        always=special,
+        layer=(sides[0].blocks[0], sides[1].blocks[0]),
+        attribute_to_layer_input=True,
+    )
+    compared = found.compared[METHODS.index("banzhaf")]
+    assert compared.faithfulness == pytest.approx(float(expected.with_effects))
+    assert compared.faithfulness_of_pairs == pytest.approx(float(expected.centered))
+    assert compared.faithfulness_alone == pytest.approx(float(expected.interactions))
+    # the nearest linear models of both embeddings predict best
+    best = max(each.faithfulness or 0.0 for each in found.compared)
+    assert compared.faithfulness > 0.9 * best
+    tables = [found[method].interactions[None] for method in METHODS]
+    agreement = rank_agreement(tables[0], tables[2])
+    assert float(found.agreement[0, 2]) == pytest.approx(float(agreement), abs=1e-6)
+    torch.testing.assert_close(found.agreement.diagonal(), torch.ones(len(METHODS)))
+
+
+def test_passes_are_counted(found: Comparison) -> None:
+    by_name = dict(zip(found.methods, found.compared))
+    # both ends, each feature away, and what is looked at before
+    words = len(found["occlusion"].second.features)
+    assert 26 + words <= by_name["occlusion"].forwards <= 26 + words + 30
+    gradients = by_name["integrated_gradients"]
+    steps = gradients.explanation.first.n_steps
+    assert gradients.backwards >= steps * (words + 1)
+    assert all(each.seconds > 0 for each in found.compared)
+
+
+def test_nothing_but_the_subsets_is_shared(model: DualEncoder) -> None:
+    few = model.compare(_photo(), TEXT, methods=FEW, layer=(1, 0))
+    assert few.methods == tuple(FEW)
+    assert few["occlusion"].first.layer == "input of block 1 of 2"
+    removed = model.compare(_photo(), TEXT, absent="removed", n_samples=300)
+    assert removed.methods == ("occlusion", "banzhaf", "shapley")
+    assert removed["occlusion"].first.baseline == "nothing of it"
+
+
+def test_words(found: Comparison) -> None:
+    lines = found.summary().splitlines()
+    assert lines[1] == "at the input of block 0 of 2 and the input of block 0 of 2"
+    for method in METHODS:
+        assert sum(line.strip().startswith(method) for line in lines) == 3
+    frame = found.to_frame()
+    assert list(frame.index) == list(METHODS)
+    assert frame.loc["occlusion", "forwards"] == found.compared[2].forwards
+
+
+def test_files(found: Comparison, tmp_path: Path) -> None:
+    paths = found.save(tmp_path, "c")
+    assert all(path.is_file() for path in paths)
+    content = json.loads(paths[0].read_text())
+    assert [row["method"] for row in content["methods"]] == list(METHODS)
+    again = PairExplanation.load(tmp_path, "c_occlusion")
+    assert torch.equal(again.interactions, found["occlusion"].interactions)
+    page = found.page(tmp_path / "c.html").read_text()
+    assert all(method.replace("_", " ") in page for method in METHODS)
+
+
+def _panels(comparison: Comparison, **options: int) -> tuple[int, list[str]]:
+    figure = comparison.plot(**options)
+    rows = figure.subfigs
+    labels = [
+        part.get_text() for row in rows for sub in row.subfigs for part in sub.texts
+    ]
+    return len(rows), labels
+
+
+def test_small_multiples(found: Comparison) -> None:
+    rows, labels = _panels(found, number=3)
+    assert rows == len(METHODS)
+    assert [text for text in labels if text == "token similarity"]
+    first = found.plot(number=3).subfigs[0]
+    titles = [axes.get_title() for axes in first.subfigs[1].axes]
+    assert len(titles) == 3 and set(titles) < set(found["banzhaf"].second.names)
+
+
+def test_two_images_and_two_texts(model: DualEncoder) -> None:
+    images = DualEncoder("images", model.first, model.first)
+    rows, labels = _panels(images.compare(_photo(), _photo(), methods=FEW))
+    assert rows == 3 and "the first image" in labels
+    texts = DualEncoder("texts", model.second, model.second)
+    compared = texts.compare(TEXT, "a square", methods=FEW)
+    assert _panels(compared)[0] == 2
+    compared.plot().savefig("/dev/null", format="png")
+
+
+def test_errors(model: DualEncoder) -> None:
+    for methods in ([], ["magic"], ["occlusion", "occlusion"], "occlusion"):
+        with pytest.raises(InvalidArgumentError, match="^methods?: expected"):
+            model.compare(_photo(), TEXT, methods=methods)
+    module = model.second.blocks[0]
+    with pytest.raises(InvalidArgumentError, match="^layer: expected the inputs of"):
+        model.compare(_photo(), TEXT, methods=FEW, layer=(0, module))
+
+
+def test_the_command(tiny_clip: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    _photo().save(photo)
+    arguments = ["compare", "--model", tiny_clip, "--image", photo, "--text", TEXT]
+    arguments += [
+        "--methods",
+        "occlusion, token_similarity",
+        "--out",
+        tmp_path,
+        "--page",
+    ]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert "token_similarity" in result.output and "faithful" in result.output
+    for name in ("comparison.png", "comparison.json", "comparison.html"):
+        assert (tmp_path / name).is_file()
+    wrong = [*arguments[:7], "--methods", "magic"]
+    result = CliRunner().invoke(main, [str(argument) for argument in wrong])
+    assert result.exit_code == 2 and "method" in result.output
+
+
+def test_shapleys_vectors_are_no_embeddings(model: DualEncoder) -> None:
+    with pytest.raises(InvalidArgumentError, match="method: .* for a classification"):
+        model.zero_shot(_photo(), ["red"], method="shapley")
+    with pytest.raises(InvalidArgumentError, match="method: .* for contributions"):
+        model.contributions([_photo()], method="shapley")

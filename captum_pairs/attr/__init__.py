@@ -11,6 +11,7 @@ from captum_pairs.attr._core.games import (
     FeaturePairBanzhaf,
     FeaturePairShapley,
 )
+from captum_pairs.attr._core.integrated_hessians import FeaturePairIntegratedHessians
 from captum_pairs.attr._core.integrated_jacobian import (
     Convergence,
     EmbeddingDecomposition,
@@ -50,6 +51,7 @@ __all__ = [
     "EmbeddingShapley",
     "FeaturePairBanzhaf",
     "FeaturePairIntegratedGradients",
+    "FeaturePairIntegratedHessians",
     "FeaturePairJacobianXInput",
     "FeaturePairOcclusion",
     "FeaturePairShapley",

@@ -374,6 +374,7 @@ PUBLIC = {
     "FeaturePairTokenSimilarity",
     "JacobianXInput",
     "FeaturePairIntegratedGradients",
+    "FeaturePairIntegratedHessians",
     "IntegratedJacobian",
     "InvalidArgumentError",
     "LayerFeaturePairIntegratedGradients",

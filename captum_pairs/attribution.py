@@ -11,6 +11,7 @@ import torch
 from captum_pairs.attr import (
     EmbeddingBanzhaf,
     EmbeddingDecomposition,
+    EmbeddingLime,
     EmbeddingOcclusion,
     EmbeddingReading,
     EmbeddingShapley,
@@ -62,6 +63,7 @@ _VECTORS: dict[str, _Vectors] = {
     "shapley": _Vectors(
         EmbeddingShapley, has_subsets=True, is_sampled=True, is_embedding=False
     ),
+    "lime": _Vectors(EmbeddingLime, has_subsets=True, is_sampled=True),
     "token_similarity": _Vectors(TokenDecomposition, has_baseline=False),
 }
 # What `method=` may be.
@@ -87,8 +89,8 @@ class Options:
             alone is the first input's, or both inputs' if one encoder takes both.
             Default: the encoders' own.
         method: how contributions are found: "integrated_gradients", "occlusion",
-            "banzhaf" (at a probability of 1/2), "shapley", "jacobian_x_input" or
-            "token_similarity". Only the first one accounts for the whole score.
+            "banzhaf" (at a probability of 1/2), "shapley", "lime", "jacobian_x_input"
+            or "token_similarity". Only the first one accounts for the whole score.
         absent: what a method that leaves out features does with them: "baseline", they
             have the baseline's value, or "removed", words are taken out of the text and
             patches out of the layer's value.

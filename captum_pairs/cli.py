@@ -30,6 +30,7 @@ _METHODS = (
     "occlusion",
     "banzhaf",
     "shapley",
+    "lime",
     "token_similarity",
 )
 MODEL_MISSING, IMAGE_UNREADABLE, TEXT_UNFIT = 3, 4, 5

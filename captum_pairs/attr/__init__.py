@@ -18,6 +18,7 @@ from captum_pairs.attr._core.integrated_jacobian import (
     EmbeddingReading,
     IntegratedJacobian,
 )
+from captum_pairs.attr._core.interaction_cam import FeaturePairInteractionCam
 from captum_pairs.attr._core.jacobian_x_input import (
     FeaturePairJacobianXInput,
     JacobianXInput,
@@ -28,6 +29,7 @@ from captum_pairs.attr._core.layer.layer_feature_pair_integrated_gradients impor
 from captum_pairs.attr._core.layer.layer_integrated_jacobian import (
     LayerIntegratedJacobian,
 )
+from captum_pairs.attr._core.lime import EmbeddingLime, FeaturePairLime
 from captum_pairs.attr._core.occlusion import EmbeddingOcclusion, FeaturePairOcclusion
 from captum_pairs.attr._core.pair_attribution import (
     pair,
@@ -46,13 +48,16 @@ __all__ = [
     "EmbeddingAttribution",
     "EmbeddingBanzhaf",
     "EmbeddingDecomposition",
+    "EmbeddingLime",
     "EmbeddingOcclusion",
     "EmbeddingReading",
     "EmbeddingShapley",
     "FeaturePairBanzhaf",
     "FeaturePairIntegratedGradients",
     "FeaturePairIntegratedHessians",
+    "FeaturePairInteractionCam",
     "FeaturePairJacobianXInput",
+    "FeaturePairLime",
     "FeaturePairOcclusion",
     "FeaturePairShapley",
     "FeaturePairTokenSimilarity",

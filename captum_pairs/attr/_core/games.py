@@ -245,7 +245,12 @@ class EmbeddingBanzhaf(_EmbeddingGame):
         return self._play(side, game, return_standard_error)
 
     def decompose(
-        self, inputs: Tensor, p: float = 0.5, **arguments: Any
+        self,
+        inputs: Tensor,
+        baselines: Any = None,
+        *,
+        p: float = 0.5,
+        **arguments: Any,
     ) -> EmbeddingDecomposition:
         r"""
         The linear model of the embedding that is nearest to it over subsets S,
@@ -255,14 +260,14 @@ class EmbeddingBanzhaf(_EmbeddingGame):
 
         Args:
 
-            inputs, p, arguments: As for :meth:`attribute`, without
+            inputs, baselines, p, arguments: As for :meth:`attribute`, without
                         ``return_standard_error``.
 
         Returns:
             *EmbeddingDecomposition*: the constant c stands for g(r_x); the delta is
             what the model misses at x itself, (b, k).
         """
-        side, sampling = self._prepared(inputs, **arguments)
+        side, sampling = self._prepared(inputs, baselines, **arguments)
         return self._linear(side, Game(sampling, validate_probability(p)))
 
 
@@ -314,7 +319,9 @@ class EmbeddingShapley(_EmbeddingGame):
         )
         return self._play(side, Game(sampling, None), return_standard_error)
 
-    def decompose(self, inputs: Tensor, **arguments: Any) -> EmbeddingDecomposition:
+    def decompose(
+        self, inputs: Tensor, baselines: Any = None, **arguments: Any
+    ) -> EmbeddingDecomposition:
         r"""
         :meth:`EmbeddingBanzhaf.decompose` at the four probabilities of a Gauss-Legendre
         quadrature, beside one another and each times the root of its weight: vectors of
@@ -323,13 +330,13 @@ class EmbeddingShapley(_EmbeddingGame):
 
         Args:
 
-            inputs, arguments: As for :meth:`attribute`, without
+            inputs, baselines, arguments: As for :meth:`attribute`, without
                         ``return_standard_error``.
 
         Returns:
             *EmbeddingDecomposition* of width 4k.
         """
-        side, sampling = self._prepared(inputs, **arguments)
+        side, sampling = self._prepared(inputs, baselines, **arguments)
         return self._linear(side, Game(sampling, None))
 
 

@@ -180,6 +180,17 @@ def _sampled(
     )
 
 
+def draw(count: int, p: float, sampling: Sampling) -> Tensor:
+    """Subsets (n, G), enough for a linear fit with a constant."""
+    if sampling.n_samples < count + 2:
+        raise InvalidArgumentError(
+            "n_samples",
+            f"enough for a fit of {count} features",
+            f"{sampling.n_samples}",
+        )
+    return _drawn(sampling.n_samples, count, p, sampling.generator)
+
+
 def _drawn(
     draws: int, count: int, p: float, generator: Optional[torch.Generator]
 ) -> Tensor:

@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+import torch
+from captum.log import log_usage
+from captum_pairs.attr._core.embedding_attribution import (
+    check_finite,
+    EmbeddingAttribution,
+    Paths,
+    result_dtype,
+)
+from captum_pairs.attr._core.pair_attribution import PairAttribution
+from captum_pairs.attr._utils.hooks import Session
+from captum_pairs.attr._utils.path import Path, Side
+from captum_pairs.attr._utils.similarity import make_similarity
+from captum_pairs.attr._utils.validation import describe, InvalidArgumentError, one_of
+from torch import nn, Tensor
+
+_REDUCTIONS = ("mean", "max", "attention")
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """
+    A layer's value with its gradients: positions as rows.
+
+    Args:
+        values: F, (positions, d).
+        weighted: F times the positive part of its gradient, (positions, d).
+    """
+
+    values: Tensor
+    weighted: Tensor
+
+    def pooled(self, reduction: str) -> Tensor:
+        """(d,)."""
+        if reduction == "mean":
+            return self.values.mean(0)
+        if reduction == "max":
+            return self.values.amax(0)
+        attention = (self.values @ self.values.mean(0)).softmax(0)
+        return attention @ self.values
+
+
+class _Features(EmbeddingAttribution[None]):
+    """An encoder at a layer, whose value is weighted by the similarity's gradient."""
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        normalize: bool,
+        layer: nn.Module,
+        channel_dim: Optional[int],
+    ) -> None:
+        super().__init__(forward_func, normalize)
+        self.layer, self.channel_dim = layer, channel_dim
+
+    def weighted(self, path: Path, other: Tensor) -> tuple[_Weighted, tuple[int, ...]]:
+        """By the gradient of the inner product with another embedding (k,), and the
+        axes of the positions."""
+        if path.end.ndim < 2:
+            raise InvalidArgumentError(
+                "layer",
+                "a value with positions, (b, tokens, d) or (b, c, h, w)",
+                f"one of shape (b, {', '.join(map(str, path.end.shape))})",
+            )
+        channel = path._channel_axis()
+        if channel is None:
+            channel = 0 if path.end.ndim == 3 else path.end.ndim - 1
+        with path.run(torch.ones(1), twice=False) as (leaf, embeddings):
+            cotangent = other.to(embeddings)[None]
+            (gradient,) = torch.autograd.grad(embeddings, leaf, cotangent)
+        positive = gradient[0].to(path.end).clamp_min(0.0).movedim(channel, -1)
+        values = path.end.movedim(channel, -1)
+        rows = values.reshape(-1, values.shape[-1])
+        weighted = rows * positive.reshape(rows.shape)
+        return _Weighted(rows, weighted), tuple(values.shape[:-1])
+
+
+class FeaturePairInteractionCam(PairAttribution[Any]):
+    r"""
+    Interaction-CAM (Sammani et al., "Visualizing and Understanding Contrastive
+    Learning", IEEE TIP 2023, https://arxiv.org/abs/2206.09753): class activation maps
+    of two inputs that pass the same layer, whose channels count as far as both use them.
+
+    With F and H the layer's value for x and y, and G and K the gradients of the score
+    with respect to them, the published maps (:meth:`maps`) are
+
+    .. math::
+        M_p = \sum_d F_{pd} \max(G_{pd}, 0)\, w_d, \qquad
+        w_d = \mathrm{pool}_p(F_{pd})\, \mathrm{pool}_q(H_{qd}),
+
+    and likewise of y. They tell what of each input matters for the pair, and not which
+    place matches which; :meth:`attribute` is the product before pooling,
+
+    .. math::
+        A_{pq} = \sum_d F_{pd} \max(G_{pd}, 0)\, H_{qd} \max(K_{qd}, 0).
+
+    A channel has to mean the same for both inputs: one encoder, one layer.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        layer: nn.Module,
+        similarity: str = "cosine",
+        scale: float = 1.0,
+        channel_dim: Optional[int] = None,
+    ) -> None:
+        r"""
+        Args:
+
+            forward_func (Callable or torch.nn.Module): The encoder of both inputs: maps
+                        (b, ...) to (b, k).
+            layer (torch.nn.Module): Whose value, feature maps or tokens, is used.
+            similarity, scale: As for :class:`FeaturePairIntegratedGradients`.
+            channel_dim (int, optional): Of the layer's value. Default: 1 of (b, c, h,
+                        w), else the last one
+        """
+        given: Any = forward_func
+        if isinstance(given, (tuple, list)) and len({*map(id, given)}) != 1:
+            raise InvalidArgumentError(
+                "forward_func",
+                "one encoder for both inputs, since they share channels",
+                describe(forward_func),
+            )
+        if not isinstance(layer, nn.Module):
+            raise InvalidArgumentError(
+                "layer", "one module that both inputs pass", describe(layer)
+            )
+        score = make_similarity(forward_func, similarity, scale)
+        first, second = (
+            _Features(encoder, score.kind == "cosine", layer, channel_dim)
+            for encoder in (score.encode_first, score.encode_second)
+        )
+        super().__init__(score, first, second)
+        self.layer = layer
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Tensor:
+        r"""
+        Args:
+
+            inputs (tuple[Tensor, Tensor]): (b, ...) of one batch size.
+            additional_forward_args (tuple, optional): One for each side.
+            attribute_to_layer_input (bool, optional): Default: False
+
+        Returns:
+            *Tensor*: (b, \*places of x, \*places of y).
+
+        Examples::
+
+            >>> pool = nn.AdaptiveAvgPool2d(1)
+            >>> net = nn.Sequential(nn.Conv2d(3, 5, 2), nn.ReLU(), pool, nn.Flatten())
+            >>> pairs = FeaturePairInteractionCam(net, net[1])
+            >>> x, y = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 3, 3)
+            >>> pairs.attribute((x, y)).shape
+            torch.Size([2, 3, 3, 2, 2])
+        """
+        sides = self._both(inputs, additional_forward_args, attribute_to_layer_input)
+        found = []
+        for (x, axes_x), (y, axes_y), factor in self._weighted(sides):
+            table = factor.square() * (x.weighted @ y.weighted.T)
+            found.append(table.reshape(*axes_x, *axes_y))
+        return _stacked(sides, found)
+
+    def maps(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        additional_forward_args: Any = None,
+        reduction: str = "mean",
+        attribute_to_layer_input: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        r"""
+        The published maps of both inputs.
+
+        Args:
+
+            inputs, additional_forward_args, attribute_to_layer_input: As for
+                        :meth:`attribute`.
+            reduction (str, optional): How channels are pooled: "mean", "max" or
+                        "attention" (each place weighted by the softmax of its inner
+                        product with the mean). Default: "mean"
+
+        Returns:
+            *tuple* of (b, \*places of x) and (b, \*places of y).
+        """
+        one_of("reduction", reduction, _REDUCTIONS)
+        sides = self._both(inputs, additional_forward_args, attribute_to_layer_input)
+        first, second = [], []
+        for (x, axes_x), (y, axes_y), factor in self._weighted(sides):
+            joint = factor * x.pooled(reduction) * y.pooled(reduction)
+            first.append((x.weighted @ joint).reshape(axes_x))
+            second.append((y.weighted @ joint).reshape(axes_y))
+        return _stacked(sides, first), _stacked(sides, second)
+
+    def _both(self, inputs: Any, args: Any, at_input: bool) -> tuple[Side, Side]:
+        # there is no path: its other end is the input as well
+        return self._sides(inputs, inputs, None, args, at_input)
+
+    def _weighted(self, sides: tuple[Side, Side]) -> Any:
+        """Both sides of each example, and the similarity's factor."""
+        with Session() as session:
+            paths = Paths(sides[0], session), Paths(sides[1], session)
+            for row in range(len(sides[0])):
+                x, y = paths[0][row], paths[1][row]
+                factor, _ = self._corners(x, y)
+                yield (
+                    self.first.weighted(x, y.embedding),
+                    self.second.weighted(y, x.embedding),
+                    factor,
+                )
+                for each in paths:
+                    each.release(row)
+
+
+def _stacked(sides: tuple[Side, Side], found: list[Tensor]) -> Tensor:
+    result = torch.stack(found)
+    check_finite(result)
+    return result.to(result_dtype(*sides, computed=result.dtype)).contiguous()

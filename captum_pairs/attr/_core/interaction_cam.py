@@ -83,7 +83,7 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
     r"""
     Interaction-CAM (Sammani et al., "Visualizing and Understanding Contrastive
     Learning", IEEE TIP 2023, https://arxiv.org/abs/2206.09753): class activation maps
-    of two inputs that pass the same layer, whose channels count as far as both use them.
+    of two inputs that pass the same layer, whose channels count as both use them.
 
     With F and H the layer's value for x and y, and G and K the gradients of the score
     with respect to them, the published maps (:meth:`maps`) are

@@ -235,11 +235,21 @@ def validate_sampling(
         raise InvalidArgumentError("n_samples", "a whole number", describe(n_samples))
     if n_samples < 2:
         raise InvalidArgumentError("n_samples", "at least 2", str(n_samples))
+    return Sampling(
+        int(n_samples),
+        validate_generator(generator),
+        internal_batch_size,
+        embed_subsets,
+    )
+
+
+def validate_generator(generator: object) -> Optional[torch.Generator]:
+    """A source of chance, or None for torch's own."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise InvalidArgumentError(
             "generator", "a torch.Generator or None", describe(generator)
         )
-    return Sampling(int(n_samples), generator, internal_batch_size, embed_subsets)
+    return generator
 
 
 def validate_probability(p: object) -> float:

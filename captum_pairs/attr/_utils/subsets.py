@@ -29,6 +29,14 @@ class Subsets:
     internal_batch_size: Optional[int] = None
     embed_subsets: Optional[EmbedSubsets] = None
 
+    def __post_init__(self) -> None:
+        if self.embed_subsets is not None and len(self.path.side) > 1:
+            raise InvalidArgumentError(
+                "embed_subsets",
+                "None for several examples, of which it would know one only",
+                f"a function, with a batch of {len(self.path.side)}",
+            )
+
     @property
     def count(self) -> int:
         """G, the number of features."""

@@ -7,19 +7,21 @@ from captum_pairs.attr._utils.validation import check_tensor, describe
 from torch import Tensor
 
 
+# Of a norm: what is smaller is zero but for rounding.
+ROUNDING = 1e-12
+
+
 def pearson(first: Tensor, second: Tensor) -> Tensor:
     """Of two vectors (n,); 0 if one of them is constant."""
-    one, other = (
-        values.double() - values.double().mean() for values in (first, second)
-    )
-    # what is left of a constant by rounding is no variation
-    sizes = [
-        values.norm() if values.norm() > 1e-12 * scale.double().norm() else 0.0
-        for values, scale in ((one, first), (other, second))
-    ]
-    if not all(sizes):
-        return torch.zeros((), dtype=torch.float64)
-    return ((one / sizes[0]) @ (other / sizes[1])).cpu()
+    found = []
+    for values in (first.double(), second.double()):
+        left = values - values.mean()
+        size = left.norm()
+        if size <= ROUNDING * values.norm():
+            return torch.zeros((), dtype=torch.float64)
+        found.append(left / size)
+    product: Tensor = found[0] @ found[1]
+    return product.cpu()
 
 
 def mean_ranks(values: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.games import validate_probability
+from captum_pairs.attr._utils.games import validate_generator, validate_probability
 from captum_pairs.attr._utils.validation import describe, pair_of, positive_int
-from captum_pairs.metrics._core.correlation import pearson, spearman
+from captum_pairs.metrics._core.correlation import pearson, ROUNDING, spearman
 from captum_pairs.metrics._core.games import effects_of, Game, play, several, table_of
 from torch import Tensor
 
@@ -97,11 +97,12 @@ def faithfulness(
         torch.Size([2])
     """
     methods, is_list = several(attributions)
-    effects = main_effects if is_list and main_effects else [main_effects]
-    if len(effects) != len(methods):
+    effects = [main_effects]
+    if is_list:
         effects = _as_many(main_effects, len(methods))
     p = validate_probability(p)
     positive_int("n_samples", n_samples, least=2)
+    validate_generator(generator)
     found: list[list[Faithfulness]] = [[] for _ in methods]
     for game in play(
         forward_func,
@@ -119,10 +120,11 @@ def faithfulness(
     ):
         subsets = [game.draw(side, p, n_samples, generator) for side in (0, 1)]
         truth = game.scores(*subsets).double().cpu()  # (m, n)
-        for results, table, main in zip(found, methods, effects):
-            rows = len(inputs[0])
-            interactions = table_of(table, game, rows).cpu()
-            results.append(_one(game, subsets, truth, interactions, main, rank))
+        rows = len(inputs[0])
+        for results, attribution, main in zip(found, methods, effects):
+            table = table_of(attribution, game, rows).cpu()
+            a_and_b = None if main is None else _effects(main, game, rows)
+            results.append(_one(subsets, truth, table, a_and_b, rank))
     every = [_stacked(results) for results in found]
     return every if is_list else every[0]
 
@@ -130,6 +132,8 @@ def faithfulness(
 def _as_many(main_effects: Any, number: int) -> list[Any]:
     if main_effects is None:
         return [None] * number
+    if isinstance(main_effects, list) and len(main_effects) == number:
+        return main_effects
     raise InvalidArgumentError(
         "main_effects",
         f"a list of {number}, one for each method",
@@ -137,12 +141,19 @@ def _as_many(main_effects: Any, number: int) -> list[Any]:
     )
 
 
+def _effects(main: Any, game: Game, rows: int) -> tuple[Tensor, Tensor]:
+    a, b = (
+        effects_of(f"main_effects[{side}]", values, game, side, rows).cpu()
+        for side, values in enumerate(pair_of("main_effects", main))
+    )
+    return a, b
+
+
 def _one(
-    game: Game,
     subsets: list[Tensor],
     truth: Tensor,
     table: Tensor,
-    main: Any,
+    effects: Optional[tuple[Tensor, Tensor]],
     rank: bool,
 ) -> Faithfulness:
     """The correlations of one example."""
@@ -151,20 +162,20 @@ def _one(
     correlation = spearman if rank else pearson
     alone = correlation(predicted.flatten(), truth.flatten())
     pairs = correlation(_centered(predicted), _centered(truth))
-    if main is None:
+    if effects is None:
         return Faithfulness(alone, pairs, None)
-    a, b = (
-        effects_of(f"main_effects[{side}]", values, game, side).cpu()
-        for side, values in enumerate(pair_of("main_effects", main))
-    )
-    whole = predicted + (first @ a)[:, None] + second @ b
+    whole = predicted + (first @ effects[0])[:, None] + second @ effects[1]
     return Faithfulness(alone, pairs, correlation(whole.flatten(), truth.flatten()))
 
 
 def _centered(values: Tensor) -> Tensor:
     """A table (m, n) less the means of its rows and columns, flat."""
     rows, columns = values.mean(1, keepdim=True), values.mean(0, keepdim=True)
-    return (values - rows - columns + values.mean()).flatten()
+    left = values - rows - columns + values.mean()
+    # what rounding leaves of a sum of rows and columns is no interaction
+    if left.norm() <= ROUNDING * values.norm():
+        left = torch.zeros_like(left)
+    return left.flatten()
 
 
 def _stacked(results: list[Faithfulness]) -> Faithfulness:

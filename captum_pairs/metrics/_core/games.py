@@ -55,6 +55,10 @@ class Game:
         """G_x and G_y."""
         return self.sides[0].count, self.sides[1].count
 
+    def axes(self, side: int) -> tuple[int, ...]:
+        """Those that a side's features have in attributions."""
+        return self.sides[side].path.features.shape
+
     def draw(
         self, side: int, p: float, number: int, generator: Optional[torch.Generator]
     ) -> Tensor:
@@ -65,9 +69,17 @@ class Game:
 
     def scores(self, first: Tensor, second: Tensor) -> Tensor:
         """Of every S of Z_x and every T of Z_y, (m, n)."""
-        x = self.sides[0].embed(first)
-        y = self.sides[1].embed(second).to(x)
-        return self.factor * (x @ y.T)
+        x, y = self.sides[0].embed(first), self.sides[1].embed(second)
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        scores = self.factor * (x.to(dtype) @ y.to(x.device, dtype).T)
+        if not bool(torch.isfinite(scores).all()):
+            raise InvalidArgumentError(
+                "forward_func",
+                "embeddings that the similarity is defined for",
+                "NaN or infinity for a subset of the features (an embedding of norm "
+                "zero has no cosine)",
+            )
+        return scores
 
 
 def play(
@@ -125,10 +137,16 @@ def play(
 def _always(features: Any, count: int, side: int) -> Tensor:
     """Indices of features as (G,), bool."""
     chosen = torch.zeros(count, dtype=torch.bool)
-    indices = [] if features is None else list(features)
-    if not all(type(i) is int and 0 <= i < count for i in indices):
+    given = features.tolist() if isinstance(features, Tensor) else features
+    indices = list(given) if isinstance(given, (list, tuple, range, set)) else [given]
+    indices = [] if given is None else indices
+    if not all(type(i) is int and 0 <= i < count for i in indices) or (
+        type(given) is int
+    ):
         raise InvalidArgumentError(
-            f"always[{side}]", f"features from 0 to {count - 1}", describe(features)
+            f"always[{side}]",
+            f"a list of features from 0 to {count - 1}",
+            describe(features),
         )
     chosen[indices] = True
     return chosen
@@ -147,39 +165,38 @@ def several(attributions: object) -> tuple[list[Any], bool]:
 
 def table_of(attributions: object, game: Game, rows: int) -> Tensor:
     """A of an example, (G_x, G_y)."""
-    values = _row("attributions", attributions, game.row, rows)
-    if values.numel() != game.counts[0] * game.counts[1]:
-        raise InvalidArgumentError(
-            "attributions",
-            f"({rows}, *features of x, *features of y) of {game.counts[0]} x "
-            f"{game.counts[1]} features",
-            describe(attributions),
-        )
-    return values.reshape(game.counts)
+    first, second = game.axes(0), game.axes(1)
+    shapes = ((*first, *second), game.counts)
+    found = _row("attributions", attributions, game.row, rows, shapes)
+    return found.reshape(game.counts)
 
 
-def effects_of(argument: str, values: object, game: Game, side: int) -> Tensor:
+def effects_of(
+    argument: str, values: object, game: Game, side: int, rows: int
+) -> Tensor:
     """What each feature of a side is worth, (G,)."""
-    rows = values.shape[0] if isinstance(values, Tensor) and values.ndim else 0
-    found = _row(argument, values, game.row, rows)
-    if found.numel() != game.counts[side]:
-        raise InvalidArgumentError(
-            argument, f"(b, {game.counts[side]} features)", describe(values)
-        )
-    return found.reshape(-1)
+    shapes = (game.axes(side), (game.counts[side],))
+    return _row(argument, values, game.row, rows, shapes).reshape(-1)
 
 
-def _row(argument: str, values: object, row: int, rows: int) -> Tensor:
+def _row(
+    argument: str,
+    values: object,
+    row: int,
+    rows: int,
+    shapes: tuple[tuple[int, ...], ...],
+) -> Tensor:
+    """An example's numbers, if the tensor has one of these shapes behind its batch."""
     tensor = check_tensor(argument, values)
     if (
         tensor.shape[0] != rows
-        or row >= rows
+        or tuple(tensor.shape[1:]) not in shapes
         or not tensor.is_floating_point()
-        or not bool(torch.isfinite(tensor).all())
+        or not bool(torch.isfinite(tensor[row]).all())
     ):
         raise InvalidArgumentError(
             argument,
-            f"finite floating numbers with a batch of {max(rows, row + 1)}",
+            f"finite floating numbers of shape {(rows, *shapes[0])}",
             describe(values),
         )
     return tensor[row].detach().double()

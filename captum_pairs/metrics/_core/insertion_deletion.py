@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
-from captum_pairs.attr._utils.validation import one_of, positive_int
+from captum_pairs.attr._utils.validation import one_of, pair_of, positive_int
 from captum_pairs.metrics._core.games import (
     Attributions,
     effects_of,
@@ -46,10 +46,11 @@ class InsertionDeletion:
         Args:
 
             of (str): "first", x's features while y is whole; "second", y's while x is;
-                        "both" at once.
+                        "both" at once, as many steps as the side with more has.
 
         Returns:
-            shares (steps + 1,) and scores (b, steps + 1) of both.
+            shares (steps + 1,), of "both" the mean of the sides', and scores (b,
+            steps + 1) of insertion and of deletion.
         """
         one_of("of", of, _CURVES)
         rows, columns = len(self.shares_first) - 1, len(self.shares_second) - 1
@@ -60,13 +61,16 @@ class InsertionDeletion:
             shares = self.shares_second
             return shares, self.insertion[:, -1], self.deletion[:, 0]
         steps = torch.linspace(0, 1, max(rows, columns) + 1, dtype=torch.float64)
-        at = (steps * rows).round().long(), (steps * columns).round().long()
-        return steps, self.insertion[:, at[0], at[1]], self.deletion[:, at[0], at[1]]
+        x, y = (steps * rows).round().long(), (steps * columns).round().long()
+        shares = (self.shares_first[x] + self.shares_second[y]) / 2
+        return shares, self.insertion[:, x, y], self.deletion[:, x, y]
 
     def areas(self, of: str = "both") -> tuple[Tensor, Tensor]:
         """The mean scores (b,) along :meth:`curves` of insertion, which is high for a
         good order, and of deletion, which is low."""
         shares, insertion, deletion = self.curves(of)
+        if len(shares) == 1:  # nothing can be taken out
+            return insertion[:, 0], deletion[:, 0]
         return (
             torch.trapezoid(insertion, shares, dim=1),
             torch.trapezoid(deletion, shares, dim=1),
@@ -94,7 +98,7 @@ def insertion_deletion(
     baselines, or taken out of the inputs.
 
     Every number of x's features meets every number of y's: with m portions of each side
-    that are (m + 1)² scores of 4 (m + 1) embeddings. One side's curve at the whole
+    that are 2 (m + 1)² scores of 4 (m + 1) embeddings. One side's curve at the whole
     other input is the conditional insertion and deletion of Möller et al. (TMLR 2025,
     https://arxiv.org/abs/2408.14153). (Insertion and deletion: Petsiuk et al., "RISE",
     BMVC 2018.)
@@ -165,8 +169,8 @@ def _worth(attributions: Attributions, game: Game, rows: int) -> tuple[Tensor, T
     """What the features of each side are worth, (G_x,) and (G_y,)."""
     if isinstance(attributions, tuple):
         one, other = (
-            effects_of(f"attributions[{side}]", values, game, side)
-            for side, values in enumerate(attributions)
+            effects_of(f"attributions[{side}]", values, game, side, rows)
+            for side, values in enumerate(pair_of("attributions", attributions))
         )
         return one, other
     table = table_of(attributions, game, rows)

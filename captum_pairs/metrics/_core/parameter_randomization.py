@@ -6,7 +6,8 @@ from typing import Callable, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr._utils.games import validate_generator
+from captum_pairs.attr._utils.validation import describe, warn_caller
 from captum_pairs.metrics._core.correlation import rank_agreement
 from torch import nn, Tensor
 
@@ -72,24 +73,29 @@ def parameter_randomization(
         raise InvalidArgumentError(
             "attribute", "a function of no arguments", describe(attribute)
         )
+    validate_generator(generator)
     named = dict(modules) if isinstance(modules, Mapping) else {}
-    if not named or not all(isinstance(each, nn.Module) for each in named.values()):
+    if not named:
         raise InvalidArgumentError(
             "modules", "names and modules, at least one", describe(modules)
         )
     for name, module in named.items():
+        if not isinstance(module, nn.Module):
+            raise InvalidArgumentError(
+                "modules", "names and modules", f"{name!r}: {describe(module)}"
+            )
         if next(module.parameters(), None) is None:
             raise InvalidArgumentError(
                 "modules", "modules with parameters", f"{name!r}, which has none"
             )
-    trained = attribute().detach().clone()
+    trained = _attributions(attribute).clone()
     found = []
     with _restored(named.values()) as restore:
         for module in named.values():
             if independent:
                 restore()
             _shuffle(module, generator)
-            again = attribute().detach()
+            again = _attributions(attribute)
             found.append(
                 (
                     rank_agreement(trained, again),
@@ -98,6 +104,19 @@ def parameter_randomization(
             )
     agreement, absolute = (torch.stack(parts) for parts in zip(*found))
     return ParameterRandomization(tuple(named), agreement, absolute)
+
+
+def _attributions(attribute: Callable[[], Tensor]) -> Tensor:
+    found = attribute()
+    if not isinstance(found, Tensor) or not found.ndim:
+        raise InvalidArgumentError(
+            "attribute", "a function to attributions (b, ...)", describe(found)
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise InvalidArgumentError(
+            "attribute", "finite attributions", f"NaN or infinity in {describe(found)}"
+        )
+    return found.detach()
 
 
 @contextmanager
@@ -125,7 +144,16 @@ def _restored(modules: Iterable[nn.Module]) -> Iterator[Callable[[], None]]:
 
 @torch.no_grad()
 def _shuffle(module: nn.Module, generator: Optional[torch.Generator]) -> None:
+    changed = False
     for parameter in module.parameters():
         order = torch.randperm(parameter.numel(), generator=generator)
         values = parameter.flatten()[order.to(parameter.device)]
-        parameter.copy_(values.reshape(parameter.shape))
+        values = values.reshape(parameter.shape)
+        changed = changed or not torch.equal(values, parameter)
+        parameter.copy_(values)
+    if not changed:
+        name = type(module).__name__
+        warn_caller(
+            f"the parameters of {name} are all the same, and so are they in random "
+            "order: it is not random now"
+        )

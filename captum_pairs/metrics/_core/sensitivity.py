@@ -5,6 +5,7 @@ from typing import Any, Callable, Optional
 import torch
 from captum.metrics import sensitivity_max
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr._utils.games import validate_generator
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
@@ -63,22 +64,44 @@ def sensitivity(
         )
     radius = positive_float("perturb_radius", perturb_radius)
     positive_int("n_perturb_samples", n_perturb_samples)
+    validate_generator(generator)
 
     def perturb(values: tuple[Tensor, ...], radius: float) -> tuple[Tensor, ...]:
         return tuple(_with_noise(each, radius, generator) for each in values)
 
-    def explain(*arguments: Any, **others: Any) -> tuple[Tensor]:
-        return (attribute(*arguments, **others),)  # of a tuple it wants a tuple
+    found, rows = [], len(given[0])
+    for row in range(rows):
+        # Captum repeats examples, but knows nothing of arguments in pairs: those of one
+        # example have batch 1 and need not be repeated
+        bound = {name: _of_row(value, row, rows) for name, value in kwargs.items()}
 
-    found: Tensor = sensitivity_max(
-        explain,
-        given,
-        perturb,
-        perturb_radius=radius,
-        n_perturb_samples=n_perturb_samples,
-        **kwargs,
-    )
-    return found
+        def explain(values: tuple[Tensor, ...]) -> tuple[Tensor]:
+            attributions = attribute(values, **bound)
+            if not isinstance(attributions, Tensor):
+                raise InvalidArgumentError(
+                    "attribute", "a method that gives a tensor", describe(attributions)
+                )
+            return (attributions,)  # of a tuple it wants a tuple
+
+        found.append(
+            sensitivity_max(
+                explain,
+                tuple(_of_row(each, row, rows) for each in given),
+                perturb,
+                perturb_radius=radius,
+                n_perturb_samples=n_perturb_samples,
+            )
+        )
+    return torch.cat(found)
+
+
+def _of_row(value: Any, row: int, rows: int) -> Any:
+    """An example's part of an argument, however deep its tensors lie."""
+    if isinstance(value, tuple):
+        return tuple(_of_row(each, row, rows) for each in value)
+    if isinstance(value, Tensor) and value.ndim and rows > 1 and len(value) == rows:
+        return value[row : row + 1]
+    return value
 
 
 def _with_noise(

@@ -167,11 +167,24 @@ def test_features_that_are_always_there(pair: Pair) -> None:
         pair.nets,
         pair.inputs,
         pair.parts.interactions,
-        always=([0, 1, 2, 3], [0, 1, 3]),
+        always=([0, 1, 2, 3], torch.tensor([0, 1, 3])),
         n_samples=40,
+        generator=torch.Generator().manual_seed(0),
         **pair.arguments,
     )
-    assert found.interactions.abs().max() <= 1
+    generator = torch.Generator().manual_seed(0)
+    subsets = [
+        torch.bernoulli(torch.full((40, n), 0.5).double(), generator=generator).bool()
+        for n in (5, 4)
+    ]
+    subsets[0][:, :4], subsets[1][:, [0, 1, 3]] = True, True
+    truth, alone = [], []
+    for first in subsets[0]:
+        for second in subsets[1]:
+            truth.append(pair.score(0, first, second))
+            alone.append(float(pair.parts.interactions[0][first][:, second].sum()))
+    expected = scipy.stats.pearsonr(truth, alone)[0]
+    assert float(found.interactions[0]) == pytest.approx(expected, abs=1e-10)
     scores = insertion_deletion(
         pair.nets,
         pair.inputs,
@@ -218,12 +231,24 @@ def test_insertion_and_deletion_are_naive_loops(pair: Pair, steps: int) -> None:
                 )
     shares = torch.tensor([size / 5 for size in sizes[0]], dtype=torch.float64)
     torch.testing.assert_close(found.shares_first, shares)
-    for of, curve in (("first", found.insertion[:, :, -1]),):
-        area = np.trapezoid(curve.numpy(), shares.numpy(), axis=1)
-        np.testing.assert_allclose(found.areas(of)[0].numpy(), area, atol=1e-12)
-    area = np.trapezoid(found.deletion[:, 0].numpy(), found.shares_second, axis=1)
-    np.testing.assert_allclose(found.areas("second")[1].numpy(), area, atol=1e-12)
+    ways = {
+        "first": (found.insertion[:, :, -1], found.deletion[:, :, 0]),
+        "second": (found.insertion[:, -1], found.deletion[:, 0]),
+    }
+    for of, curves in ways.items():
+        along = found.shares_first if of == "first" else found.shares_second
+        for area, curve in zip(found.areas(of), curves):
+            expected = np.trapezoid(curve.numpy(), along.numpy(), axis=1)
+            np.testing.assert_allclose(area.numpy(), expected, atol=1e-12)
     steps_both, inserted, deleted = found.curves("both")
+    if steps == 32:  # five steps of one side, four of the other
+        x, y = [0, 1, 2, 3, 4, 5], [0, 1, 2, 2, 3, 4]
+        torch.testing.assert_close(inserted, found.insertion[:, x, y])
+        torch.testing.assert_close(deleted, found.deletion[:, x, y])
+        middle = [(a / 5 + b / 4) / 2 for a, b in zip(x, y)]
+        np.testing.assert_allclose(steps_both.numpy(), middle, atol=1e-12)
+    area = np.trapezoid(inserted.numpy(), steps_both.numpy(), axis=1)
+    np.testing.assert_allclose(found.areas()[0].numpy(), area, atol=1e-12)
     torch.testing.assert_close(inserted[:, -1], found.insertion[:, -1, -1])
     torch.testing.assert_close(inserted[:, 0], deleted[:, -1])  # both baselines
     torch.testing.assert_close(inserted[:, -1], deleted[:, 0])  # both inputs
@@ -339,16 +364,56 @@ def test_sensitivity_is_captums_by_hand(pair: Pair) -> None:
         generator=torch.Generator().manual_seed(2),
     )
     generator = torch.Generator().manual_seed(2)
-    plain = pairs.attribute(pair.inputs)
-    # Captum repeats each example three times, one after the other
-    noisy = []
-    for values in pair.inputs:
-        noise = torch.rand(6, values.shape[1], dtype=torch.float64, generator=generator)
-        noisy.append(values.repeat_interleave(3, 0) + 0.1 * (2 * noise - 1))
-    changed = pairs.attribute((noisy[0], noisy[1]))
-    change = (changed - plain.repeat_interleave(3, 0)).flatten(1).norm(dim=1)
-    expected = (change.reshape(2, 3) / plain.flatten(1).norm(dim=1)[:, None]).amax(1)
-    torch.testing.assert_close(found, expected)
+    for row in range(2):
+        values = [each[row : row + 1] for each in pair.inputs]
+        noisy = []
+        for each in values:
+            shape = 3, each.shape[1]
+            noise = torch.rand(shape, dtype=torch.float64, generator=generator)
+            noisy.append(each + 0.1 * (2 * noise - 1))
+        plain = pairs.attribute((values[0], values[1]))
+        change = pairs.attribute((noisy[0], noisy[1])) - plain
+        expected = change.flatten(1).norm(dim=1).amax() / plain.norm()
+        torch.testing.assert_close(found[row], expected)
+
+
+class Masked(nn.Module):
+    """(b, t, 3) and a mask (b, t) to (b, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, mask: Any = None) -> Tensor:
+        hidden = torch.tanh(self.body(x))
+        return self.head((hidden if mask is None else mask[..., None] * hidden).sum(1))
+
+
+def test_sensitivity_with_arguments_in_pairs() -> None:
+    net, mask = Masked().double(), torch.tensor([[1.0, 1, 0], [1, 1, 1]]).double()
+    pairs = FeaturePairOcclusion(net)
+    x, y = torch.randn(2, 3, 3).double(), torch.randn(2, 4, 3).double()
+    arguments: dict[str, Any] = {
+        "baselines": (torch.randn(2, 3, 3).double(), None),
+        "feature_mask": (torch.arange(3).reshape(1, 3, 1), None),
+    }
+
+    def measured(rows: slice) -> Tensor:
+        return sensitivity(
+            pairs.attribute,
+            (x[rows], y[rows]),
+            n_perturb_samples=2,
+            generator=torch.Generator().manual_seed(1),
+            **{
+                "baselines": (arguments["baselines"][0][rows], None),
+                "feature_mask": arguments["feature_mask"],
+                "additional_forward_args": ((mask[rows],), None),
+            },
+        )
+
+    both = measured(slice(0, 2))
+    torch.testing.assert_close(both[:1], measured(slice(0, 1)))
+    assert float(both[0]) != float(both[1])
 
 
 def test_token_ids_get_no_noise() -> None:
@@ -444,6 +509,18 @@ def test_parameters_are_back_after_an_error(pair: Pair) -> None:
         ({"attributions": torch.zeros(2, 5, 3)}, "attributions"),
         ({"attributions": torch.full((2, 5, 4), torch.nan)}, "attributions"),
         ({"attributions": []}, "attributions"),
+        ({"attributions": torch.zeros(2, 4, 5)}, "attributions"),
+        (
+            {"main_effects": (torch.zeros(3, 5), torch.zeros(3, 4))},
+            r"main_effects\[0\]",
+        ),
+        (
+            {"attributions": [torch.zeros(2, 5, 4)] * 2, "main_effects": 3},
+            "main_effects",
+        ),
+        ({"always": (3, None)}, r"always\[0\]"),
+        ({"generator": 3}, "generator"),
+        ({"embed_subsets": (lambda present: present, None)}, "embed_subsets"),
         (
             {"main_effects": (torch.zeros(2, 5), torch.zeros(2, 5))},
             r"main_effects\[1\]",
@@ -476,11 +553,119 @@ def test_what_can_not_be_measured(pair: Pair, options: Any, argument: str) -> No
             "perturb_radius",
         ),
         (lambda net: rank_agreement(torch.zeros(1, 2).long(), 3), "second"),
+        (lambda net: parameter_randomization(lambda: (1,), {"n": net}), "attribute"),
+        (
+            lambda net: parameter_randomization(lambda: torch.ones(1, 2), {"n": 3}),
+            "modules",
+        ),
+        (
+            lambda net: parameter_randomization(lambda: torch.ones(1) / 0, {"n": net}),
+            "attribute",
+        ),
+        (
+            lambda net: sensitivity(lambda x: x, (torch.ones(1, 2).double(),) * 2),
+            "attribute",
+        ),
     ],
 )
 def test_other_errors(call: Any, argument: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
         call(_net(2))
+
+
+def test_worths_that_are_none(pair: Pair) -> None:
+    for worth in ((torch.zeros(2, 5),), (torch.zeros(2, 5), torch.zeros(2, 5))):
+        with pytest.raises(InvalidArgumentError, match="^attributions"):
+            insertion_deletion(pair.nets, pair.inputs, worth, **pair.arguments)
+    with pytest.raises(InvalidArgumentError, match="^n_steps"):
+        insertion_deletion(
+            pair.nets, pair.inputs, pair.parts.interactions, n_steps=0, **pair.arguments
+        )
+
+
+def test_scale_and_frozen_norms(pair: Pair) -> None:
+    table = pair.parts.interactions
+    found = [
+        insertion_deletion(
+            pair.nets, pair.inputs, table, similarity=kind, scale=3.0, **pair.arguments
+        )
+        for kind in ("cosine", "frozen_cosine")
+    ]
+    for each in found:  # both inputs whole: three times the cosine
+        whole = torch.cosine_similarity(*(n(x) for n, x in zip(pair.nets, pair.inputs)))
+        torch.testing.assert_close(each.insertion[:, -1, -1], 3 * whole.detach())
+    assert (found[0].insertion - found[1].insertion).abs().max() > 1e-3
+
+
+def test_embeddings_of_subsets_by_another_function(pair: Pair) -> None:
+    x, y = pair.inputs[0][:1], pair.inputs[1][:1]
+
+    def twice(present: Tensor) -> Tensor:
+        return pair.nets[1](2 * torch.where(present, y, torch.zeros_like(y)))
+
+    table = torch.randn(1, 10, 4).double()
+    found = insertion_deletion(
+        pair.nets, (x, y), table, embed_subsets=(None, twice), similarity="dot"
+    )
+    none = pair.nets[0](torch.zeros_like(x)), pair.nets[1](torch.zeros_like(y))
+    torch.testing.assert_close(
+        found.insertion[0, 0, 0], (none[0] * none[1]).sum().detach()
+    )
+    whole = pair.nets[0](x), pair.nets[1](2 * y)
+    torch.testing.assert_close(
+        found.insertion[0, -1, -1], (whole[0] * whole[1]).sum().detach()
+    )
+
+
+def test_a_subset_without_a_cosine() -> None:
+    def encode(x: Tensor) -> Tensor:
+        return x * x[:, :1]  # zero where the first feature is not there
+
+    inputs = torch.rand(1, 3).double() + 1, torch.rand(1, 3).double() + 1
+    start = torch.tensor([[0.5, 0.0, 0.0]]).double()
+    subset_start = (torch.tensor([[1.0, 0, 0]]).double(), start)
+
+    def none(present: Tensor) -> Tensor:
+        return encode(torch.where(present, inputs[0], torch.zeros(1, 3).double()))
+
+    with pytest.raises(InvalidArgumentError, match="NaN or infinity for a subset"):
+        insertion_deletion(
+            encode,
+            inputs,
+            torch.rand(1, 3, 3),
+            subset_start,
+            embed_subsets=(none, None),
+        )
+
+
+def test_nothing_that_could_be_taken_out(pair: Pair) -> None:
+    found = insertion_deletion(
+        pair.nets,
+        pair.inputs,
+        pair.parts.interactions,
+        always=(range(5), None),
+        **pair.arguments,
+    )
+    whole = torch.cosine_similarity(*(n(x) for n, x in zip(pair.nets, pair.inputs)))
+    torch.testing.assert_close(found.areas("first")[0], whole.detach())
+    # what one side's features make of the score is no interaction
+    fixed = faithfulness(
+        pair.nets,
+        pair.inputs,
+        pair.parts.interactions,
+        always=(range(5), range(4)),
+        **pair.arguments,
+    )
+    assert not fixed.centered.any() and not fixed.interactions.any()
+
+
+def test_parameters_that_stay_the_same_in_any_order() -> None:
+    norm = nn.LayerNorm(3)
+    with pytest.warns(
+        UserWarning, match="the parameters of LayerNorm are all the same"
+    ):
+        found = parameter_randomization(lambda: torch.rand(1, 3), {"norm": norm})
+    assert found.modules == ("norm",)
 
 
 def test_nothing_is_left_behind(pair: Pair) -> None:
@@ -492,8 +677,17 @@ def test_nothing_is_left_behind(pair: Pair) -> None:
     insertion_deletion(pair.nets, pair.inputs, table, **pair.arguments)
     assert torch.equal(state, torch.random.get_rng_state())
     assert pair.inputs[0].grad is None and pair.inputs[0].requires_grad
+    layers = pair.nets[0][0], pair.nets[1][0]
+    arguments = {"similarity": "dot", "layer": layers, "attribute_to_layer_input": True}
+    found = FeaturePairOcclusion(pair.nets, layer=layers).attribute(
+        pair.inputs, attribute_to_layer_input=True
+    )
+    faithfulness(pair.nets, pair.inputs, found, generator=generator, **arguments)
+    with pytest.raises(InvalidArgumentError):
+        insertion_deletion(pair.nets, pair.inputs, found[:, :1], **arguments)
     for net in pair.nets:
-        assert not any(module._forward_hooks for module in net.modules())
+        for module in net.modules():
+            assert not module._forward_hooks and not module._forward_pre_hooks
 
 
 def _examples() -> list[Any]:

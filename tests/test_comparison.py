@@ -94,7 +94,7 @@ def test_nothing_but_the_subsets_is_shared(model: DualEncoder) -> None:
     assert few.methods == tuple(FEW)
     assert few["occlusion"].first.layer == "input of block 1 of 2"
     removed = model.compare(_photo(), TEXT, absent="removed", n_samples=300)
-    assert removed.methods == ("occlusion", "banzhaf", "shapley")
+    assert removed.methods == ("occlusion", "banzhaf", "shapley", "lime")
     assert removed["occlusion"].first.baseline == "nothing of it"
 
 

@@ -376,6 +376,25 @@ def test_shapiq_agrees_on_a_real_sentence_pair() -> None:
         )
         # the last feature, the special tokens, is the same in input and baseline
         close(found, expected, atol=1e-10)
+    # other weights, enumerated: all 256 scores, and how often each is met
+    subsets = np.array(list(product([False, True], repeat=8)))
+    scores = torch.from_numpy(value(subsets)).reshape([2] * 8)
+    for p in (0.3, 0.7):
+        found = FeaturePairBanzhaf(encode, layer=words).attribute(
+            (ids[0], ids[1]),
+            (empty[0], empty[1]),
+            feature_mask=(masks, masks),
+            p=p,
+        )[0, :4, :4]
+        chance = torch.tensor([1 - p, p], dtype=torch.float64)
+        sign = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        for i in range(4):
+            for j in range(4):
+                left = scores
+                for player in range(8):
+                    weights = sign if player in (i, 4 + j) else chance
+                    left = torch.tensordot(weights, left, dims=([0], [0]))
+                assert float(found[i, j]) == pytest.approx(float(left), abs=1e-10)
 
 
 @pytest.mark.parametrize("options", [{}, {"n_samples": 30}, {"p": 0.3}])

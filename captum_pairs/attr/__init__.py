@@ -30,6 +30,7 @@ from captum_pairs.attr._core.layer.layer_integrated_jacobian import (
     LayerIntegratedJacobian,
 )
 from captum_pairs.attr._core.lime import EmbeddingLime, FeaturePairLime
+from captum_pairs.attr._core.lrp import EmbeddingLRP, FeaturePairBiLRP
 from captum_pairs.attr._core.occlusion import EmbeddingOcclusion, FeaturePairOcclusion
 from captum_pairs.attr._core.pair_attribution import (
     pair,
@@ -49,10 +50,12 @@ __all__ = [
     "EmbeddingBanzhaf",
     "EmbeddingDecomposition",
     "EmbeddingLime",
+    "EmbeddingLRP",
     "EmbeddingOcclusion",
     "EmbeddingReading",
     "EmbeddingShapley",
     "FeaturePairBanzhaf",
+    "FeaturePairBiLRP",
     "FeaturePairIntegratedGradients",
     "FeaturePairIntegratedHessians",
     "FeaturePairInteractionCam",

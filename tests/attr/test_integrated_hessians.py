@@ -1,5 +1,6 @@
 """Pairs of any score, against the factorised engine, full Hessians and corners."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from captum_pairs.attr import (
 from numpy.polynomial.legendre import leggauss
 from torch import nn, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -273,6 +275,177 @@ def test_one_input_is_as_two(score: Score, inputs: Any, starts: Any) -> None:
         close(one, other)
 
 
+# ---- layers that both inputs pass ------------------------------------------
+
+
+class LateInteraction(nn.Module):
+    """One encoder for both (b, tokens, 3), and a soft maximum over y's tokens."""
+
+    def __init__(self, encoders: nn.ModuleList) -> None:
+        super().__init__()
+        self.encoders = encoders
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        x = torch.tanh(self.encoders[0](x))
+        y = torch.tanh(self.encoders[-1](y))
+        return (x @ y.transpose(1, 2)).logsumexp(2).sum(1)
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+def test_an_encoder_that_both_inputs_pass(at_input: bool) -> None:
+    encoder = nn.Linear(3, 4).double()
+    x, y = torch.randn(2, 4, 3).double(), torch.randn(2, 5, 3).double()
+    shared = LateInteraction(nn.ModuleList([encoder]))
+    separate = LateInteraction(nn.ModuleList([encoder, copy.deepcopy(encoder)]))
+    options: dict[str, Any] = {"n_steps": 5, "attribute_to_layer_input": at_input}
+    found = FeaturePairIntegratedHessians(shared, (encoder, encoder)).decompose(
+        (x, y), (0.5, None), **options
+    )
+    expected = FeaturePairIntegratedHessians(
+        separate, tuple(separate.encoders)
+    ).decompose((x, y), (0.5, None), **options)
+    assert found.interactions.shape == (2, 4, 5)
+    for one, other in zip(found, expected):
+        close(one, other)
+    with pytest.raises(InvalidArgumentError, match=r"^layer: .*reached 2 times"):
+        masks = torch.zeros(1, 1, 1).long(), torch.zeros(1, 1, 1).long()
+        FeaturePairIntegratedHessians(shared, encoder).attribute(
+            (x, y), feature_mask=masks
+        )
+    with pytest.raises(InvalidArgumentError, match=r"^layer\[0\]: .*reached 1 times"):
+        FeaturePairIntegratedHessians(separate, (encoder, encoder)).attribute((x, y))
+
+
+def test_two_inputs_in_one_value(score: Score, inputs: Any, starts: Any) -> None:
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.join, self.score = nn.Identity(), score
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            both = self.join(torch.cat([x, y], 1))
+            return self.score(both[:, :3], both[:, 3:])
+
+    joined = Joined()
+    masks = torch.tensor([[0, 1, 2, -1, -1]]), torch.tensor([[-1, -1, -1, 0, 1]])
+    found = FeaturePairIntegratedHessians(joined, joined.join).decompose(
+        inputs, starts, masks, target=0
+    )
+    expected = FeaturePairIntegratedHessians(score).decompose(inputs, starts, target=0)
+    for one, other in zip(found, expected):
+        close(one, other)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, wrap: bool) -> None:
+        super().__init__()
+        self.wrap = wrap
+        self.body = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4))
+
+    def forward(self, both: Tensor) -> Tensor:
+        if self.wrap:
+            hidden = checkpoint(self.body, both, use_reentrant=False)
+        else:
+            hidden = self.body(both)
+        return hidden.tanh().sum(1)
+
+
+def test_a_checkpointed_layer() -> None:
+    plain, wrapped = Checkpointed(False).double(), Checkpointed(True).double()
+    wrapped.load_state_dict(plain.state_dict())
+    both = torch.randn(2, 5).double()
+    masks = torch.tensor([[0, 1, -1, -1]]), torch.tensor([[-1, -1, 0, 1]])
+    found, expected = (
+        FeaturePairIntegratedHessians(net, net.body[0]).attribute(
+            both, feature_mask=masks, n_steps=3
+        )
+        for net in (wrapped, plain)
+    )
+    assert float(expected.abs().min()) > 0
+    close(found, expected)
+
+
+def test_a_shared_layer_in_a_checkpoint() -> None:
+    """Computed twice, it can't be told whose value it has."""
+    encoder = nn.Linear(3, 4).double()
+    inputs = torch.randn(1, 2, 3).double(), torch.randn(1, 2, 3).double()
+    net = nn.Sequential(encoder, nn.Tanh())
+
+    def inside(x: Tensor, y: Tensor) -> Tensor:
+        x, y = (
+            checkpoint(net, each.requires_grad_(), use_reentrant=False)
+            for each in (x, y)
+        )
+        return (x.tanh() * y.tanh()).sum((1, 2))
+
+    with pytest.raises(InvalidArgumentError, match=r"^layer\[\d\]: .*checkpointed"):
+        FeaturePairIntegratedHessians(inside, (encoder, encoder)).attribute(inputs)
+
+
+# ---- what Captum's interface asks for --------------------------------------
+
+
+def test_the_delta_of_given_attributions(
+    score: Score, inputs: Any, starts: Any
+) -> None:
+    method = FeaturePairIntegratedHessians(score)
+    found, delta = method.attribute(
+        inputs, starts, target=[1, 0], n_steps=2, return_convergence_delta=True
+    )
+    assert float(delta.abs().min()) > 1e-6
+    close(method.compute_convergence_delta(found, starts, inputs, [1, 0]), delta)
+    with pytest.raises(InvalidArgumentError, match="^attributions: "):
+        method.compute_convergence_delta(found[:1], starts, inputs, [1, 0])
+    masks = torch.tensor([[0, 1, 2, -1, -1]]), torch.tensor([[-1, -1, -1, 0, 1]])
+    joined = FeaturePairIntegratedHessians(lambda z: score(z[:, :3], z[:, 3:])[:, 1])
+    both = torch.cat(inputs, 1)
+    found, delta = joined.attribute(
+        both, 1, masks, n_steps=2, return_convergence_delta=True
+    )
+    close(
+        joined.compute_convergence_delta(found, 1, both, feature_mask=masks),
+        delta,
+    )
+    local = FeaturePairIntegratedHessians(score, multiply_by_inputs=False)
+    with pytest.raises(InvalidArgumentError, match="^attributions: "):
+        local.compute_convergence_delta(found, starts, inputs, 0)
+
+
+def test_targets_are_captums(score: Score, inputs: Any) -> None:
+    method = FeaturePairIntegratedHessians(score)
+    first, second = (method.attribute(inputs, target=t, n_steps=3) for t in (0, 1))
+    mixed = torch.stack([first[0], second[1]])
+    for target in ([0, 1], torch.tensor([0, 1])):
+        close(method.attribute(inputs, target=target, n_steps=3), mixed)
+    for target in (torch.tensor(1), torch.tensor([1]), -1):
+        close(method.attribute(inputs, target=target, n_steps=3), second)
+
+
+def test_either_side_and_any_chunk(score: Score, inputs: Any, starts: Any) -> None:
+    method = FeaturePairIntegratedHessians(score)
+    expected = method.attribute(inputs, starts, target=0, n_steps=(3, 5))
+    for size in (1, 4, 15, 100):
+        found = method.attribute(
+            inputs, starts, target=0, n_steps=(3, 5), internal_batch_size=size
+        )
+        close(found, expected)
+    swapped = FeaturePairIntegratedHessians(lambda y, x: score(x, y))
+    found = swapped.attribute(inputs[::-1], starts[::-1], target=0, n_steps=(5, 3))
+    close(found, expected.transpose(1, 2))
+
+
+def test_dtypes(score: Score, inputs: Any) -> None:
+    floats = tuple(each.float() for each in inputs)
+    found = FeaturePairIntegratedHessians(score.float()).attribute(floats, target=0)
+    assert found.dtype == torch.float32
+    single = FeaturePairIntegratedHessians(lambda x, y: score(x, y).double())
+    close(single.attribute(floats, target=0), found, atol=1e-6)
+    half = tuple(each.bfloat16() for each in inputs)
+    rough = FeaturePairIntegratedHessians(score.bfloat16()).attribute(half, target=0)
+    assert rough.dtype == torch.bfloat16
+    close(rough.float(), found, atol=0.05 * float(found.abs().max()))
+
+
 # ---- memory, and what is left behind ---------------------------------------
 
 
@@ -300,7 +473,9 @@ def test_no_hessian_is_made() -> None:
 
     masks = torch.arange(700)[None] // 100, torch.arange(600)[None] // 200
     with _Largest() as seen:
-        found = FeaturePairIntegratedHessians(of).attribute((x, y), feature_mask=masks)
+        found = FeaturePairIntegratedHessians(of).attribute(
+            (x, y), feature_mask=masks, internal_batch_size=32
+        )
     assert found.shape == (1, 7, 3)
     # 32 points of the larger input; all scalars by all scalars are 420,000
     assert seen.elements <= 32 * 700
@@ -331,6 +506,80 @@ def test_nothing_is_left_behind(cross_encoder: Any) -> None:
     )
 
 
+class Once(torch.autograd.Function):
+    """The sine, whose backward pass has no derivative and says so."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return z.sin()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        return gradient * z.cos()
+
+
+class Hidden(torch.autograd.Function):
+    """The sine, whose backward pass is hidden from autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return z.sin()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        return gradient.detach() * z.detach().cos()
+
+
+@pytest.mark.parametrize("function", [Once, Hidden])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_score_that_is_differentiable_once(
+    function: Any, behind: bool, inputs: Any
+) -> None:
+    def of(x: Tensor, y: Tensor) -> Tensor:
+        found = function.apply(x.sum(1) * y.sum(1))
+        return found.exp() if behind else found
+
+    before = torch.backends.cuda.flash_sdp_enabled(), torch.is_grad_enabled()
+    with pytest.raises(InvalidArgumentError, match="differentiated twice") as caught:
+        FeaturePairIntegratedHessians(of).attribute(inputs)
+    assert caught.value is not None  # its frames are alive, and nothing of theirs is
+    after = torch.backends.cuda.flash_sdp_enabled(), torch.is_grad_enabled()
+    assert after == before
+
+
+def test_a_score_that_depends_on_its_batch(inputs: Any) -> None:
+    def of(x: Tensor, y: Tensor) -> Tensor:
+        return x.sum(1) * y.sum(1) * (1 + x.abs().mean())
+
+    with pytest.raises(InvalidArgumentError, match="rest of its batch"):
+        FeaturePairIntegratedHessians(of).attribute(inputs)
+
+
+def test_a_score_of_one_side(inputs: Any) -> None:
+    for side in (0, 1):
+        with pytest.raises(InvalidArgumentError, match=rf"inputs\[{1 - side}\]"):
+            FeaturePairIntegratedHessians(lambda *z: z[side].square().sum(1)).attribute(
+                inputs
+            )
+
+
+def test_values_made_in_inference_mode(score: Score, inputs: Any) -> None:
+    method = FeaturePairIntegratedHessians(score)
+    masks = torch.tensor([[0, 0, 1]]), torch.tensor([[0, 1]])
+    with torch.inference_mode():
+        own = tuple(each.clone() for each in inputs)
+        own_masks = tuple(mask.clone() for mask in masks)
+        found = method.attribute(own, (own[0] / 2, 0), own_masks, target=0)
+    assert own[0].is_inference()
+    expected = method.attribute(inputs, (inputs[0] / 2, 0), masks, target=0)
+    close(found.clone(), expected)
+
+
 def test_training_mode_warns() -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 1))
 
@@ -345,10 +594,10 @@ def test_scores_without_interactions(inputs: Any) -> None:
     def separable(x: Tensor, y: Tensor) -> Tensor:
         return x.sin().sum(1) + y.cos().sum(1)
 
-    def one_side(x: Tensor, y: Tensor) -> Tensor:
-        return x.square().sum(1)
+    def linear(x: Tensor, y: Tensor) -> Tensor:
+        return x.sum(1) - y.sum(1)
 
-    for of in (separable, one_side):
+    for of in (separable, linear):
         found, delta = FeaturePairIntegratedHessians(of).attribute(
             inputs, return_convergence_delta=True
         )
@@ -391,12 +640,25 @@ def test_other_bad_input(score: Score, inputs: Any) -> None:
     plain = FeaturePairIntegratedHessians(score, multiply_by_inputs=False)
     with pytest.raises(InvalidArgumentError, match="^return_convergence_delta: "):
         plain.attribute(inputs, target=0, return_convergence_delta=True)
-    with pytest.raises(InvalidArgumentError, match="^multiply_by_inputs: "):
+    with pytest.raises(InvalidArgumentError, match="^decompose: .*multiply_by_inputs"):
         plain.decompose(inputs, target=0)
     with pytest.raises(InvalidArgumentError, match="^forward_func: "):
         FeaturePairIntegratedHessians(3)
-    with pytest.raises(InvalidArgumentError, match="^layer: .*both inputs pass"):
-        FeaturePairIntegratedHessians(score, score.body).attribute(inputs)
+    for layer in (3, (score.body,)):
+        with pytest.raises(InvalidArgumentError, match="^layer: expected a pair"):
+            FeaturePairIntegratedHessians(score, layer)
+    with pytest.raises(InvalidArgumentError, match=r"^layer\[1\]: .*Module"):
+        FeaturePairIntegratedHessians(score, (score.body, 3))
+    with pytest.raises(InvalidArgumentError, match="^layer: expected one module"):
+        FeaturePairIntegratedHessians(score, (score.body, score.head)).attribute(
+            torch.cat(inputs, 1)
+        )
+    # one value holds both sides, and nothing says which part is whose
+    with pytest.raises(InvalidArgumentError, match="^feature_mask: "):
+        FeaturePairIntegratedHessians(score, score.body).attribute(inputs, target=0)
+    for target in (2, -3, True, 0.5, "0", [[0], [1]]):
+        with pytest.raises(InvalidArgumentError, match="^target: "):
+            FeaturePairIntegratedHessians(score).attribute(inputs, target=target)
     with pytest.raises(InvalidArgumentError, match="NaN"):
         FeaturePairIntegratedHessians(lambda x, y: x.sum(1) / 0 * 0).attribute(inputs)
     with pytest.raises(InvalidArgumentError, match="can be differentiated"):

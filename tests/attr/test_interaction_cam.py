@@ -50,7 +50,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("reduction", ["mean", "max", "attention"])
 def test_equations(net: nn.Sequential, reduction: str) -> None:
     x, y = torch.randn(2, 2, 3, 2).double(), torch.randn(2, 2, 2, 2).double()
-    pairs = FeaturePairInteractionCam(net, net[1], scale=2.0)
+    pairs = FeaturePairInteractionCam(net, net[1], "cosine", scale=2.0)
     found, maps = pairs.attribute((x, y)), pairs.maps((x, y), reduction=reduction)
     assert found.shape == (2, 3, 2, 2, 2)
     for row in range(2):
@@ -107,3 +107,47 @@ def test_errors(net: nn.Sequential) -> None:
         FeaturePairInteractionCam(net, net[1]).maps(inputs, reduction="sum")
     with pytest.raises(InvalidArgumentError, match="^inputs: "):
         FeaturePairInteractionCam(net, net[1]).attribute(inputs[:1])
+
+
+@pytest.mark.parametrize("kind", ["dot", "cosine", "frozen_cosine"])
+def test_a_negative_scale_turns_gradients_before_their_positive_part(kind: str) -> None:
+    net = nn.Sequential(nn.Conv2d(2, 6, 1), nn.Tanh(), nn.Flatten(), nn.Linear(24, 5))
+    net = net.double()
+    x, y = torch.randn(1, 2, 2, 2).double(), torch.randn(1, 2, 2, 2).double()
+    values = [net[:2](each).detach().requires_grad_() for each in (x, y)]
+    g, h = (net[2:](each) for each in values)
+    norms = g.norm() * h.norm()
+    norms = {"dot": torch.ones(()), "frozen_cosine": norms.detach()}.get(kind, norms)
+    score = -3.0 * (g * h).sum() / norms
+    gradients = torch.autograd.grad(score, values)
+    weighted = [(v * k.clamp_min(0))[0].flatten(1) for v, k in zip(values, gradients)]
+    pairs = FeaturePairInteractionCam(net, net[1], kind, scale=-3.0)
+    expected = (weighted[0].T @ weighted[1]).detach()
+    assert float(expected.abs().max()) > 1e-4
+    close(pairs.attribute((x, y)).reshape(4, 4), expected)
+    joint = values[0].mean((2, 3))[0] * values[1].mean((2, 3))[0]
+    for found, each in zip(pairs.maps((x, y)), weighted):
+        close(found.flatten(), (joint @ each).detach())
+
+
+class Unread(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.side, self.head = nn.Conv2d(2, 3, 1), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.side(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_layer_that_the_embedding_does_not_depend_on() -> None:
+    net, x = Unread(), torch.rand(1, 2, 3, 3)
+    with pytest.raises(InvalidArgumentError, match="^forward_func: .*depend"):
+        FeaturePairInteractionCam(net, net.side).attribute((x, x))
+
+
+def test_channels_that_are_not_shared() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pairs = FeaturePairInteractionCam(net, net[0], channel_dim=-1)
+    with pytest.raises(InvalidArgumentError, match="^channel_dim: .*share, got 4 of"):
+        pairs.attribute((torch.rand(1, 2, 4, 4), torch.rand(1, 2, 3, 3)))

@@ -129,6 +129,8 @@ def test_at_a_layer_with_masks(token_encoder: Any) -> None:
         ({"n_samples": 6}, "n_samples"),
         ({"kernel_width": 0.0}, "kernel_width"),
         ({"kernel_width": "wide"}, "kernel_width"),
+        ({"kernel_width": 1e-3}, "kernel_width"),
+        ({"internal_batch_size": 0}, "internal_batch_size"),
         ({"intercept": 1}, "intercept"),
         ({"generator": 1}, "generator"),
     ],

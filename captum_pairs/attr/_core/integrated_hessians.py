@@ -1,29 +1,44 @@
 #!/usr/bin/env python3
 
+import typing
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Union
+from functools import reduce
+from typing import Any, Callable, Literal, Optional, Union
 
 import torch
-from captum._utils.common import _select_targets
 from captum.attr import Attribution
 from captum.log import log_usage
-from captum_pairs.attr._core.embedding_attribution import check_finite
-from captum_pairs.attr._core.pair_attribution import layer_pair, PairDecomposition
+from captum_pairs.attr._core.embedding_attribution import (
+    check_attributions,
+    check_finite,
+)
+from captum_pairs.attr._core.pair_attribution import PairDecomposition
 from captum_pairs.attr._utils.features import (
     position_features,
     scalar_features,
     validate_mask,
 )
 from captum_pairs.attr._utils.hooks import (
+    is_half,
     observed,
     Place,
     plain_value,
     Session,
     twice_differentiable,
 )
-from captum_pairs.attr._utils.path import _batch_axis, _expand, _row, too_large
+from captum_pairs.attr._utils.path import (
+    _batch_axis,
+    _expand,
+    _row,
+    _SAME,
+    depends,
+    hides,
+    points_that_fit,
+    saved_bytes,
+    too_large,
+)
 from captum_pairs.attr._utils.quadrature import quadrature, validate_quadrature
 from captum_pairs.attr._utils.sides import _args, _baseline
 from captum_pairs.attr._utils.validation import (
@@ -36,8 +51,14 @@ from captum_pairs.attr._utils.validation import (
 )
 from torch import nn, Tensor
 
-# Points of the two paths that are run at once unless another number is asked for.
-_CHUNK = 32
+# Graphs that autograd keeps for a chunk, in those of a forward pass: as for
+# Jacobian-vector products, which differentiate a backward pass too.
+_GRAPHS = 4.0
+# How far a backward pass may be from linear, and a score in half precision from itself
+# in a batch.
+_GAP = {torch.float64: 1e-5, torch.float32: 3e-3}
+_LOSSY = 0.1
+_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 Inputs = Union[Tensor, tuple[Tensor, Tensor]]
 
@@ -45,10 +66,11 @@ Inputs = Union[Tensor, tuple[Tensor, Tensor]]
 @dataclass(frozen=True)
 class _Call:
     """
-    The validated arguments of one call; of a single input both sides are parts.
+    The validated arguments of one call.
 
     Args:
-        inputs, baselines, places: One or two of each.
+        inputs, baselines: One or two of each.
+        places: Where the attributed tensors are; of a single one both sides are parts.
         masks: Of each side its features' ids, if they are given.
         args: Additional arguments.
     """
@@ -67,10 +89,11 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Both paths' nodes and weights, (n,), and how many points are run at once."""
+    """Both paths' nodes and weights, (n,), and how many points are run at once (None:
+    what fits)."""
 
     rules: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
-    chunk: int
+    chunk: Optional[int]
 
     @classmethod
     def of(cls, n_steps: Any, method: Any, internal_batch_size: Any) -> "_Grid":
@@ -82,10 +105,12 @@ class _Grid:
             quadrature(*validate_quadrature(second, method)),
         )
         if internal_batch_size is None:
-            return cls(rules, _CHUNK)
+            return cls(rules, None)
         return cls(rules, positive_int("internal_batch_size", internal_batch_size))
 
-    def points(self, moving: tuple[bool, bool]) -> Iterator[tuple[Tensor, ...]]:
+    def points(
+        self, moving: tuple[bool, bool], fitting: int
+    ) -> Iterator[tuple[Tensor, ...]]:
         """Places on both paths and their weights, (n,) each, in chunks; a side that
         does not move is at its baseline."""
         still = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
@@ -93,7 +118,9 @@ class _Grid:
             rule if moves else still for rule, moves in zip(self.rules, moving)
         )
         places = a.repeat_interleave(len(b)), b.repeat(len(a)), torch.outer(w, v)
-        yield from zip(*(torch.split(each.flatten(), self.chunk) for each in places))
+        # equal chunks: 3 + 3 + 2 + 2 and not 3 + 3 + 3 + 1
+        count = -(-len(a) * len(b) // (self.chunk or fitting))
+        yield from zip(*(each.flatten().tensor_split(count) for each in places))
 
 
 @dataclass(frozen=True)
@@ -141,16 +168,17 @@ class _Surface:
         self.target = _target_of(call.target, row, len(call))
         self.inputs = [plain_value(_row(each, row)) for each in call.inputs]
         self.args = [plain_value(_row(each, row)) for each in call.args]
-        self.axes = [0] * len(call.inputs)
-        with observed(session):
-            ends = self._values(self.inputs)
+        self.axes = [0] * len(call.places)
+        with observed(session) as recorder:
+            plain, ends = self._values(self.inputs)
         session.warn_if_random()
-        starts = self._values(
+        _, starts = self._values(
             [
                 plain_value(_row(each, row)).to(at.device)
                 for each, at in zip(call.baselines, self.inputs)
             ]
         )
+        self.is_lossy = recorder.is_half or any(map(is_half, ends))
         self.dtypes = [end.dtype for end in ends]
         for start, end in zip(starts, ends):
             if start.shape != end.shape:
@@ -160,12 +188,14 @@ class _Surface:
                     f"one with a value of shape {tuple(start.shape)}",
                 )
         self.lines = self._lines(starts, ends)
+        self._settle(plain, session)
 
     # ---- setting out -------------------------------------------------------
 
     @torch.no_grad()
-    def _values(self, inputs: list[Tensor]) -> list[Tensor]:
-        """The attributed tensors in an ordinary forward pass, (*value) each."""
+    def _values(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """An ordinary forward pass: the score (1,), and the attributed tensors,
+        (*value) each."""
         call = self.call
         with ExitStack() as stack:
             visits = [
@@ -173,7 +203,6 @@ class _Surface:
                 for place in call.places
             ]
             score = call.forward_func(*(each.clone() for each in inputs), *self.args)
-        self._checked(score, 1)
         values = []
         for at, (place, visit) in enumerate(zip(call.places, visits)):
             if place is None or visit is None:
@@ -182,13 +211,57 @@ class _Surface:
             found = place.check(visit)
             self.axes[at] = _batch_axis(found, place.argument)
             values.append(found.detach().movedim(self.axes[at], 0)[0].clone())
-        return values
+        return self._checked(score, 1), values
+
+    def _settle(self, plain: Tensor, session: Session) -> None:
+        """The four corners, whether both sides can be differentiated, and what a point
+        costs."""
+        nodes = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+        with saved_bytes(session) as counted, self.scored(*nodes.T) as (leaves, found):
+            for at, leaf in enumerate(leaves):
+                known = found.requires_grad and depends(found, leaf)
+                if not known or hides(found, leaf):
+                    raise self._independent(at)
+            # s(x, y), s(r_x, y), s(x, r_y) and s(r_x, r_y): (4,)
+            self.corners: Tensor = found.detach()
+        self._point_bytes = max(1, counted[0] // 4)
+        coarsest = min((found.dtype, *self.dtypes), key=lambda dtype: dtype.itemsize)
+        if self.is_lossy or coarsest not in _GAP:
+            tolerance, self.gap = _LOSSY, _LOSSY
+        else:
+            tolerance, self.gap = _SAME[coarsest], _GAP[coarsest]
+        # a score may be near zero where its parts are not
+        size = self.corners.abs().max().clamp_min(1e-3)
+        gap = (self.corners[0] - plain[0]).abs()
+        if bool(gap > tolerance * size) and not session.is_random:
+            raise InvalidArgumentError(
+                "forward_func",
+                "a score that does not depend on the rest of its batch",
+                "one that differs between an example alone and in a batch",
+            )
+
+    def _independent(self, side: int) -> InvalidArgumentError:
+        at = 0 if len(self.call.places) == 1 else side
+        place = self.call.places[at]
+        name = f"inputs[{at}]" if len(self.call.places) == 2 else "inputs"
+        return InvalidArgumentError(
+            "forward_func",
+            "a score that can be differentiated with respect to "
+            f"{name if place is None else place.argument}",
+            "one that does not depend on it, or not through autograd (a quantised "
+            "layer, torch.no_grad or detach inside the model)",
+        )
+
+    @property
+    def fitting(self) -> int:
+        """How many points to run at once."""
+        return points_that_fit(_GRAPHS * self._point_bytes, self.lines[0].start.device)
 
     def _lines(self, starts: list[Tensor], ends: list[Tensor]) -> tuple[_Line, _Line]:
         exact = [torch.promote_types(end.dtype, torch.float32) for end in ends]
         starts = [each.to(dtype) for each, dtype in zip(starts, exact)]
         ends = [each.to(dtype) for each, dtype in zip(ends, exact)]
-        is_joint = len(ends) == 1
+        is_joint = len(self.call.places) == 1
         (ids, *one), (other_ids, *other) = (
             self._features(side, 0 if is_joint else side, ends) for side in (0, 1)
         )
@@ -237,12 +310,23 @@ class _Surface:
 
     # ---- running -----------------------------------------------------------
 
-    def score(self, first: Tensor, second: Tensor) -> Tensor:
-        """(n,) of points (n, *value) of both sides."""
-        n, call = len(first), self.call
-        values = [first, second] if len(self.inputs) == 2 else [first + second]
-        inputs = [_expand(each, n) for each in self.inputs]
+    @contextmanager
+    def scored(
+        self, alphas: Tensor, betas: Tensor
+    ) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
+        """Points (n, *value) of both sides and their scores (n,), with the graph
+        between them, which is used inside the context and differentiated twice."""
+        n, call = len(alphas), self.call
         with ExitStack() as stack:
+            # the hooks stay for the backward pass: checkpointing runs twice
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(twice_differentiable(True))
+            first, second = (
+                line.at(nodes).requires_grad_()
+                for line, nodes in zip(self.lines, (alphas, betas))
+            )
+            values = [first, second] if len(call.places) == 2 else [first + second]
+            inputs = [_expand(each, n) for each in self.inputs]
             visits = []
             for at, (place, value) in enumerate(zip(call.places, values)):
                 if place is None:
@@ -252,24 +336,13 @@ class _Surface:
                 visits.append((place, stack.enter_context(place.visited(placed))))
             args = (_expand(each, n) for each in self.args)
             score = call.forward_func(*(each.clone() for each in inputs), *args)
-        for place, visit in visits:
-            place.check(visit)
-        return self._checked(score, n)
-
-    def corners(self) -> Tensor:
-        """s(x, y), s(r_x, y), s(x, r_y) and s(r_x, r_y): (4,)."""
-        nodes = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-        first, second = (line.at(nodes[:, at]) for at, line in enumerate(self.lines))
-        with torch.no_grad():
-            return self.score(first, second)
+            for place, visit in visits:
+                place.check(visit)
+            yield (first, second), self._checked(score, n)
 
     def _checked(self, score: object, n: int) -> Tensor:
         """One finite score for each of n examples, (n,)."""
-        found = score
-        if isinstance(found, Tensor) and self.target is not None and found.ndim > 1:
-            found = _select_targets(found, self.target)
-        if isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] == 1:
-            found = found[:, 0]
+        found = _selected(score, self.target)
         if (
             not isinstance(found, Tensor)
             or found.shape != (n,)
@@ -307,8 +380,11 @@ class FeaturePairIntegratedHessians(Attribution):
     The mixed derivative is never formed: the gradient of the side with fewer features
     is contracted with each of them and differentiated again.
 
-    A model may read both inputs as one sequence. Then ``inputs`` is one tensor and the
-    two masks say which positions are whose, -1 where a position is not this side's::
+    Each side has a tensor of its own: an input of two, or with a pair of layers a
+    layer's value. Or one tensor holds both: the only input, or with one layer its
+    value, as in a cross-encoder that reads one sequence. Then the two masks say which
+    positions are whose, -1 where one is not this side's; positions of no side stay as
+    in the input::
 
         >>> # [CLS] a b [SEP] c d e [SEP]: two words and three words
         >>> class CrossEncoder(nn.Module):
@@ -342,8 +418,9 @@ class FeaturePairIntegratedHessians(Attribution):
                         that holds both, and the additional arguments to scores (b,),
                         (b, 1), or (b, classes) with a target.
             layer (torch.nn.Module or tuple, optional): Attribute to a layer's value:
-                        one module for one input, a pair for two (None: this side's
-                        input). Default: None
+                        one module whose value holds both sides, or a pair (None: this
+                        side's input; a module twice: both inputs pass it, x first).
+                        Default: None
             multiply_by_inputs (bool, optional): False: the averaged mixed derivative,
                         summed over each pair. Default: True
         """
@@ -351,6 +428,12 @@ class FeaturePairIntegratedHessians(Attribution):
             raise InvalidArgumentError(
                 "forward_func", "a function of two inputs", describe(forward_func)
             )
+        if layer is not None and not isinstance(layer, nn.Module):
+            for at, module in enumerate(pair_of("layer", layer)):
+                if module is not None and not isinstance(module, nn.Module):
+                    raise InvalidArgumentError(
+                        f"layer[{at}]", "a torch.nn.Module or None", describe(module)
+                    )
         Attribution.__init__(self, forward_func)
         self.layer = layer
         self._multiply_by_inputs = multiply_by_inputs
@@ -368,6 +451,37 @@ class FeaturePairIntegratedHessians(Attribution):
         """This method is not implemented, as for Captum's gradient methods."""
         raise NotImplementedError(f"attribute_future: {type(self).__name__}")
 
+    @typing.overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Any = None,
+        feature_mask: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        n_steps: Any = 16,
+        method: str = "gausslegendre",
+        internal_batch_size: Optional[int] = None,
+        *,
+        return_convergence_delta: Literal[True],
+        attribute_to_layer_input: bool = False,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @typing.overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Any = None,
+        feature_mask: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        n_steps: Any = 16,
+        method: str = "gausslegendre",
+        internal_batch_size: Optional[int] = None,
+        return_convergence_delta: Literal[False] = False,
+        attribute_to_layer_input: bool = False,
+    ) -> Tensor: ...
+
     @log_usage()
     def attribute(
         self,
@@ -381,7 +495,7 @@ class FeaturePairIntegratedHessians(Attribution):
         internal_batch_size: Optional[int] = None,
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = False,
-    ) -> Any:
+    ) -> Union[Tensor, tuple[Tensor, Tensor]]:
         r"""
         Args:
 
@@ -392,13 +506,15 @@ class FeaturePairIntegratedHessians(Attribution):
             feature_mask (tuple, optional): A mask for each side, as for
                         :class:`FeaturePairIntegratedGradients`; of one tensor both are
                         needed. Default: scalars, at a layer positions
-            target (int, tuple or tensor, optional): Which output, as in Captum.
+            target (int, list or Tensor, optional): Which class of scores (b, classes),
+                        one for all examples or one for each.
             additional_forward_args (Any, optional): Further arguments; tensors have
                         batch 1 or b.
             n_steps (int or tuple, optional): Of each path; points are their product.
                         Default: 16
             method (str, optional): Of quadrature. Default: ``gausslegendre``
-            internal_batch_size (int, optional): The most points run at once.
+            internal_batch_size (int, optional): The most points run at once. Default:
+                        chosen by the memory that a point needs
             return_convergence_delta (bool, optional): Default: False
             attribute_to_layer_input (bool, optional): Default: False
 
@@ -407,7 +523,8 @@ class FeaturePairIntegratedHessians(Attribution):
             (b,), their sum minus what it should be.
 
         Raises:
-            InvalidArgumentError: for what does not fit.
+            InvalidArgumentError: a ``ValueError`` that names the argument. A part of a
+            model whose derivative is hidden from autograd shows in the delta only.
 
         Examples::
 
@@ -417,10 +534,8 @@ class FeaturePairIntegratedHessians(Attribution):
             >>> hessians.attribute((torch.rand(2, 3), torch.rand(2, 4))).shape
             torch.Size([2, 3, 4])
         """
-        if return_convergence_delta and not self._multiply_by_inputs:
-            raise InvalidArgumentError(
-                "return_convergence_delta", "False without multiply_by_inputs", "True"
-            )
+        if return_convergence_delta:
+            self._require_multiplied("return_convergence_delta")
         call = self._call(
             inputs,
             baselines,
@@ -435,6 +550,47 @@ class FeaturePairIntegratedHessians(Attribution):
             return parts.interactions
         return parts.interactions, parts.convergence_delta
 
+    @log_usage()
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor,
+        start_point: Any,
+        end_point: Inputs,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Tensor:
+        r"""
+        Args:
+
+            attributions (Tensor): (b, \*features of x, \*features of y).
+            start_point, end_point: Baselines and inputs, as for :meth:`attribute`.
+            target, additional_forward_args: As for :meth:`attribute`.
+            feature_mask (tuple, optional): Needed where one tensor holds both sides.
+            attribute_to_layer_input (bool, optional): Default: False
+
+        Returns:
+            *Tensor* (b,): the sum of the attributions minus
+            :math:`s(x,y) - s(r_x,y) - s(x,r_y) + s(r_x,r_y)`.
+        """
+        self._require_multiplied("attributions")
+        call = self._call(
+            end_point,
+            start_point,
+            feature_mask,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+        )
+        check_attributions(attributions, len(call))
+        with Session() as session:
+            corners = [_Surface(call, row, session).corners for row in range(len(call))]
+        targets = torch.stack([_interaction(each) for each in corners])
+        total = attributions.to(targets).flatten(1).sum(1)
+        return (total - targets).to(attributions.dtype)
+
+    @log_usage()
     def decompose(
         self,
         inputs: Inputs,
@@ -461,10 +617,7 @@ class FeaturePairIntegratedHessians(Attribution):
         Raises:
             InvalidArgumentError: for what does not fit; without multiply_by_inputs.
         """
-        if not self._multiply_by_inputs:
-            raise InvalidArgumentError(
-                "multiply_by_inputs", "True for a decomposition", "False"
-            )
+        self._require_multiplied("decompose")
         call = self._call(
             inputs,
             baselines,
@@ -487,34 +640,21 @@ class FeaturePairIntegratedHessians(Attribution):
         additional_forward_args: Any,
         at_input: bool,
     ) -> _Call:
-        is_joint = isinstance(inputs, Tensor)
-        given = (inputs,) if is_joint else pair_of("inputs", inputs)
-        names = [""] if is_joint else ["[0]", "[1]"]
+        is_single = isinstance(inputs, Tensor)
+        given = (inputs,) if is_single else pair_of("inputs", inputs)
+        names = [""] if is_single else ["[0]", "[1]"]
         values = tuple(check_tensor("inputs" + n, v) for n, v in zip(names, given))
-        starts = (baselines,) if is_joint else optional_pair_of("baselines", baselines)
-        layers: tuple[Any, ...] = (self.layer,)
-        if not is_joint:
-            layers = (None, None) if self.layer is None else layer_pair(self.layer)
+        single = is_single and not isinstance(baselines, (tuple, list))
+        starts = (baselines,) if single else optional_pair_of("baselines", baselines)
+        places = self._places(is_single, at_input)
         rows = len(values[0])
-        for name, value, layer in zip(names, values, layers):
+        for at, (name, value) in enumerate(zip(names, values)):
             if len(value) != rows:
                 raise InvalidArgumentError(
                     "inputs" + name, f"a batch of {rows}", describe(value)
                 )
-            if layer is None and not value.is_floating_point():
-                raise InvalidArgumentError(
-                    "inputs" + name,
-                    "a floating tensor (for token ids, attribute to a layer)",
-                    describe(value),
-                )
-            if layer is not None and not isinstance(layer, nn.Module):
-                raise InvalidArgumentError("layer" + name, "a module", describe(layer))
-        if not is_joint and layers[0] is not None and layers[0] is layers[1]:
-            raise InvalidArgumentError(
-                "layer",
-                "a layer of each input's own, or one input that holds both",
-                "one that both inputs pass",
-            )
+            if places[min(at, len(places) - 1)] is None:
+                _check_floating("inputs" + name, value)
         return _Call(
             self.forward_func,
             values,
@@ -522,14 +662,37 @@ class FeaturePairIntegratedHessians(Attribution):
                 _baseline("baselines" + n, start, value)
                 for n, start, value in zip(names, starts, values)
             ),
-            tuple(
-                None if layer is None else Place(layer, at_input, "layer" + name)
-                for name, layer in zip(names, layers)
-            ),
-            _masks(feature_mask, is_joint),
+            places,
+            _masks(feature_mask, len(places) == 1),
             _args("additional_forward_args", additional_forward_args, rows),
             target,
         )
+
+    def _places(self, is_single: bool, at_input: bool) -> tuple[Optional[Place], ...]:
+        """Of each attributed tensor; a single one holds both sides."""
+        layer = self.layer
+        if isinstance(layer, nn.Module):
+            return (Place(layer, at_input, "layer"),)
+        if is_single and layer is not None:
+            raise InvalidArgumentError(
+                "layer", "one module, since inputs is one tensor", describe(layer)
+            )
+        if layer is None:
+            return (None,) if is_single else (None, None)
+        is_shared = layer[0] is layer[1]
+        return tuple(
+            module
+            and Place(module, at_input, f"layer[{at}]", at if is_shared else None)
+            for at, module in enumerate(layer)
+        )
+
+    def _require_multiplied(self, argument: str) -> None:
+        if not self._multiply_by_inputs:
+            raise InvalidArgumentError(
+                argument,
+                "multiply_by_inputs=True, without which nothing is complete",
+                "multiply_by_inputs=False",
+            )
 
     # ---- the integral ------------------------------------------------------
 
@@ -541,12 +704,10 @@ class FeaturePairIntegratedHessians(Attribution):
             for row in range(len(call)):
                 surface = _Surface(call, row, session)
                 results.append(self._one(surface, grid, effects))
-        floating = [each.dtype for each in call.inputs if each.is_floating_point()]
-        dtype = results[0].interactions.dtype
-        if len(floating) == len(call.inputs):
-            dtype = floating[0]
-            for other in floating[1:]:
-                dtype = torch.promote_types(dtype, other)
+        dtypes = [each.dtype for each in call.inputs if each.is_floating_point()]
+        if len(dtypes) < len(call.inputs):
+            dtypes.append(results[0].interactions.dtype)
+        dtype = reduce(torch.promote_types, dtypes)
         return PairDecomposition(
             *(torch.stack(each).to(dtype).contiguous() for each in zip(*results))
         )
@@ -561,7 +722,7 @@ class FeaturePairIntegratedHessians(Attribution):
                 "features few enough for the attributions to fit in memory",
                 f"an output of {size}",
             )
-        corners = surface.corners()
+        corners = surface.corners
         table = self._interactions(surface, grid)
         mains = [
             first.start.new_zeros(first.count),
@@ -574,7 +735,7 @@ class FeaturePairIntegratedHessians(Attribution):
         total = table.sum() + mains[0].sum() + mains[1].sum()
         target = corners[0] - corners[3]
         if not effects:
-            target = corners[0] - corners[1] - corners[2] + corners[3]
+            target = _interaction(corners)
         return PairDecomposition(
             corners[0],
             corners[3],
@@ -590,15 +751,16 @@ class FeaturePairIntegratedHessians(Attribution):
         few = int(lines[1].count <= lines[0].count)
         one, many = lines[few], lines[1 - few]
         table = one.start.new_zeros(one.count, many.count)
-        for leaves, score in _scored(surface, grid, (True, True)):
-            gradient = _gradient(score, leaves[few], create_graph=True)
-            if gradient is None or not gradient.requires_grad:
-                continue  # nothing of the other side is in it
-            gradient = gradient.sum(0)
-            for feature in range(one.count):
-                slope = (gradient * one.along(feature, multiplied)).sum()
-                found = _gradient(slope, leaves[1 - few])
-                if found is not None:
+        for alphas, betas, weights in grid.points((True, True), surface.fitting):
+            with surface.scored(alphas, betas) as (leaves, scores):
+                # required, so that what can be differentiated only once says so
+                weights = weights.to(scores).requires_grad_()
+                gradient = _gradient(scores, leaves[few], weights, create_graph=True)
+                _check_backward(surface, gradient, weights)
+                total = gradient.sum(0)
+                for feature in range(one.count):
+                    slope = (total * one.along(feature, multiplied)).sum()
+                    found = _gradient(slope, leaves[1 - few])
                     table[feature] += many.sums(found.sum(0), multiplied)
         return table if few == 0 else table.T
 
@@ -606,50 +768,80 @@ class FeaturePairIntegratedHessians(Attribution):
         """(G,), with the other side at its baseline."""
         line = surface.lines[side]
         total = line.start.new_zeros(line.count)
-        for leaves, score in _scored(surface, grid, (side == 0, side == 1)):
-            gradient = _gradient(score, leaves[side])
-            if gradient is not None:
+        moving = side == 0, side == 1
+        for alphas, betas, weights in grid.points(moving, surface.fitting):
+            with surface.scored(alphas, betas) as (leaves, scores):
+                gradient = _gradient(scores, leaves[side], weights.to(scores))
                 total += line.sums(gradient.sum(0), multiplied=True)
         return total
 
 
-def _scored(
-    surface: _Surface, grid: _Grid, moving: tuple[bool, bool]
-) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
-    """Points of both paths (n, *value) and the weighted sum of their scores, with the
-    graph between them, a chunk at a time."""
-    for alphas, betas, weights in grid.points(moving):
-        with torch.enable_grad(), twice_differentiable(True):
-            first, second = (
-                line.at(nodes).detach().requires_grad_(True)
-                for line, nodes in zip(surface.lines, (alphas, betas))
-            )
-            scores = surface.score(first, second)
-            if not scores.requires_grad:
-                raise InvalidArgumentError(
-                    "forward_func",
-                    "a score that can be differentiated with respect to both inputs",
-                    "one that does not depend on them, or not through autograd",
-                )
-            yield (first, second), (weights.to(scores) * scores).sum()
+def _interaction(corners: Tensor) -> Tensor:
+    """What the interactions sum to, of s(x, y), s(r_x, y), s(x, r_y), s(r_x, r_y)."""
+    return corners[0] - corners[1] - corners[2] + corners[3]
 
 
 def _gradient(
-    output: Tensor, leaf: Tensor, create_graph: bool = False
-) -> Optional[Tensor]:
-    """Of a sum with respect to points (n, *value), None where it has none."""
-    if not output.requires_grad:
-        return None
-    with torch.autocast(leaf.device.type, enabled=False):
-        (found,) = torch.autograd.grad(
-            output,
-            leaf,
-            retain_graph=True,
-            create_graph=create_graph,
-            allow_unused=True,
+    output: Tensor,
+    leaf: Tensor,
+    cotangent: Optional[Tensor] = None,
+    create_graph: bool = False,
+) -> Tensor:
+    """One vector-Jacobian product at points (n, *value); zero where there is none."""
+    try:
+        with torch.autocast(leaf.device.type, enabled=False):
+            (found,) = torch.autograd.grad(
+                output,
+                leaf,
+                cotangent,
+                retain_graph=True,
+                create_graph=create_graph,
+                materialize_grads=True,
+            )
+    except (torch.OutOfMemoryError, InvalidArgumentError):
+        raise
+    except RuntimeError as error:
+        raise _not_twice(str(error)) from error
+    return torch.as_tensor(found)
+
+
+def _check_backward(surface: _Surface, gradient: Tensor, weights: Tensor) -> None:
+    """A backward pass is linear in the weights of the scores, or some of it is hidden
+    from autograd: :math:`\\langle w, \\partial u / \\partial w\\rangle = u`."""
+    size = gradient.detach().abs().sum()
+    pulled = _gradient(gradient.sum(), weights) * weights.detach()
+    gap = (pulled.sum() - gradient.detach().sum()).abs()
+    # of derivatives that are not finite nothing can be said here
+    if bool(gap > surface.gap * (size + pulled.abs().sum())):
+        raise _not_twice("part of the backward pass has no graph")
+
+
+def _not_twice(reason: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "forward_func", "a score that can be differentiated twice", f"one with {reason}"
+    )
+
+
+def _selected(scores: object, target: Optional[int]) -> object:
+    """(n,) of scores (n,), (n, 1), or (n, classes) with a target."""
+    if not isinstance(scores, Tensor) or scores.ndim != 2:
+        return scores
+    if target is None:
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+    if not -scores.shape[1] <= target < scores.shape[1]:
+        raise InvalidArgumentError(
+            "target", f"one of {scores.shape[1]} classes", str(target)
         )
-    gradient: Optional[Tensor] = found
-    return gradient
+    return scores[:, target]
+
+
+def _check_floating(argument: str, value: Tensor) -> None:
+    if not value.is_floating_point():
+        raise InvalidArgumentError(
+            argument,
+            "a floating tensor (for token ids, attribute to a layer)",
+            describe(value),
+        )
 
 
 def _masks(
@@ -667,26 +859,25 @@ def _masks(
         name = f"feature_mask[{side}]"
         # -1 stands for a position that is not this side's
         least = -1 if is_joint else 0
-        if not isinstance(mask, Tensor) or mask.is_floating_point() or not mask.numel():
-            raise InvalidArgumentError(name, "a tensor of integers", describe(mask))
-        if int(mask.min()) < least or int(mask.max()) < 0:
-            raise InvalidArgumentError(
-                name, f"ids from 0{' and -1' if is_joint else ''}", describe(mask)
-            )
-        validate_mask(name, mask.clamp_min(0))
+        if isinstance(mask, Tensor) and mask.dtype in _SIGNED and mask.numel():
+            if int(mask.min()) < least or int(mask.max()) < 0:
+                raise InvalidArgumentError(
+                    name, f"ids from 0{' and -1' if is_joint else ''}", describe(mask)
+                )
+            mask = mask.clamp_min(0)
+        validate_mask(name, mask)
     return masks[0], masks[1]
 
 
-def _target_of(target: Any, row: int, rows: int) -> Any:
-    """An example's target, as Captum takes it for any number of points."""
-    if isinstance(target, Tensor) and target.numel() > 1:
-        target = target.tolist()
-    elif isinstance(target, Tensor):
-        target = int(target)
-    if isinstance(target, list):
-        if len(target) != rows:
-            raise InvalidArgumentError(
-                "target", f"one for each of {rows} examples", f"{len(target)}"
-            )
-        return target[row]
-    return target
+def _target_of(target: Any, row: int, rows: int) -> Optional[int]:
+    """An example's class."""
+    values = target.flatten().tolist() if isinstance(target, Tensor) else target
+    if isinstance(target, Tensor) and len(values) == 1:
+        values = values[0]
+    if isinstance(values, list) and len(values) == rows:
+        values = values[row]
+    if values is None or (isinstance(values, int) and not isinstance(values, bool)):
+        return values
+    raise InvalidArgumentError(
+        "target", f"None, a class, or one for each of {rows} examples", describe(target)
+    )

@@ -57,9 +57,11 @@ class _Features(EmbeddingAttribution[None]):
         super().__init__(forward_func, normalize)
         self.layer, self.channel_dim = layer, channel_dim
 
-    def weighted(self, path: Path, other: Tensor) -> tuple[_Weighted, tuple[int, ...]]:
-        """By the gradient of the inner product with another embedding (k,), and the
-        axes of the positions."""
+    def weighted(
+        self, path: Path, direction: Tensor
+    ) -> tuple[_Weighted, tuple[int, ...]]:
+        """By the gradient of the inner product with a direction (k,), and the axes of
+        the positions."""
         if path.end.ndim < 2:
             raise InvalidArgumentError(
                 "layer",
@@ -69,9 +71,10 @@ class _Features(EmbeddingAttribution[None]):
         channel = path._channel_axis()
         if channel is None:
             channel = 0 if path.end.ndim == 3 else path.end.ndim - 1
-        with path.run(torch.ones(1), twice=False) as (leaf, embeddings):
-            cotangent = other.to(embeddings)[None]
-            (gradient,) = torch.autograd.grad(embeddings, leaf, cotangent)
+        at_input = torch.ones(1, dtype=path.dtype, device=path.end.device)
+        with path.run(at_input, twice=False) as (leaf, embeddings):
+            cotangent = direction.to(embeddings)[None]
+            gradient = path.gradient(embeddings, leaf, cotangent, create_graph=False)
         positive = gradient[0].to(path.end).clamp_min(0.0).movedim(channel, -1)
         values = path.end.movedim(channel, -1)
         rows = values.reshape(-1, values.shape[-1])
@@ -98,14 +101,17 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
     .. math::
         A_{pq} = \sum_d F_{pd} \max(G_{pd}, 0)\, H_{qd} \max(K_{qd}, 0).
 
-    A channel has to mean the same for both inputs: one encoder, one layer.
+    A channel has to mean the same for both inputs: one encoder, one layer. The default
+    similarity keeps the norms as they are at the inputs: under the differentiated
+    cosine the two gradients of similar inputs point in opposite directions, so that
+    their positive parts hardly meet.
     """
 
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
         layer: nn.Module,
-        similarity: str = "cosine",
+        similarity: str = "frozen_cosine",
         scale: float = 1.0,
         channel_dim: Optional[int] = None,
     ) -> None:
@@ -166,8 +172,8 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
         """
         sides = self._both(inputs, additional_forward_args, attribute_to_layer_input)
         found = []
-        for (x, axes_x), (y, axes_y), factor in self._weighted(sides):
-            table = factor.square() * (x.weighted @ y.weighted.T)
+        for (x, axes_x), (y, axes_y) in self._weighted(sides):
+            table = x.weighted @ y.weighted.T
             found.append(table.reshape(*axes_x, *axes_y))
         return _stacked(sides, found)
 
@@ -195,8 +201,8 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
         one_of("reduction", reduction, _REDUCTIONS)
         sides = self._both(inputs, additional_forward_args, attribute_to_layer_input)
         first, second = [], []
-        for (x, axes_x), (y, axes_y), factor in self._weighted(sides):
-            joint = factor * x.pooled(reduction) * y.pooled(reduction)
+        for (x, axes_x), (y, axes_y) in self._weighted(sides):
+            joint = x.pooled(reduction) * y.pooled(reduction)
             first.append((x.weighted @ joint).reshape(axes_x))
             second.append((y.weighted @ joint).reshape(axes_y))
         return _stacked(sides, first), _stacked(sides, second)
@@ -206,17 +212,26 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
         return self._sides(inputs, inputs, None, args, at_input)
 
     def _weighted(self, sides: tuple[Side, Side]) -> Any:
-        """Both sides of each example, and the similarity's factor."""
+        """Both sides of each example."""
         with Session() as session:
             paths = Paths(sides[0], session), Paths(sides[1], session)
             for row in range(len(sides[0])):
                 x, y = paths[0][row], paths[1][row]
                 factor, _ = self._corners(x, y)
-                yield (
-                    self.first.weighted(x, y.embedding),
-                    self.second.weighted(y, x.embedding),
-                    factor,
+                # before the positive part is taken, since a scale may be negative
+                first, second = (
+                    method.weighted(path, factor * other.embedding.to(factor))
+                    for method, path, other in ((self.first, x, y), (self.second, y, x))
                 )
+                widths = [each.values.shape[1] for each, _ in (first, second)]
+                if widths[0] != widths[1]:
+                    raise InvalidArgumentError(
+                        "channel_dim",
+                        "channels that both inputs share",
+                        f"{widths[0]} of the first input's value, {widths[1]} of the "
+                        "second's",
+                    )
+                yield first, second
                 for each in paths:
                     each.release(row)
 

@@ -77,7 +77,14 @@ class Locality:
             present[0] = True  # the input itself, as LIME has it
         embeddings = subsets.embed_players(present)
         design = present.to(embeddings.device, torch.float64)
-        roots = self.weights(design).sqrt()[:, None]
+        weights = self.weights(design)
+        if float(weights.sum().square() / weights.square().sum()) < min(count, 2):
+            raise InvalidArgumentError(
+                "kernel_width",
+                f"wide enough for a fit of {count} features",
+                f"{self.kernel_width}, with which one subset counts alone",
+            )
+        roots = weights.sqrt()[:, None]
         if self.intercept:
             design = torch.cat([design, torch.ones_like(design[:, :1])], 1)
         weighted = torch.linalg.pinv(roots * design) @ (roots * embeddings.double())
@@ -102,8 +109,9 @@ class EmbeddingLime(EmbeddingAttribution[Locality]):
         \min_{c} \sum_S \pi(S) \Big\| g(S) - c_0 - \sum_{i \in S} c_i \Big\|^2, \qquad
         \pi(S) = \exp\!\big(-(1 - \sqrt{|S| / G})^2 / w^2\big).
 
-    The kernel is that of LIME for images (cosine distance; Ribeiro et al., KDD 2016,
-    https://arxiv.org/abs/1602.04938), the regression is without a penalty.
+    The kernel is that of LIME with the cosine distance (Ribeiro et al., KDD 2016,
+    https://arxiv.org/abs/1602.04938), G counts the features that are not the same in
+    input and baseline, and the regression is without a penalty.
     """
 
     needs_gradients = False
@@ -252,6 +260,7 @@ class FeaturePairLime(PairAttribution[Any]):
     y, and since the similarity is an inner product the fit over all pairs is the inner
     product of two fits, those of :class:`EmbeddingLime`: in closed form, for m + m
     embeddings instead of m² scores. Without intercept it is the bilinear form alone.
+    Kernel and sampling are this library's choice.
     """
 
     def __init__(

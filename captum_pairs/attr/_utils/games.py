@@ -12,7 +12,11 @@ import numpy as np
 import torch
 from captum_pairs.attr._utils.quadrature import quadrature
 from captum_pairs.attr._utils.subsets import all_subsets, EmbedSubsets, Subsets
-from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
+from captum_pairs.attr._utils.validation import (
+    describe,
+    InvalidArgumentError,
+    positive_int,
+)
 from torch import Tensor
 
 # Subsets that are enumerated are kept in memory with their embeddings.
@@ -235,6 +239,8 @@ def validate_sampling(
         raise InvalidArgumentError("n_samples", "a whole number", describe(n_samples))
     if n_samples < 2:
         raise InvalidArgumentError("n_samples", "at least 2", str(n_samples))
+    if internal_batch_size is not None:
+        positive_int("internal_batch_size", internal_batch_size)
     return Sampling(
         int(n_samples),
         validate_generator(generator),

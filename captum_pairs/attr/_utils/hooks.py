@@ -187,11 +187,14 @@ class Place:
                     floating tensor of a tuple, keyword arguments or an output object.
         at_input (bool): Its input instead of its output.
         argument (str): The name for an error.
+        turn (int, optional): Of a layer that both inputs pass, one after the other,
+                    whose pass is meant: 0 or 1.
     """
 
     layer: nn.Module
     at_input: bool
     argument: str
+    turn: Optional[int] = None
 
     @contextmanager
     def visited(
@@ -213,6 +216,12 @@ class Place:
                 return None
             if not again:
                 visit.count += 1
+            if self.turn is not None:
+                if again:
+                    raise self._error("which is computed twice (checkpointed)")
+                if visit.count != self.turn + 1:
+                    return None
+            if not again:
                 visit.value = found.detach()
                 if replacement is None:  # what comes next may write into it
                     visit.value = visit.value.clone()
@@ -244,18 +253,23 @@ class Place:
             handle.remove()
 
     def check(self, visit: Visit) -> Tensor:
-        """The value that was seen, if the layer was reached exactly once."""
-        if visit.count == 1 and visit.value is not None:
+        """The value that was seen, if the layer was reached once (by each input)."""
+        wanted = 1 if self.turn is None else 2
+        if visit.count == wanted and visit.value is not None:
             return visit.value
         what = "takes in" if self.at_input else "gives out"
-        came = (
-            f"{type(self.layer).__name__}, which was reached {visit.count} times"
+        raise self._error(
+            f"which was reached {visit.count} times"
             if visit.count
-            else f"{type(self.layer).__name__}, which was not reached, or {what} no "
-            "floating tensor"
+            else f"which was not reached, or {what} no floating tensor"
         )
-        raise InvalidArgumentError(
-            self.argument, "a layer that one forward pass reaches once", came
+
+    def _error(self, came: str) -> InvalidArgumentError:
+        often = "once" if self.turn is None else "twice, with x and then with y"
+        return InvalidArgumentError(
+            self.argument,
+            f"a layer that one forward pass reaches {often}",
+            f"{type(self.layer).__name__}, {came}",
         )
 
 

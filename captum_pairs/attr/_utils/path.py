@@ -257,33 +257,16 @@ class Path:
     def _embed_ends(self) -> Tensor:
         """Unnormalised embeddings of baseline and input (2, k), counting bytes."""
         ends = torch.stack([self.start, self.end])
-        counted = 0
-        seen = self._parameter_storages()
-
-        def count(tensor: Tensor) -> Tensor:
-            nonlocal counted
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in seen:
-                seen.add(storage.data_ptr())
-                counted += storage.nbytes()
-            # without its graph: a result that kept itself would never be freed
-            return tensor.detach()
-
         needed = self.side.differentiable
-        hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved)
-        with hooks, self._run(ends, normalize=False, grad=needed) as (leaf, embeddings):
-            if needed:
-                self._refuse_opaque(leaf, embeddings)
+        with (
+            saved_bytes(self._session) as counted,
+            self._run(ends, normalize=False, grad=needed) as (leaf, embeddings),
+        ):
+            if needed and hides(embeddings, leaf):
+                raise self._independent()
             result = embeddings.detach()
-        self._point_bytes = max(1, counted // 2)
+        self._point_bytes = max(1, counted[0] // 2)
         return result
-
-    def _parameter_storages(self) -> set[int]:
-        return {
-            parameter.untyped_storage().data_ptr()
-            for module in self._session.modules
-            for parameter in module.parameters(recurse=False)
-        }
 
     def _is_same(self, value: Tensor, plain: Tensor) -> bool:
         if value.shape != plain.shape:
@@ -303,10 +286,7 @@ class Path:
         """How many points to run at once when autograd keeps ``passes`` graphs."""
         if requested is not None:
             return requested
-        room = float(_CPU_BYTES)
-        if self.end.is_cuda:
-            room = _CUDA_SHARE * torch.cuda.mem_get_info(self.end.device)[0]
-        return max(1, int(room / (passes * self._point_bytes)))
+        return points_that_fit(passes * self._point_bytes, self.end.device)
 
     def points(self, nodes: Tensor) -> Tensor:
         """The path's points at ``nodes`` (n,), as (n, *value)."""
@@ -380,14 +360,6 @@ class Path:
             "quantised layer, torch.no_grad or detach inside the encoder)",
         )
 
-    def _refuse_opaque(self, leaf: Tensor, embeddings: Tensor) -> None:
-        """Refuse operations that autograd passes over with a warning only."""
-        opaque = [node for node in _nodes(embeddings) if node.name() in _OPAQUE]
-        for node in opaque:
-            below = (getattr(found, "variable", None) for found in _nodes(node))
-            if any(variable is leaf for variable in below):
-                raise self._independent()
-
     def gradient(
         self, outputs: Tensor, leaf: Tensor, cotangent: Tensor, create_graph: bool
     ) -> Tensor:
@@ -457,6 +429,49 @@ def _nodes(root: Any) -> Iterator[Any]:
             if below is not None and below not in seen:
                 seen.add(below)
                 waiting.append(below)
+
+
+def depends(root: Any, leaf: Tensor) -> bool:
+    """Whether a leaf is in the autograd graph below a tensor or a node."""
+    below = (getattr(node, "variable", None) for node in _nodes(root))
+    return any(variable is leaf for variable in below)
+
+
+def hides(output: Tensor, leaf: Tensor) -> bool:
+    """Whether autograd passes over an operation on the leaf with a warning only."""
+    opaque = [node for node in _nodes(output) if node.name() in _OPAQUE]
+    return any(depends(node, leaf) for node in opaque)
+
+
+@contextmanager
+def saved_bytes(session: Session) -> Iterator[list[int]]:
+    """The bytes (a list of one) that autograd saves for what runs inside, without the
+    parameters of the session's modules."""
+    counted = [0]
+    seen = {
+        parameter.untyped_storage().data_ptr()
+        for module in session.modules
+        for parameter in module.parameters(recurse=False)
+    }
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            counted[0] += storage.nbytes()
+        # without its graph: a result that kept itself would never be freed
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
+        yield counted
+
+
+def points_that_fit(point_bytes: float, device: torch.device) -> int:
+    """How many points to run at once if each takes ``point_bytes``."""
+    room = float(_CPU_BYTES)
+    if device.type == "cuda":
+        room = _CUDA_SHARE * torch.cuda.mem_get_info(device)[0]
+    return max(1, int(room / point_bytes))
 
 
 def _bits(dtype: torch.dtype) -> int:

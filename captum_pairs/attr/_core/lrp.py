@@ -1,0 +1,428 @@
+#!/usr/bin/env python3
+
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Callable, Literal, Optional, Union
+
+import torch
+from captum.log import log_usage
+from captum_pairs.attr._core.embedding_attribution import (
+    EmbeddingAttribution,
+    result_dtype,
+)
+from captum_pairs.attr._core.pair_attribution import layer_pair, PairAttribution
+from captum_pairs.attr._utils.path import Path, Side
+from captum_pairs.attr._utils.similarity import make_similarity
+from captum_pairs.attr._utils.validation import (
+    describe,
+    InvalidArgumentError,
+    optional_pair_of,
+    positive_int,
+    warn_caller,
+)
+from torch import nn, Tensor
+
+# Beside the encoder's own graph: a rule keeps its layer's input, and runs the layer up
+# to four times on parts of it.
+_GRAPHS = 5.0
+# In norms of the relevance sent: biases and stabilisers keep about as much as there is
+# at most (0.06 to 0.5 of a ResNet's); batch norm or layer norm without a rule makes
+# hundreds of times as much.
+_LOST = 10.0
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How the reverse passes run: so many at once."""
+
+    internal_batch_size: Optional[int] = None
+
+    @classmethod
+    def of(cls, internal_batch_size: object) -> "Passes":
+        """Validated settings."""
+        if internal_batch_size is None:
+            return cls()
+        return cls(positive_int("internal_batch_size", internal_batch_size))
+
+
+class EmbeddingLRP(EmbeddingAttribution[Passes]):
+    r"""
+    Layer-wise relevance propagation of every embedding dimension,
+
+    .. math::
+        c_i = \big(R_i[g_1], \dots, R_i[g_k]\big) \in R^k,
+
+    where :math:`R_i[g_k]` is what arrives at feature i of the relevance
+    :math:`g_k(x)` that is sent back through the network by a library's rules (Bach et
+    al., "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise
+    Relevance Propagation", PLoS ONE 2015,
+    https://doi.org/10.1371/journal.pone.0130140).
+
+    Rules are those of zennit (https://github.com/chr5tphr/zennit, the extra ``lrp``): a
+    composite says which layer gets which, and its canonizers merge batch norm and make
+    a residual sum a layer. They are there for convolutional and fully connected
+    networks. What has no rule (attention, layer norm, a function outside of any layer)
+    is passed by its gradient, which does not conserve relevance:
+    ``return_convergence_delta`` measures the difference, and a call in which it is many
+    times what was sent warns.
+
+    As long as a call runs, the rules act on every forward pass of ``module``, other
+    threads' too. Parameters, buffers, hooks and attributes are afterwards as they were,
+    whatever the composite did to them.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        composite: Any,
+        module: Optional[nn.Module] = None,
+        normalize: bool = False,
+        layer: Optional[nn.Module] = None,
+        channel_dim: Optional[int] = None,
+    ) -> None:
+        r"""
+        Args:
+
+            forward_func (Callable or torch.nn.Module): The encoder: maps (b, ...) to
+                        embeddings (b, k).
+            composite (zennit.core.Composite): The rules, or another object whose
+                        ``context(module)`` is a context manager in which gradients are
+                        relevances.
+            module (torch.nn.Module, optional): What the composite is applied to, the
+                        network that ``forward_func`` runs. Default: ``forward_func``
+            normalize (bool, optional): Divide by the norm of g(x), so that inner
+                        products are in units of the cosine. The norm is a constant:
+                        relevance is not sent through it. Default: False
+            layer (torch.nn.Module, optional): Relevance of a layer's value instead of
+                        the input's. Default: None
+            channel_dim (int, optional): Of the layer's value. Default: 1 of (b, c, h,
+                        w), else the last one
+        """
+        super().__init__(forward_func, normalize)
+        self.composite = _checked_composite("composite", composite)
+        self.module = _root("module", module, forward_func)
+        self.layer = layer
+        self.channel_dim = channel_dim
+
+    def has_convergence_delta(self) -> bool:
+        """The relevance that does not arrive can be returned."""
+        return True
+
+    @typing.overload
+    def attribute(
+        self,
+        inputs: Tensor,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: Optional[int] = None,
+        *,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @typing.overload
+    def attribute(
+        self,
+        inputs: Tensor,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: Optional[int] = None,
+        return_convergence_delta: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor,
+        feature_mask: Optional[Tensor] = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: Optional[int] = None,
+        return_convergence_delta: bool = False,
+    ) -> Union[Tensor, tuple[Tensor, Tensor]]:
+        r"""
+        Args:
+
+            inputs (Tensor): (b, ...); at a layer they may be integers.
+            feature_mask (Tensor, optional): As for :class:`IntegratedJacobian`.
+            additional_forward_args (Any, optional): Further arguments of the encoder.
+            internal_batch_size (int, optional): The most embedding dimensions sent back
+                        at once. Default: by the memory that the encoder takes
+            return_convergence_delta (bool, optional): Return also the sum of the
+                        contributions minus the embedding, what biases add and rules
+                        absorb. Default: False
+
+        Returns:
+            *Tensor* or *tuple*: contributions (b, \*features, k), and with the flag the
+            delta (b, k).
+
+        Examples::
+
+            >>> from zennit.composites import EpsilonPlus
+            >>> conv = nn.Conv2d(3, 4, 3, bias=False)
+            >>> pool = nn.AdaptiveAvgPool2d(1)
+            >>> net = nn.Sequential(conv, nn.ReLU(), pool, nn.Flatten())
+            >>> lrp = EmbeddingLRP(net, EpsilonPlus())
+            >>> x = torch.randn(2, 3, 8, 8)
+            >>> lrp.attribute(x, torch.zeros(1, 1, 1, 1, dtype=torch.long)).shape
+            torch.Size([2, 1, 4])
+        """
+        # there is no path: its other end is the input as well
+        side = self._side(inputs, inputs, feature_mask, additional_forward_args)
+        found = self._run(side, Passes.of(internal_batch_size))
+        dtype = result_dtype(side, computed=found.values.dtype)
+        values = found.values.to(dtype)
+        if not return_convergence_delta:
+            return values
+        arrived = found.values.flatten(1, -2).sum(1)
+        return values, (arrived - found.embeddings.to(arrived)).to(dtype)
+
+    def _contributions(self, path: Path, settings: Passes) -> Tensor:
+        width = path.embedding.numel()
+        axes = torch.eye(width, dtype=path.dtype, device=path.embedding.device)
+        return self._readings(path, axes, settings)
+
+    def _readings(self, path: Path, directions: Tensor, settings: Passes) -> Tensor:
+        r"""
+        At given activations relevance is linear in what it starts with, so that
+        :math:`\langle c_i, v \rangle` is one reverse pass that starts with
+        :math:`v_k\, g_k(x)`.
+        """
+        at_once = path.chunk_size(settings.internal_batch_size, _GRAPHS)
+        columns = []
+        with applied(self.composite, self.module):
+            for some in torch.split(directions, at_once):
+                columns.extend(self._reverse(path, some))
+        found = torch.stack(columns, dim=-1)
+        _check_conserved(found.sum(0), directions, path.embedding)
+        return found
+
+    def _reverse(self, path: Path, directions: Tensor) -> list[Tensor]:
+        """What arrives of each of the directions (m, k): m times (G,)."""
+        nodes = path.end.new_ones(len(directions))
+        with path._run(path.points(nodes), normalize=False, grad=True) as (leaf, ends):
+            start = directions * ends.detach()
+            if path.side.normalize:
+                start = start / torch.linalg.vector_norm(ends.detach(), dim=-1)[:, None]
+            relevance = path.gradient(ends, leaf, start, create_graph=False)
+        return [path.features.sum(each) for each in relevance.to(path.dtype)]
+
+
+@contextmanager
+def applied(composite: Any, module: nn.Module) -> Iterator[None]:
+    """A composite's rules on a module, which is as it was before when they are gone."""
+    with _as_it_was(module), composite.context(module):
+        # zennit's list of the layers that got one; other objects need not have it
+        if not getattr(composite, "hook_refs", True):
+            raise InvalidArgumentError(
+                "composite",
+                f"rules for at least one layer of {type(module).__name__}",
+                "none that applies to any",
+            )
+        yield
+
+
+@contextmanager
+def _as_it_was(module: nn.Module) -> Iterator[None]:
+    """
+    Put back what a composite leaves behind.
+
+    Canonizers merge batch norm into weights and replace forward methods. One that fails
+    half-way is not undone by the composite, and zennit 1.0.0 leaves merged weights
+    among the parameters, and other parameters in the place of those it was given.
+    """
+    parts = [(part, dict(vars(part))) for part in module.modules()]
+    tables = [
+        (table, dict(table))
+        for _, attributes in parts
+        for table in attributes.values()
+        if isinstance(table, dict)  # parameters, buffers, submodules, hooks
+    ]
+    tensors = [
+        (each, each.data) for each in chain(module.parameters(), module.buffers())
+    ]
+    try:
+        yield
+    finally:
+        for part, attributes in parts:
+            for name in set(vars(part)) - set(attributes):
+                del vars(part)[name]
+            vars(part).update(attributes)
+        for table, content in tables:
+            table.clear()
+            table.update(content)
+        for tensor, data in tensors:
+            if tensor.data_ptr() != data.data_ptr():
+                tensor.data = data
+
+
+def _check_conserved(arrived: Tensor, directions: Tensor, embedding: Tensor) -> None:
+    """Warn if what arrived (m,) has little to do with the relevance sent back."""
+    directions = directions.to(arrived)
+    missing = arrived - directions @ embedding.to(arrived)
+    # of all directions together, in proportion to their lengths
+    sent = torch.linalg.matrix_norm(directions, 2) * embedding.to(arrived).norm()
+    lost = float(missing.norm() / sent.clamp_min(torch.finfo(sent.dtype).tiny))
+    if lost > _LOST:
+        warn_caller(
+            "relevance is not conserved: what arrived differs from what was sent by "
+            f"{lost:.2g} times its norm. Layers without a rule (attention, layer norm; "
+            "batch norm or a residual sum without a canonizer) are passed by their "
+            "gradient; large biases keep relevance too"
+        )
+
+
+def _checked_composite(argument: str, composite: object) -> Any:
+    # a class that was not called has the method too, without an object
+    if isinstance(composite, type) or not callable(getattr(composite, "context", None)):
+        raise InvalidArgumentError(
+            argument,
+            "rules, as a zennit Composite (an object with .context(module))",
+            describe(composite),
+        )
+    return composite
+
+
+def _root(argument: str, module: object, forward_func: object) -> nn.Module:
+    """The module that rules are applied to."""
+    found = forward_func if module is None else module
+    if not isinstance(found, nn.Module):
+        raise InvalidArgumentError(
+            argument,
+            "the torch.nn.Module that forward_func runs (by default forward_func)",
+            describe(found),
+        )
+    return found
+
+
+class FeaturePairBiLRP(PairAttribution[Any]):
+    r"""
+    BiLRP: inner products of :class:`EmbeddingLRP`'s vectors,
+
+    .. math::
+        A_{ij} = \sum_k R_i[g_k]\, R_j[h_k]
+
+    (Eberle et al., "Building and Interpreting Deep Similarity Models", IEEE TPAMI 2022,
+    https://arxiv.org/abs/2003.05431). They sum to the score as far as the rules
+    conserve relevance.
+
+    The side with fewer features takes a reverse pass for every embedding dimension, and
+    the other one a pass for each of these features.
+    """
+
+    def __init__(
+        self,
+        forward_func: Any,
+        composite: Any,
+        module: Any = None,
+        similarity: str = "cosine",
+        scale: float = 1.0,
+        layer: Any = None,
+        channel_dim: Any = None,
+    ) -> None:
+        r"""
+        Args:
+
+            forward_func, similarity, scale, layer: As for
+                        :class:`FeaturePairJacobianXInput`; the norms are those at the
+                        inputs, and no relevance is sent through them.
+            composite (zennit.core.Composite or tuple): The rules, of both encoders or
+                        of each.
+            module (torch.nn.Module or tuple, optional): As for :class:`EmbeddingLRP`,
+                        of both encoders or of each.
+            channel_dim (tuple, optional): As for :class:`EmbeddingLRP`, for each side.
+        """
+        score = make_similarity(forward_func, similarity, scale)
+        layers = (None, None) if layer is None else layer_pair(layer)
+        encoders = score.encode_first, score.encode_second
+        rules = _each("composite", composite)
+        modules = (None, None) if module is None else _each("module", module)
+        dims = optional_pair_of("channel_dim", channel_dim)
+        for index, (encoder, rule, root) in enumerate(zip(encoders, rules, modules)):
+            _checked_composite(f"composite[{index}]", rule)
+            _root(f"module[{index}]", root, encoder)
+        first, second = (
+            EmbeddingLRP(encoder, rule, root, score.kind == "cosine", place, dim)
+            for encoder, rule, root, place, dim in zip(
+                encoders, rules, modules, layers, dims
+            )
+        )
+        super().__init__(score, first, second)
+
+    def has_convergence_delta(self) -> bool:
+        """The relevance that does not arrive can be returned."""
+        return True
+
+    @typing.overload
+    def attribute(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        feature_mask: Any = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: Optional[int] = None,
+        *,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @typing.overload
+    def attribute(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        feature_mask: Any = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: Optional[int] = None,
+        return_convergence_delta: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        feature_mask: Any = None,
+        additional_forward_args: Any = None,
+        internal_batch_size: Optional[int] = None,
+        return_convergence_delta: bool = False,
+    ) -> Union[Tensor, tuple[Tensor, Tensor]]:
+        r"""
+        Args:
+
+            inputs (tuple[Tensor, Tensor]): (b, ...) of one batch size.
+            feature_mask, additional_forward_args (tuple, optional): One for each side.
+            internal_batch_size (int, optional): The most reverse passes run at once.
+            return_convergence_delta (bool, optional): Return also the sum of the
+                        attributions minus the score. Default: False
+
+        Returns:
+            *Tensor* or *tuple*: (b, \*features of x, \*features of y), and with the
+            flag the delta (b,).
+
+        Examples::
+
+            >>> from zennit.composites import EpsilonPlus
+            >>> net = nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU())
+            >>> pairs = FeaturePairBiLRP(net, EpsilonPlus())
+            >>> x, y = torch.rand(2, 6), torch.rand(2, 6)
+            >>> pairs.attribute((x, y)).shape
+            torch.Size([2, 6, 6])
+        """
+        sides: tuple[Side, Side] = self._sides(
+            inputs, inputs, feature_mask, additional_forward_args
+        )
+        passes = Passes.of(internal_batch_size)
+        found = self._pairs(sides, passes, effects=False)
+        if not return_convergence_delta:
+            return found.interactions
+        total = found.interactions.flatten(1).sum(1)
+        return found.interactions, total - found.score
+
+
+def _each(argument: str, value: Any) -> tuple[Any, Any]:
+    """One for each side; one alone stands for both."""
+    if not isinstance(value, (tuple, list)):
+        return value, value
+    if len(value) != 2:
+        raise InvalidArgumentError(
+            argument, "one for both sides or a pair", describe(value)
+        )
+    return value[0], value[1]

@@ -4,6 +4,7 @@ would take instead, at every block, where the truth is known.
 
     python benchmarks/methods.py scenes results.jsonl [--number 500] [--part 0/2]
     python benchmarks/methods.py sentences results.jsonl [--number 20] [--part 0/2]
+    python benchmarks/methods.py baselines results.jsonl [--number 150]
     python benchmarks/methods.py table results.jsonl
 
 Scenes: held-out drawings of three objects, captions that name each, and captions with
@@ -364,6 +365,32 @@ def run_scenes(file: Path, number: int, part: str, wanted: list[str]) -> None:
             _write(file, "scenes", index, rows)
 
 
+def run_baselines(file: Path, number: int) -> None:
+    """Integrated gradients of scenes from each baseline of the image, at the default
+    layers."""
+    model = load("scenes")
+    for index, example in enumerate(held_out_examples(SEED, number)):
+        boxes = torch.from_numpy(
+            example.rendering.boxes[[at[0] for at in example.caption.objects]]
+        )
+        rows = []
+        for baseline in model.first.baselines:
+            found = model.explain(
+                example.rendering.image,
+                example.caption.text,
+                baseline=baseline,
+                n_steps=STEPS,
+                tolerance=TOLERANCE,
+            )
+            phrases = example.caption.phrases
+            words = [words_of(found.second.features, each.span) for each in phrases]
+            table = found.interactions[:64]
+            maps = torch.stack([table[:, each].sum(1) for each in words])
+            figures = pointing(maps, boxes, len(example.rendering.image))
+            rows.append({"method": baseline, "block": found.first.layer, **figures})
+        _write(file, "baselines", index, iter(rows))
+
+
 # ---- sentences -------------------------------------------------------------
 
 
@@ -444,41 +471,37 @@ def tables(file: Path) -> None:
     """Markdown tables of all that is in a file."""
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     print(f"{machine()}, one thread")
-    for data in ("scenes", "sentences"):
+    for data in ("scenes", "sentences", "baselines"):
         groups = defaultdict(list)
         for row in rows:
             if row["data"] == data:
                 groups[row["method"], row["block"]].append(row)
         if not groups:
             continue
-        names = [n for n in COLUMNS if any(n in rows[0] for rows in groups.values())]
-        print(f"\n{data}: {max(len(each) for each in groups.values())} pairs\n")
-        print(f"| method | block | {' | '.join(names)} |")
-        print("| --- | --- |" + " ---: |" * len(names))
-        for (method, block), group in groups.items():
-            cells = [_cell(group, name) for name in names]
-            print(f"| {method} | {block} | {' | '.join(cells)} |")
+        print(f"\n{data}: {max(len(each) for each in groups.values())} pairs")
+        for columns in COLUMNS:
+            names = [
+                n for n in columns if any(n in rows[0] for rows in groups.values())
+            ]
+            if not names:
+                continue
+            print(f"\n| method | block | {' | '.join(names)} |")
+            print("| --- | --- |" + " ---: |" * len(names))
+            for (method, block), group in groups.items():
+                cells = [_cell(group, name) for name in names]
+                print(f"| {method} | {block} | {' | '.join(cells)} |")
 
 
+WAYS = [
+    f"{way} {of}"
+    for of in ("first", "second", "both")
+    for way in ("insertion", "deletion")
+]
+# Two tables: what is said, and what is measured by subsets with what it costs.
 COLUMNS = [
-    "PGA",
-    "PGA by phrase",
-    "PGE",
-    "PGE by phrase",
-    "chance",
-    "negative",
-    "faithful",
-    "of pairs",
-    "alone",
-    *(
-        f"{way} {of}"
-        for of in ("first", "second", "both")
-        for way in ("insertion", "deletion")
-    ),
-    "residual",
-    "seconds",
-    "forwards",
-    "backwards",
+    ["PGA", "PGA by phrase", "PGE", "PGE by phrase", "chance", "negative", "residual"],
+    ["faithful", "of pairs", "alone", *WAYS],
+    ["seconds", "forwards", "backwards"],
 ]
 # Their medians are shown: a target near zero, or another process, makes outliers.
 MEDIANS = ("residual", "seconds", "forwards", "backwards")
@@ -499,7 +522,7 @@ def _cell(group: list[Any], name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("what", choices=["scenes", "sentences", "table"])
+    parser.add_argument("what", choices=["scenes", "sentences", "baselines", "table"])
     parser.add_argument("file", type=Path)
     parser.add_argument("--number", type=int, default=500)
     parser.add_argument("--part", default="0/1", help="of several processes: 1/2")
@@ -512,6 +535,8 @@ def main() -> None:
         run_scenes(given.file, given.number, given.part, given.methods)
     elif given.what == "sentences":
         run_sentences(given.file, given.number, given.part, given.methods)
+    elif given.what == "baselines":
+        run_baselines(given.file, given.number)
     else:
         tables(given.file)
 

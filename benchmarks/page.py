@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from captum_pairs import PairExplanation
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models import Feature, Head, Source
-from captum_pairs.page import write_page
-from captum_pairs.regions import ExplainedInput
+from captum_pairs.show.page import write_page
 from playwright.sync_api import sync_playwright
 
 SIDE, TOKENS, PIXELS = 24, 64, 336

@@ -8,27 +8,27 @@
 from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from captum_pairs.comparison import Comparison
-    from captum_pairs.contrast import Contrast
-    from captum_pairs.contributions import Contributions
-    from captum_pairs.explanation import PairExplanation
+    from captum_pairs.explain.comparison import Comparison
+    from captum_pairs.explain.contrast import Contrast
+    from captum_pairs.explain.contributions import Contributions
+    from captum_pairs.explain.pair import PairExplanation
+    from captum_pairs.explain.zero_shot import ZeroShot
     from captum_pairs.models import DualEncoder, from_functions, load, siamese
-    from captum_pairs.zero_shot import ZeroShot
 
 __version__ = "0.1.0"
 
 # Where each public name is; imported when it is asked for, so that the command line
 # answers at once and captum_pairs.attr needs nothing but torch and captum.
 _HOMES = {
-    "Comparison": "captum_pairs.comparison",
-    "Contrast": "captum_pairs.contrast",
-    "Contributions": "captum_pairs.contributions",
+    "Comparison": "captum_pairs.explain.comparison",
+    "Contrast": "captum_pairs.explain.contrast",
+    "Contributions": "captum_pairs.explain.contributions",
     "DualEncoder": "captum_pairs.models",
     "from_functions": "captum_pairs.models",
     "load": "captum_pairs.models",
-    "PairExplanation": "captum_pairs.explanation",
+    "PairExplanation": "captum_pairs.explain.pair",
     "siamese": "captum_pairs.models",
-    "ZeroShot": "captum_pairs.zero_shot",
+    "ZeroShot": "captum_pairs.explain.zero_shot",
 }
 
 __all__ = [

@@ -15,15 +15,15 @@ import click
 from captum_pairs import __version__
 
 if TYPE_CHECKING:
-    from captum_pairs.comparison import Comparison
-    from captum_pairs.contrast import Contrast
-    from captum_pairs.explanation import PairExplanation
+    from captum_pairs.explain.comparison import Comparison
+    from captum_pairs.explain.contrast import Contrast
+    from captum_pairs.explain.pair import PairExplanation
     from captum_pairs.models import DualEncoder
     from captum_pairs.scenes import Caption, Rendering
 
 __all__ = ["main"]
 
-# As captum_pairs.attribution.METHODS, which a test compares.
+# As captum_pairs.explain.compute.METHODS, which a test compares.
 _METHODS = (
     "integrated_gradients",
     "jacobian_x_input",
@@ -466,7 +466,7 @@ def _truth(
     explanation: PairExplanation, drawing: Rendering, caption: Caption
 ) -> Iterator[str]:
     """For each phrase its object's box, and whether its strongest patch is there."""
-    from captum_pairs.regions import words_of
+    from captum_pairs.inputs import words_of
 
     maps = explanation.maps()
     for phrase, objects in zip(caption.phrases, caption.objects):

@@ -128,7 +128,7 @@ def test_a_run_that_was_stopped_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import captum_pairs.contributions as module
+    import captum_pairs.explain.contributions as module
 
     done = []
     compute = module._one
@@ -152,7 +152,7 @@ def test_a_run_that_was_stopped_goes_on(
 def test_several_files(
     model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import captum_pairs.contributions as module
+    import captum_pairs.explain.contributions as module
 
     monkeypatch.setattr(module, "_SHARD", 2)
     monkeypatch.setattr(module, "_CACHED", 1)

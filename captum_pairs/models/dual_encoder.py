@@ -12,12 +12,12 @@ from captum_pairs.models.encoder import Encoder
 from torch import nn
 
 if TYPE_CHECKING:
-    from captum_pairs.attribution import Options
-    from captum_pairs.comparison import Comparison
-    from captum_pairs.contrast import Contrast
-    from captum_pairs.contributions import Contributions
-    from captum_pairs.regions import Where
-    from captum_pairs.zero_shot import ZeroShot
+    from captum_pairs.explain.comparison import Comparison
+    from captum_pairs.explain.compute import Options
+    from captum_pairs.explain.contrast import Contrast
+    from captum_pairs.explain.contributions import Contributions
+    from captum_pairs.explain.zero_shot import ZeroShot
+    from captum_pairs.inputs import Where
 
 __all__ = ["DualEncoder", "Head"]
 
@@ -45,7 +45,7 @@ class DualEncoder:
     Two encoders into one space, and the similarity of their embeddings.
 
     What is asked of it takes these settings by keyword (see
-    :class:`captum_pairs.attribution.Options`): ``layer``, ``method``, ``tolerance``,
+    :class:`captum_pairs.explain.compute.Options`): ``layer``, ``method``, ``tolerance``,
     ``n_steps``, ``baseline``, ``tokens``, ``progress``.
 
     Args:
@@ -85,7 +85,7 @@ class DualEncoder:
             region: explain this box, point or mask of the image only (see
                 :meth:`PairExplanation.region`).
             side: "first" or "second", whose phrase or region it is, if both have such.
-            **options: see :class:`captum_pairs.attribution.Options`.
+            **options: see :class:`captum_pairs.explain.compute.Options`.
 
         Returns:
             :class:`captum_pairs.PairExplanation`, or a list of them for lists.
@@ -94,7 +94,7 @@ class DualEncoder:
             UnreadableImageError, TextLengthError, InvalidArgumentError: for an input or
                 an option that can't be used.
         """
-        from captum_pairs.attribution import explain_pair, Options, which_asked
+        from captum_pairs.explain.compute import explain_pair, Options, which_asked
 
         settings = _options(Options, options)
         asked = which_asked(self, phrase, occurrence, region, side)
@@ -122,10 +122,10 @@ class DualEncoder:
             side: "first" or "second": which of a pair's inputs the query is. Default:
                 told by what it is (a text that is no file's name is a text); "first" if
                 both are of a kind.
-            **options: see :class:`captum_pairs.attribution.Options`.
+            **options: see :class:`captum_pairs.explain.compute.Options`.
         """
-        from captum_pairs.attribution import Options
-        from captum_pairs.contrast import contrast, side_of_query
+        from captum_pairs.explain.compute import Options
+        from captum_pairs.explain.contrast import contrast, side_of_query
 
         settings = _options(Options, options)
         where = side_of_query(self, query, side)
@@ -146,10 +146,10 @@ class DualEncoder:
             first, second: the inputs, as for :meth:`explain`.
             methods: their names; default: all, or with `absent="removed"` all that
                 leave out features.
-            **options: see :class:`captum_pairs.attribution.Options`.
+            **options: see :class:`captum_pairs.explain.compute.Options`.
         """
-        from captum_pairs.attribution import Options
-        from captum_pairs.comparison import compare
+        from captum_pairs.explain.comparison import compare
+        from captum_pairs.explain.compute import Options
 
         settings = _options(Options, {"method": "occlusion", **options})
         return compare(self, first, second, methods, settings)
@@ -176,10 +176,10 @@ class DualEncoder:
                 again; default: in memory only.
             keys: their names; default: paths and texts as they are, else numbers.
             dtype: "float16" or "float32", as they are kept.
-            **options: see :class:`captum_pairs.attribution.Options`.
+            **options: see :class:`captum_pairs.explain.compute.Options`.
         """
-        from captum_pairs.attribution import Options
-        from captum_pairs.contributions import contribute
+        from captum_pairs.explain.compute import Options
+        from captum_pairs.explain.contributions import contribute
 
         settings = _options(Options, options)
         return contribute(self, inputs, side, directory, keys, dtype, settings)
@@ -199,10 +199,10 @@ class DualEncoder:
             image: or another first input, or what :meth:`contributions` keeps of it.
             prompts: the classes.
             template: what the class is put into, such as "a photo of a {}".
-            **options: see :class:`captum_pairs.attribution.Options`.
+            **options: see :class:`captum_pairs.explain.compute.Options`.
         """
-        from captum_pairs.attribution import Options
-        from captum_pairs.zero_shot import zero_shot
+        from captum_pairs.explain.compute import Options
+        from captum_pairs.explain.zero_shot import zero_shot
 
         return zero_shot(self, image, prompts, template, _options(Options, options))
 
@@ -240,7 +240,7 @@ def _options(kind: Any, options: dict[str, Any]) -> Any:
 
 def _is_many(inputs: Any) -> bool:
     """Whether these are several inputs: a list, or stored contributions."""
-    from captum_pairs.contributions import Contributions
+    from captum_pairs.explain.contributions import Contributions
 
     return isinstance(inputs, (list, Contributions))
 
@@ -249,8 +249,8 @@ def _once(
     model: DualEncoder, first: Any, second: Any, options: "Options"
 ) -> tuple[Any, Any]:
     """A single input beside stored ones: its contributions are computed once."""
-    from captum_pairs.attribution import contributions_of, side_tasks, SideTask
-    from captum_pairs.contributions import Contributions
+    from captum_pairs.explain.compute import contributions_of, side_tasks, SideTask
+    from captum_pairs.explain.contributions import Contributions
 
     if isinstance(second, Contributions) and not _is_many(first):
         task = side_tasks(model, (first, second[0]), options)[0]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from captum_pairs.attr._utils.visualization import fonts
-from captum_pairs.contrast import Contrast
-from captum_pairs.explanation import PairExplanation
+from captum_pairs.explain.contrast import Contrast
+from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.explain.zero_shot import ZeroShot
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.dual_encoder import Head
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
-from captum_pairs.picture import draw, draw_contrast, draw_zero_shot, save_picture
-from captum_pairs.regions import ExplainedInput
-from captum_pairs.zero_shot import ZeroShot
+from captum_pairs.show.pictures import draw, draw_contrast, draw_zero_shot, save_picture
 from matplotlib import pyplot as plt, rc_context
 from matplotlib.axis import Tick
 from matplotlib.text import Text

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Layout
 from captum_pairs.models.images import patch_features, PreparedImage
 from captum_pairs.models.naflex import NaFlexEncoder
 from captum_pairs.models.photo import read_image
 from captum_pairs.models.view import View, view_of
-from captum_pairs.regions import ExplainedInput
 from PIL import Image
 from transformers import (
     BlipImageProcessor,

@@ -44,7 +44,7 @@ def axe() -> str:
 def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Opens explanations from disk; in the end nothing may have been written to the
     console, and nothing asked of the network."""
-    from captum_pairs.page import write_page
+    from captum_pairs.show.page import write_page
 
     contexts, complaints, asked, opened = [], [], [], []
 

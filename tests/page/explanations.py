@@ -5,9 +5,9 @@ from typing import Any, Optional
 import numpy as np
 import torch
 from captum_pairs import Contrast, PairExplanation
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models import Feature, Head, Source
 from captum_pairs.models.words import word_spans
-from captum_pairs.regions import ExplainedInput
 
 CAPTION = "a red circle beside a blue square"
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from captum_pairs import load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.page import page_html, write_page
 from captum_pairs.scenes import checkpoint_path
+from captum_pairs.show.page import page_html, write_page
 from explanations import contrast, image, pair, sound, text, vectors
 
 Show = Callable[..., Any]

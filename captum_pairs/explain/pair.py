@@ -15,10 +15,7 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models.dual_encoder import Head
-from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TEXT
-from captum_pairs.models.view import Box
-from captum_pairs.regions import (
+from captum_pairs.inputs import (
     ExplainedInput,
     find_phrase,
     grown,
@@ -27,6 +24,9 @@ from captum_pairs.regions import (
     Where,
     words_of,
 )
+from captum_pairs.models.dual_encoder import Head
+from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TEXT
+from captum_pairs.models.view import Box
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -473,19 +473,19 @@ class PairExplanation:
 
     def plot(self) -> "Figure":
         """A picture of it, as a matplotlib figure."""
-        from captum_pairs.picture import draw
+        from captum_pairs.show.pictures import draw
 
         return draw(self)
 
     def page(self, path: Union[str, Path]) -> Path:
-        """Writes a page to explore it, one file (see :mod:`captum_pairs.page`)."""
-        from captum_pairs.page import write_page
+        """Writes a page to explore it, one file (see :mod:`captum_pairs.show.page`)."""
+        from captum_pairs.show.page import write_page
 
         return write_page(self, path)
 
     def _repr_html_(self) -> str:
         """The page, as notebooks show it."""
-        from captum_pairs.page import page_frame
+        from captum_pairs.show.page import page_frame
 
         return page_frame(self)
 

@@ -15,7 +15,7 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attribution import (
+from captum_pairs.explain.compute import (
     BASELINE,
     explain_pair,
     METHODS,
@@ -23,7 +23,7 @@ from captum_pairs.attribution import (
     SideTask,
     SUBSET_METHODS,
 )
-from captum_pairs.explanation import PairExplanation
+from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.models.encoder import Encoder
@@ -155,13 +155,13 @@ class Comparison:
         Args:
             number: of words (or regions) that are shown, the strongest ones.
         """
-        from captum_pairs.picture import draw_comparison
+        from captum_pairs.show.pictures import draw_comparison
 
         return draw_comparison(self, number)
 
     def page(self, path: Union[str, Path]) -> Path:
-        """Writes a page to step through the methods (see :mod:`captum_pairs.page`)."""
-        from captum_pairs.page import write_page
+        """Writes a page to step through the methods (see :mod:`captum_pairs.show.page`)."""
+        from captum_pairs.show.page import write_page
 
         return write_page([each.explanation for each in self.compared], path)
 

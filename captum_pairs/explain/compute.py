@@ -23,11 +23,11 @@ from captum_pairs.attr import (
 )
 from captum_pairs.attr._utils.hooks import Place
 from captum_pairs.attr._utils.validation import describe
-from captum_pairs.explanation import INTEGRATED_GRADIENTS, PairExplanation
+from captum_pairs.explain.pair import INTEGRATED_GRADIENTS, PairExplanation
+from captum_pairs.inputs import ExplainedInput, find_phrase, Where, words_of
 from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.models.encoder import Feature, LayerLike, TEXT
 from captum_pairs.models.removal import embed_what_is_left
-from captum_pairs.regions import ExplainedInput, find_phrase, Where, words_of
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 

@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TYPE_CHECKING, Union
 
-from captum_pairs.page._content import content_of
+from captum_pairs.show.page._content import content_of
 
 if TYPE_CHECKING:
-    from captum_pairs.contrast import Contrast
-    from captum_pairs.explanation import PairExplanation
+    from captum_pairs.explain.contrast import Contrast
+    from captum_pairs.explain.pair import PairExplanation
 
 __all__ = ["page_frame", "page_html", "write_page"]
 
@@ -93,7 +93,7 @@ def _in_words(content: dict[str, Any], several: Sequence[Explained]) -> Iterator
 
 
 def _part(name: str) -> str:
-    return files("captum_pairs.page").joinpath(name).read_text(encoding="utf-8")
+    return files("captum_pairs.show.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

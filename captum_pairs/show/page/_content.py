@@ -8,12 +8,12 @@ from typing import Any, Optional
 
 import numpy as np
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.contrast import Contrast
-from captum_pairs.explanation import Match, PairExplanation
+from captum_pairs.explain.contrast import Contrast
+from captum_pairs.explain.pair import Match, PairExplanation
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.dual_encoder import Head
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
-from captum_pairs.regions import ExplainedInput
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor

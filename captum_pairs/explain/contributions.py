@@ -10,14 +10,14 @@ from typing import Any, Optional, overload, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attribution import (
+from captum_pairs.explain.compute import (
     check_width,
     contributions_of,
     InputContributions,
     Options,
     SideTask,
 )
-from captum_pairs.explanation import input_from_json, input_to_json
+from captum_pairs.explain.pair import input_from_json, input_to_json
 from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.models.encoder import Encoder
 from safetensors.torch import load_file, save_file
@@ -291,7 +291,7 @@ def contribute(
     options: Options,
 ) -> Contributions:
     """See :meth:`captum_pairs.models.DualEncoder.contributions`."""
-    from captum_pairs.contrast import side_of_query
+    from captum_pairs.explain.contrast import side_of_query
 
     corpus = list(inputs)
     names = _keys(corpus, keys)

@@ -6,16 +6,16 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attribution import (
+from captum_pairs.explain.compute import (
     check_width,
     checked,
     InputContributions,
     Options,
     SideTask,
 )
-from captum_pairs.explanation import signed
+from captum_pairs.explain.pair import signed
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.dual_encoder import DualEncoder
-from captum_pairs.regions import ExplainedInput
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class ZeroShot:
 
     def plot(self, number: int = 3) -> "Figure":
         """The maps of the most probable classes, and what separates the first two."""
-        from captum_pairs.picture import draw_zero_shot
+        from captum_pairs.show.pictures import draw_zero_shot
 
         return draw_zero_shot(self, number)
 

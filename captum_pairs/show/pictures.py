@@ -23,14 +23,14 @@ from captum_pairs.attr._utils.visualization.fonts import weight_for, width_of, w
 from captum_pairs.attr._utils.visualization.image import Frame, outline
 from captum_pairs.attr._utils.visualization.scale import scale_of
 from captum_pairs.attr._utils.visualization.text import Caption, matrix_plan
-from captum_pairs.comparison import Compared, Comparison
-from captum_pairs.contrast import Contrast
-from captum_pairs.explanation import Match, PairExplanation
+from captum_pairs.explain.comparison import Compared, Comparison
+from captum_pairs.explain.contrast import Contrast
+from captum_pairs.explain.pair import Match, PairExplanation
+from captum_pairs.explain.zero_shot import ZeroShot
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.dual_encoder import Head
 from captum_pairs.models.encoder import AUDIO, IMAGE, TEXT
 from captum_pairs.models.view import Box
-from captum_pairs.regions import ExplainedInput
-from captum_pairs.zero_shot import ZeroShot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator

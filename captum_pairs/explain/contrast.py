@@ -9,7 +9,7 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attribution import (
+from captum_pairs.explain.compute import (
     combine,
     contributions_of,
     explanation_of,
@@ -18,10 +18,10 @@ from captum_pairs.attribution import (
     side_tasks,
     SideTask,
 )
-from captum_pairs.explanation import PairExplanation, signed
+from captum_pairs.explain.pair import PairExplanation, signed
+from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.dual_encoder import DualEncoder, Head
 from captum_pairs.models.encoder import TEXT
-from captum_pairs.regions import ExplainedInput
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -247,19 +247,19 @@ class Contrast:
 
     def plot(self) -> "Figure":
         """A picture of it, as a matplotlib figure."""
-        from captum_pairs.picture import draw_contrast
+        from captum_pairs.show.pictures import draw_contrast
 
         return draw_contrast(self)
 
     def page(self, path: Union[str, Path]) -> Path:
-        """Writes a page to explore it, one file (see :mod:`captum_pairs.page`)."""
-        from captum_pairs.page import write_page
+        """Writes a page to explore it, one file (see :mod:`captum_pairs.show.page`)."""
+        from captum_pairs.show.page import write_page
 
         return write_page(self, path)
 
     def _repr_html_(self) -> str:
         """The page, as notebooks show it."""
-        from captum_pairs.page import page_frame
+        from captum_pairs.show.page import page_frame
 
         return page_frame(self)
 

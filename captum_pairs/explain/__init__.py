@@ -1,0 +1,1 @@
+"""Explanations: how they are computed, and the results that a person works with."""

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 import torch
+from captum_pairs import load
 from captum_pairs.attr import LayerIntegratedJacobian
-from captum_pairs.models import Encoder, load, Prepared
+from captum_pairs.models import Encoder, Prepared
 from common import machine
 from torch import Tensor
 

@@ -60,8 +60,11 @@ from captum_pairs.attr import (
     FeaturePairTokenSimilarity,
     LayerFeaturePairIntegratedGradients,
 )
-from captum_pairs.explain.comparison import _Counted, _game, _Tally
-from captum_pairs.explain.compute import METHODS, Options, SideTask
+from captum_pairs.explain.comparison import _game
+from captum_pairs.explain.counting import Counted, Tally
+from captum_pairs.explain.methods import METHODS
+from captum_pairs.explain.options import Options
+from captum_pairs.explain.sides import SideTask
 from captum_pairs.inputs import words_of
 from captum_pairs.metrics import (
     faithfulness,
@@ -134,13 +137,13 @@ def options(method: str, layers: Any, samples: Optional[int] = None) -> Options:
     )
 
 
-def counted(model: Any) -> tuple[Any, _Tally]:
+def counted(model: Any) -> tuple[Any, Tally]:
     """A model whose encoders count their passes."""
     from dataclasses import replace
 
-    tally = _Tally()
-    first: Any = _Counted(model.first, tally)
-    second = first if model.second is model.first else _Counted(model.second, tally)
+    tally = Tally()
+    first: Any = Counted(model.first, tally)
+    second = first if model.second is model.first else Counted(model.second, tally)
     return replace(model, first=first, second=second), tally
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from captum_pairs.explain.contributions import Contributions
     from captum_pairs.explain.pair import PairExplanation
     from captum_pairs.explain.zero_shot import ZeroShot
-    from captum_pairs.models import DualEncoder, from_functions, load, siamese
+    from captum_pairs.model import DualEncoder, from_functions, load, siamese
 
 __version__ = "0.1.0"
 
@@ -23,11 +23,11 @@ _HOMES = {
     "Comparison": "captum_pairs.explain.comparison",
     "Contrast": "captum_pairs.explain.contrast",
     "Contributions": "captum_pairs.explain.contributions",
-    "DualEncoder": "captum_pairs.models",
-    "from_functions": "captum_pairs.models",
-    "load": "captum_pairs.models",
+    "DualEncoder": "captum_pairs.model",
+    "from_functions": "captum_pairs.model",
+    "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
-    "siamese": "captum_pairs.models",
+    "siamese": "captum_pairs.model",
     "ZeroShot": "captum_pairs.explain.zero_shot",
 }
 

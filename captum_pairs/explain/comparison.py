@@ -6,8 +6,7 @@
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,18 +14,14 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.compute import (
-    BASELINE,
-    explain_pair,
-    METHODS,
-    Options,
-    SideTask,
-    SUBSET_METHODS,
-)
+from captum_pairs.explain.compute import explain_pair
+from captum_pairs.explain.counting import timed
+from captum_pairs.explain.methods import METHODS, SUBSET_METHODS
+from captum_pairs.explain.options import BASELINE, Options
 from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.explain.sides import SideTask
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
-from captum_pairs.models.dual_encoder import DualEncoder
-from captum_pairs.models.encoder import Encoder
+from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -160,7 +155,7 @@ class Comparison:
         return draw_comparison(self, number)
 
     def page(self, path: Union[str, Path]) -> Path:
-        """Writes a page to step through the methods (see :mod:`captum_pairs.show.page`)."""
+        """Writes a page to step through the methods (:mod:`captum_pairs.show.page`)."""
         from captum_pairs.show.page import write_page
 
         return write_page([each.explanation for each in self.compared], path)
@@ -195,13 +190,13 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def compare(
-    model: DualEncoder,
+    model: EncoderPair,
     first: Any,
     second: Any,
     methods: Optional[Sequence[str]],
     options: Options,
 ) -> Comparison:
-    """See :meth:`captum_pairs.models.DualEncoder.compare`."""
+    """See :meth:`captum_pairs.models.EncoderPair.compare`."""
     every = METHODS if options.absent == BASELINE else SUBSET_METHODS
     names = every if methods is None else tuple(methods)
     if isinstance(methods, str) or not names or len(set(names)) < len(names):
@@ -209,7 +204,10 @@ def compare(
             "methods", f"several of {', '.join(METHODS)}, each once", repr(methods)
         )
     chosen = [replace(options, method=name) for name in names]
-    found = [_timed(model, (first, second), each) for each in chosen]
+    found = [
+        timed(model, partial(explain_pair, inputs=(first, second), options=each))
+        for each in chosen
+    ]
     explanations = [explanation for explanation, *_ in found]
     measures = _measures(model, (first, second), options, explanations)
     tables = [each.interactions[None] for each in explanations]
@@ -223,53 +221,8 @@ def compare(
     return Comparison(tuple(compared), agreement)
 
 
-class _Tally:
-    """How often an encoder is run, and differentiated."""
-
-    def __init__(self) -> None:
-        self.forwards = self.backwards = 0
-
-    def embed(self, encoder: Encoder, inputs: Tensor, *arguments: Any) -> Tensor:
-        embedding = encoder.embed(inputs, *arguments)
-        self.forwards += len(embedding)
-        if embedding.requires_grad:
-
-            def count(gradient: Tensor) -> None:
-                self.backwards += len(gradient)
-
-            embedding.register_hook(count)  # type: ignore[no-untyped-call]  # torch's
-        return embedding
-
-
-class _Counted:
-    """An encoder whose runs are counted."""
-
-    def __init__(self, encoder: Encoder, tally: _Tally) -> None:
-        self._encoder = encoder
-        self.embed: Callable[..., Tensor] = partial(tally.embed, encoder)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)
-
-
-def _timed(
-    model: DualEncoder, inputs: tuple[Any, Any], options: Options
-) -> tuple[PairExplanation, float, int, int]:
-    """An explanation, its seconds, forward and backward passes."""
-    tally = _Tally()
-    first: Any = _Counted(model.first, tally)
-    second: Any = first
-    if model.second is not model.first:
-        second = _Counted(model.second, tally)
-    counted = replace(model, first=first, second=second)
-    began = time.perf_counter()
-    explanation = explain_pair(counted, inputs, options)
-    seconds = time.perf_counter() - began
-    return explanation, seconds, tally.forwards, tally.backwards
-
-
 def _measures(
-    model: DualEncoder,
+    model: EncoderPair,
     inputs: tuple[Any, Any],
     options: Options,
     found: Sequence[PairExplanation],
@@ -314,7 +267,7 @@ def _worth(found: Sequence[PairExplanation]) -> list[tuple[Tensor, Tensor]]:
 
 
 def _game(
-    model: DualEncoder, inputs: tuple[Any, Any], options: Options
+    model: EncoderPair, inputs: tuple[Any, Any], options: Options
 ) -> dict[str, Any]:
     """The arguments of metrics for a pair, whose special features are never absent."""
     plain = replace(options, method="occlusion")  # no steps have to be chosen

@@ -5,23 +5,22 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, TYPE_CHECKING, Union
+from typing import Any, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.compute import (
-    combine,
+from captum_pairs.explain.compute import combine, explanation_of
+from captum_pairs.explain.options import Options
+from captum_pairs.explain.pair import PairExplanation, signed
+from captum_pairs.explain.sides import (
     contributions_of,
-    explanation_of,
     InputContributions,
-    Options,
     side_tasks,
     SideTask,
 )
-from captum_pairs.explain.pair import PairExplanation, signed
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.dual_encoder import DualEncoder, Head
 from captum_pairs.models.encoder import TEXT
+from captum_pairs.models.encoder_pair import EncoderPair, Head
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -313,7 +312,7 @@ class Contrast:
 
 
 def contrast(
-    model: DualEncoder,
+    model: EncoderPair,
     query: Any,
     preferred: Any,
     other: Any,
@@ -321,7 +320,7 @@ def contrast(
     query_side: str,
 ) -> Contrast:
     """
-    See :meth:`captum_pairs.models.DualEncoder.contrast`.
+    See :meth:`captum_pairs.models.EncoderPair.contrast`.
 
     The query is prepared, and its path followed, once for both candidates.
     """
@@ -349,7 +348,7 @@ def contrast(
 
 
 def _candidate_task(
-    model: DualEncoder, inputs: tuple[Any, Any], at: int, options: Options
+    model: EncoderPair, inputs: tuple[Any, Any], at: int, options: Options
 ) -> Any:
     """The task of a candidate alone."""
     raw = inputs[1 - at]
@@ -370,7 +369,7 @@ def _reads_query(query: Any, candidates: list[Any]) -> bool:
 
 
 def _read_query(
-    model: DualEncoder,
+    model: EncoderPair,
     query: SideTask,
     candidates: list[Any],
     options: Options,
@@ -403,32 +402,3 @@ def _total(values: Tensor) -> float:
 
 def _named(side: ExplainedInput) -> str:
     return str(side.source) if side.kind == TEXT else f"the {side.source}"
-
-
-def side_of_query(model: DualEncoder, query: Any, side: Optional[str]) -> str:
-    """Which of a pair's inputs a query is, told from what it is."""
-    if side is not None:
-        if side not in ("first", "second"):
-            raise InvalidArgumentError("side", "'first' or 'second'", repr(side))
-        return side
-    kinds = model.first.kind, model.second.kind
-    if kinds[0] == kinds[1]:
-        return "first"
-    if isinstance(query, InputContributions):
-        return "first" if query.input.kind == kinds[0] else "second"
-    is_text = isinstance(query, str) and not _is_file(query)
-    if TEXT in kinds:
-        text = kinds.index(TEXT)
-        return ("first", "second")[text if is_text else 1 - text]
-    return "first"
-
-
-def _is_file(name: str) -> bool:
-    """Whether a string is the path of a file, or looks like an image's or sound's."""
-    try:
-        if Path(name).is_file():
-            return True
-    except (OSError, ValueError):
-        return False
-    endings = ".jpg .jpeg .png .webp .bmp .gif .tif .tiff .wav .flac .mp3".split()
-    return " " not in name and Path(name).suffix.lower() in endings

@@ -10,16 +10,17 @@ from typing import Any, Optional, overload, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.compute import (
-    check_width,
+from captum_pairs.explain.files import input_from_json, input_to_json
+from captum_pairs.explain.methods import check_width
+from captum_pairs.explain.options import Options
+from captum_pairs.explain.sides import (
     contributions_of,
     InputContributions,
-    Options,
+    side_of_query,
     SideTask,
 )
-from captum_pairs.explain.pair import input_from_json, input_to_json
-from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.models.encoder import Encoder
+from captum_pairs.models.encoder_pair import EncoderPair
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
@@ -76,7 +77,7 @@ class Contributions(Sequence[InputContributions]):
     """
     Contribution vectors of many inputs of one side of a model.
 
-    A sequence of :class:`InputContributions`, which :meth:`DualEncoder.explain` takes
+    A sequence of :class:`InputContributions`, which :meth:`EncoderPair.explain` takes
     instead of the inputs; so it does the whole, paired with one other input.
 
     Args:
@@ -282,7 +283,7 @@ class Contributions(Sequence[InputContributions]):
 
 
 def contribute(
-    model: DualEncoder,
+    model: EncoderPair,
     inputs: Iterable[Any],
     side: Optional[str],
     directory: Union[str, Path, None],
@@ -290,9 +291,7 @@ def contribute(
     dtype: str,
     options: Options,
 ) -> Contributions:
-    """See :meth:`captum_pairs.models.DualEncoder.contributions`."""
-    from captum_pairs.explain.contrast import side_of_query
-
+    """See :meth:`captum_pairs.models.EncoderPair.contributions`."""
     corpus = list(inputs)
     names = _keys(corpus, keys)
     if not corpus:
@@ -320,10 +319,10 @@ def contribute(
 
 
 def _settings(
-    model: DualEncoder, at: int, dtype: str, options: Options
+    model: EncoderPair, at: int, dtype: str, options: Options
 ) -> dict[str, Any]:
     """All that contributions depend on; wrong options are refused here, at once."""
-    check_width(options, "contributions")
+    check_width(options.method, "contributions")
     encoder = (model.first, model.second)[at]
     return {
         "name": model.name,
@@ -365,7 +364,7 @@ def _store(
 
 
 def _run(
-    model: DualEncoder,
+    model: EncoderPair,
     encoder: Encoder,
     at: int,
     store: Contributions,
@@ -399,7 +398,7 @@ def _run(
         store._write_index()
 
 
-def _one(model: DualEncoder, at: int, raw: Any, options: Options) -> InputContributions:
+def _one(model: EncoderPair, at: int, raw: Any, options: Options) -> InputContributions:
     task = SideTask(model, at, raw, options)
     return contributions_of(model, task, options.tolerance)
 

@@ -15,6 +15,8 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.explain.files import input_from_json, input_to_json
+from captum_pairs.explain.methods import INTEGRATED_GRADIENTS
 from captum_pairs.inputs import (
     ExplainedInput,
     find_phrase,
@@ -24,8 +26,8 @@ from captum_pairs.inputs import (
     Where,
     words_of,
 )
-from captum_pairs.models.dual_encoder import Head
-from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TEXT
+from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, TEXT
+from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Match", "PairExplanation"]
 
 _FORMAT = 2
-INTEGRATED_GRADIENTS = "integrated_gradients"
 _FIRST, _SECOND = "first", "second"
 # A group of features: a phrase, a box, a mask, or the features' indices.
 Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
@@ -681,39 +682,3 @@ def _joined(side: ExplainedInput, name: str, group: Sequence[int]) -> Feature:
     spans = [span for i in group if (span := side.features[i].span) is not None]
     span = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
     return Feature(name, span=span, box=_box(side, group))
-
-
-def input_to_json(side: ExplainedInput) -> dict[str, Any]:
-    """An input without its picture, as JSON takes it."""
-    source = replace(side.source, picture=None)
-    content = asdict(replace(side, source=source))
-    del content["source"]["picture"]
-    content["features"] = [
-        {
-            key: value
-            for key, value in asdict(feature).items()
-            if value not in (None, False)
-        }
-        for feature in side.features
-    ]
-    return content
-
-
-def input_from_json(
-    content: Mapping[str, Any], picture: Optional[Tensor] = None
-) -> ExplainedInput:
-    """An input from what JSON made of it."""
-    values = dict(content)
-    source = {key: _tuple(value) for key, value in content["source"].items()}
-    shown = None if picture is None else picture.numpy()
-    values["source"] = Source(**source, picture=shown)
-    values["features"] = tuple(
-        Feature(**{key: _tuple(value) for key, value in row.items()})
-        for row in content["features"]
-    )
-    values["grid"] = _tuple(content["grid"])
-    return ExplainedInput(**values)
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

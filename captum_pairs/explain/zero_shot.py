@@ -6,16 +6,12 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.compute import (
-    check_width,
-    checked,
-    InputContributions,
-    Options,
-    SideTask,
-)
+from captum_pairs.explain.methods import check_width
+from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import signed
+from captum_pairs.explain.sides import checked, InputContributions, SideTask
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.dual_encoder import DualEncoder
+from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -106,18 +102,18 @@ class ZeroShot:
 
 
 def zero_shot(
-    model: DualEncoder,
+    model: EncoderPair,
     image: Any,
     prompts: Sequence[str],
     template: str,
     options: Options,
 ) -> ZeroShot:
-    """See :meth:`captum_pairs.models.DualEncoder.zero_shot`."""
+    """See :meth:`captum_pairs.models.EncoderPair.zero_shot`."""
     if isinstance(prompts, str) or len(prompts) < 1:
         raise InvalidArgumentError("prompts", "a list of texts", repr(prompts))
     if "{}" not in template:
         raise InvalidArgumentError("template", "a text with {} in it", repr(template))
-    check_width(options, "a classification")
+    check_width(options.method, "a classification")
     texts = tuple(template.replace("{}", name) for name in prompts)
     directions = torch.stack([_embedding(model, text) for text in texts])
     if isinstance(image, InputContributions):
@@ -145,7 +141,7 @@ def zero_shot(
 
 
 @torch.no_grad()
-def _embedding(model: DualEncoder, text: str) -> Tensor:
+def _embedding(model: EncoderPair, text: str) -> Tensor:
     """A text's embedding (k,), normalised if the similarity is the cosine."""
     prepared = model.second.prepare(text).to(model.second.device)
     embedding = model.second.embed(prepared.inputs, *prepared.arguments)[0].cpu()

@@ -5,7 +5,6 @@
 >>> model.first.embed(photo.inputs, *photo.arguments)  # (1, 512)
 """
 
-from captum_pairs.models.dual_encoder import DualEncoder, Head
 from captum_pairs.models.encoder import (
     Encoder,
     Feature,
@@ -14,6 +13,7 @@ from captum_pairs.models.encoder import (
     Prepared,
     Source,
 )
+from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import (
     ModelUnavailableError,
     TextLengthError,
@@ -30,8 +30,8 @@ from captum_pairs.models.view import Box, View
 
 __all__ = [
     "Box",
-    "DualEncoder",
     "Encoder",
+    "EncoderPair",
     "Feature",
     "from_functions",
     "Head",

@@ -5,6 +5,7 @@ from captum_pairs.attr import InvalidArgumentError
 __all__ = [
     "ModelUnavailableError",
     "TextLengthError",
+    "unavailable",
     "UnreadableImageError",
     "UnreadableSoundError",
 ]
@@ -24,3 +25,14 @@ class TextLengthError(InvalidArgumentError):
 
 class UnreadableSoundError(InvalidArgumentError):
     """The sound is not there, is none, or has another rate than the model's."""
+
+
+def unavailable(name: str, error: Exception) -> ModelUnavailableError:
+    """A model that can't be loaded, and why."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ModelUnavailableError(
+        "model",
+        "a directory with a saved model, or a model's name (captum-pairs models lists "
+        "what is supported)",
+        f"{name}: {reason}",
+    )

@@ -16,7 +16,6 @@ from captum_pairs.attr._utils.validation import (
     one_of,
     optional_pair_of,
 )
-from captum_pairs.models.dual_encoder import DualEncoder, Head
 from captum_pairs.models.encoder import (
     Encoder,
     Feature,
@@ -27,6 +26,7 @@ from captum_pairs.models.encoder import (
     Source,
     TENSOR,
 )
+from captum_pairs.models.encoder_pair import EncoderPair, Head
 from torch import nn, Tensor
 
 __all__ = ["from_functions", "FunctionEncoder", "PreparedTensor"]
@@ -54,7 +54,7 @@ def from_functions(
     bias: float = 0.0,
     similarity: str = "cosine",
     name: str = "functions",
-) -> DualEncoder:
+) -> EncoderPair:
     """
     Two functions as a dual encoder.
 
@@ -99,7 +99,7 @@ def from_functions(
     ]
     first, second = encoders
     second = first if first.is_same_as(second) else second
-    return DualEncoder(name, first, second, (head,), similarity)
+    return EncoderPair(name, first, second, (head,), similarity)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models.dual_encoder import DualEncoder, Head
 from captum_pairs.models.encoder import Encoder, Feature
-from captum_pairs.models.errors import ModelUnavailableError
+from captum_pairs.models.encoder_pair import EncoderPair, Head
+from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.images import ImageEncoder
-from captum_pairs.models.loading import unavailable
 from captum_pairs.models.naflex import NaFlexEncoder
 from captum_pairs.models.sound import ClapAudioEncoder
 from captum_pairs.models.texts import (
@@ -312,7 +311,7 @@ def _image_encoder(
     )
 
 
-def _clip(name: str, model: Any, processor: Any) -> DualEncoder:
+def _clip(name: str, model: Any, processor: Any) -> EncoderPair:
     """CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP: patches, and a logit scale."""
     config = model.config
     images = _image_encoder(model, processor, image_grid(config.vision_config))
@@ -320,20 +319,20 @@ def _clip(name: str, model: Any, processor: Any) -> DualEncoder:
         model, model.text_model, processor.tokenizer, config.text_config
     )
     head = Head("logits_per_image", scale_of(model.logit_scale))
-    return DualEncoder(name, images, texts, (head,))
+    return EncoderPair(name, images, texts, (head,))
 
 
-def _siglip(name: str, model: Any, processor: Any) -> DualEncoder:
+def _siglip(name: str, model: Any, processor: Any) -> EncoderPair:
     """SigLIP's logits have a bias; its text encoder pools the last token of a text that
     is always padded."""
     config = model.config
     images = _image_encoder(model, processor, image_grid(config.vision_config))
-    return DualEncoder(name, images, *_sigmoid_text(model, processor))
+    return EncoderPair(name, images, *_sigmoid_text(model, processor))
 
 
-def _siglip2(name: str, model: Any, processor: Any) -> DualEncoder:
+def _siglip2(name: str, model: Any, processor: Any) -> EncoderPair:
     images = NaFlexEncoder(model, processor.image_processor)
-    return DualEncoder(name, images, *_sigmoid_text(model, processor))
+    return EncoderPair(name, images, *_sigmoid_text(model, processor))
 
 
 def _sigmoid_text(model: Any, processor: Any) -> tuple[Encoder, tuple[Head, ...]]:
@@ -344,7 +343,7 @@ def _sigmoid_text(model: Any, processor: Any) -> tuple[Encoder, tuple[Head, ...]
     return texts, (Head("logits_per_image", scale_of(model.logit_scale), bias),)
 
 
-def _align(name: str, model: Any, processor: Any) -> DualEncoder:
+def _align(name: str, model: Any, processor: Any) -> EncoderPair:
     """ALIGN's images become feature maps of ever fewer places; it divides by a
     temperature. By default two thirds of its many blocks run first: places are then as
     coarse as patches."""
@@ -356,10 +355,10 @@ def _align(name: str, model: Any, processor: Any) -> DualEncoder:
         model, model.text_model, processor.tokenizer, config.text_config
     )
     head = Head("logits_per_image", 1.0 / float(model.temperature.detach()))
-    return DualEncoder(name, images, texts, (head,))
+    return EncoderPair(name, images, texts, (head,))
 
 
-def _blip(name: str, model: Any, processor: Any) -> DualEncoder:
+def _blip(name: str, model: Any, processor: Any) -> EncoderPair:
     """BLIP's image-text similarity, ``use_itm_head=False``: the cosine itself."""
     config = model.config
     if not hasattr(model, "itm_head"):  # BlipModel, which has logits as CLIP has
@@ -385,10 +384,10 @@ def _blip(name: str, model: Any, processor: Any) -> DualEncoder:
     texts = text_encoder(
         model, model.text_encoder, processor.tokenizer, config.text_config, text
     )
-    return DualEncoder(name, images, texts, (Head("itm_score"),))
+    return EncoderPair(name, images, texts, (Head("itm_score"),))
 
 
-def _clap(name: str, model: Any, processor: Any) -> DualEncoder:
+def _clap(name: str, model: Any, processor: Any) -> EncoderPair:
     """CLAP: sound and text, and a scale for each direction."""
     sounds = ClapAudioEncoder(model, processor.feature_extractor)
     texts = text_encoder(
@@ -398,11 +397,11 @@ def _clap(name: str, model: Any, processor: Any) -> DualEncoder:
         Head("logits_per_audio", scale_of(model.logit_scale_a)),
         Head("logits_per_text", scale_of(model.logit_scale_t)),
     )
-    return DualEncoder(name, sounds, texts, heads)
+    return EncoderPair(name, sounds, texts, heads)
 
 
 # What makes a dual encoder of a model of each model_type.
-FAMILIES: dict[str, Callable[[str, Any, Any], DualEncoder]] = {
+FAMILIES: dict[str, Callable[[str, Any, Any], EncoderPair]] = {
     "align": _align,
     "altclip": _clip,
     "blip": _blip,
@@ -422,7 +421,7 @@ _REFUSED = {
 }
 
 
-def load_hugging_face(name: str, source: str) -> DualEncoder:
+def load_hugging_face(name: str, source: str) -> EncoderPair:
     """
     A dual encoder of transformers.
 

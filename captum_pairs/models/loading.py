@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 import torch
-from captum_pairs.models.dual_encoder import DualEncoder
+from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 
-__all__ = ["load", "SCENES", "Support", "SUPPORTED", "unavailable"]
+__all__ = ["load", "SCENES", "Support", "SUPPORTED"]
 
 # The name of the model that comes with the package.
 SCENES = "scenes"
@@ -74,7 +74,7 @@ SUPPORTED = (
 
 def load(
     name: Union[str, Path], device: Optional[Union[str, torch.device]] = None
-) -> DualEncoder:
+) -> EncoderPair:
     """
     A dual encoder, in float32, in evaluation mode, its parameters frozen.
 
@@ -100,7 +100,7 @@ def load(
     return encoders
 
 
-def _load(name: str) -> DualEncoder:
+def _load(name: str) -> EncoderPair:
     # an adapter's package is imported when it is needed, and may not be there
     prefix, colon, rest = name.partition(":")
     if prefix == SCENES:
@@ -130,7 +130,7 @@ def _load(name: str) -> DualEncoder:
     return load_hugging_face(name, source)
 
 
-def _load_scenes(name: str, checkpoint: str) -> DualEncoder:
+def _load_scenes(name: str, checkpoint: str) -> EncoderPair:
     """One of the models that come with the package."""
     from captum_pairs.models.hugging_face import load_hugging_face
     from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
@@ -190,14 +190,3 @@ def _is_sentence_transformer(source: str) -> bool:
     except OSError:
         return False  # no such model: the loading that follows says so
     return found is not None
-
-
-def unavailable(name: str, error: Exception) -> ModelUnavailableError:
-    """A model that can't be loaded, and why."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelUnavailableError(
-        "model",
-        "a directory with a saved model, or a model's name (captum-pairs models lists "
-        "what is supported)",
-        f"{name}: {reason}",
-    )

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, Optional
 
 import open_clip
-from captum_pairs.models.dual_encoder import DualEncoder, Head
 from captum_pairs.models.encoder import Feature
-from captum_pairs.models.errors import ModelUnavailableError
+from captum_pairs.models.encoder_pair import EncoderPair, Head
+from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.fixed_texts import (
     byte_pair_tokens,
     pad_tokens,
     Reading,
     ReadTextEncoder,
 )
-from captum_pairs.models.loading import unavailable
 from captum_pairs.models.texts import check_length, PADDING
 from captum_pairs.models.transformed import (
     centre_view,
@@ -47,7 +46,7 @@ _ERRORS = (
 )
 
 
-def load_open_clip(name: str, rest: str) -> DualEncoder:
+def load_open_clip(name: str, rest: str) -> EncoderPair:
     """
     A dual encoder of open_clip.
 
@@ -73,7 +72,7 @@ def load_open_clip(name: str, rest: str) -> DualEncoder:
         float(model.logit_scale.detach().exp()),
         0.0 if bias is None else float(bias.detach()),
     )
-    return DualEncoder(
+    return EncoderPair(
         name, _images(model, transform), _texts(model, tokenizer), (head,)
     )
 

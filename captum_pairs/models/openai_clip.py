@@ -13,15 +13,14 @@ from warnings import catch_warnings, filterwarnings
 from zipfile import is_zipfile, ZipFile
 
 import torch
-from captum_pairs.models.dual_encoder import DualEncoder, Head
-from captum_pairs.models.errors import ModelUnavailableError
+from captum_pairs.models.encoder_pair import EncoderPair, Head
+from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.fixed_texts import (
     byte_pair_tokens,
     pad_tokens,
     Reading,
     ReadTextEncoder,
 )
-from captum_pairs.models.loading import unavailable
 from captum_pairs.models.texts import check_length
 from captum_pairs.models.transformed import (
     centre_view,
@@ -45,7 +44,7 @@ _ERRORS = (
 )
 
 
-def load_openai_clip(name: str, rest: str) -> DualEncoder:
+def load_openai_clip(name: str, rest: str) -> EncoderPair:
     """
     A CLIP of OpenAI's package, in float32.
 
@@ -72,7 +71,7 @@ def load_openai_clip(name: str, rest: str) -> DualEncoder:
     except _ERRORS as error:
         raise unavailable(name, error) from error
     head = Head("logits_per_image", float(model.logit_scale.detach().exp()))
-    return DualEncoder(name, _images(model, transform), _texts(clip, model), (head,))
+    return EncoderPair(name, _images(model, transform), _texts(clip, model), (head,))
 
 
 def import_clip() -> Any:

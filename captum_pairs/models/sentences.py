@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from captum_pairs.models.dual_encoder import DualEncoder
 from captum_pairs.models.encoder import Feature
-from captum_pairs.models.errors import ModelUnavailableError, TextLengthError
-from captum_pairs.models.loading import unavailable
+from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.errors import (
+    ModelUnavailableError,
+    TextLengthError,
+    unavailable,
+)
+from captum_pairs.models.hugging_face import load_hugging_face
 from captum_pairs.models.texts import (
     check_length,
     PADDING,
@@ -381,7 +385,7 @@ def sentence_encoders(
     model: SentenceTransformer,
     name: Optional[str] = None,
     tasks: Optional[Tasks] = None,
-) -> DualEncoder:
+) -> EncoderPair:
     """
     Both sides of a sentence-transformer that was loaded already; it stays as it is, in
     evaluation mode.
@@ -405,7 +409,7 @@ def sentence_encoders(
     wanted = _default_tasks(model) if tasks is None else tasks
     first = _side(model, wanted[0])
     second = first if wanted[0] == wanted[1] else _side(model, wanted[1])
-    return DualEncoder(label, first, second, similarity=similarity)
+    return EncoderPair(label, first, second, similarity=similarity)
 
 
 def _similarity(model: Any, label: str) -> str:
@@ -432,7 +436,7 @@ def _similarity(model: Any, label: str) -> str:
     return similarity
 
 
-def load_sentence_transformer(name: str, source: str) -> DualEncoder:
+def load_sentence_transformer(name: str, source: str) -> EncoderPair:
     """
     A sentence-transformer; see :func:`sentence_encoders` for which side is a query's.
 
@@ -502,10 +506,8 @@ def _default_tasks(model: SentenceTransformer) -> Tasks:
     return None, None
 
 
-def _clip_inside(name: str, source: str, modules: Sequence[Any]) -> DualEncoder:
+def _clip_inside(name: str, source: str, modules: Sequence[Any]) -> EncoderPair:
     """The CLIP, images and texts, that is a sentence-transformer's only module."""
-    from captum_pairs.models.hugging_face import load_hugging_face
-
     place = Path(source) / str(modules[0].get("path", ""))
     if len(modules) == 1 and place.is_dir():
         return load_hugging_face(name, str(place))

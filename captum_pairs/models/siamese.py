@@ -10,9 +10,8 @@ from typing import Any, Optional, Union
 import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attr._utils.validation import describe
-from captum_pairs.models.dual_encoder import DualEncoder
-from captum_pairs.models.errors import ModelUnavailableError
-from captum_pairs.models.loading import unavailable
+from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.transformed import (
     centre_view,
     ImageParts,
@@ -50,7 +49,7 @@ def siamese(
     transform: Optional[Transform] = None,
     *,
     name: str = "siamese",
-) -> DualEncoder:
+) -> EncoderPair:
     """
     A trained backbone as an encoder of pairs of images.
 
@@ -81,7 +80,7 @@ def siamese(
     images = TransformedImageEncoder(
         backbone, partial(_embed, backbone), process, view, mean, std, parts
     )
-    return DualEncoder(name, images, images)
+    return EncoderPair(name, images, images)
 
 
 def _embed(backbone: nn.Module, pixels: Tensor) -> Tensor:
@@ -167,7 +166,7 @@ def _preset(crop: int) -> Any:
 # ---- torchvision's classifiers -----------------------------------------------
 
 
-def load_torchvision(name: str, rest: str) -> DualEncoder:
+def load_torchvision(name: str, rest: str) -> EncoderPair:
     """
     A classifier of torchvision as a Siamese encoder: its embedding is what goes into
     its last classifier, of which only the shape of the weights is looked at.

@@ -28,8 +28,8 @@ from captum_pairs.explain.contrast import Contrast
 from captum_pairs.explain.pair import Match, PairExplanation
 from captum_pairs.explain.zero_shot import ZeroShot
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.dual_encoder import Head
 from captum_pairs.models.encoder import AUDIO, IMAGE, TEXT
+from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captum_pairs import load
 from captum_pairs.attr import (
     FeaturePairTokenSimilarity,
     InvalidArgumentError,
     TokenDecomposition,
 )
-from captum_pairs.models import load
 from captum_pairs.scenes import checkpoint_path
 from torch import nn, Tensor
 from transformers import AutoModel, AutoTokenizer

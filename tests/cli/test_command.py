@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captum_pairs import load
 from captum_pairs.cli import main
 from captum_pairs.explain.contrast import Contrast
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.models import load
 from captum_pairs.models.hugging_face import AutoConfig
 from captum_pairs.scenes import checkpoint_path
 from click.testing import CliRunner, Result
@@ -200,7 +200,7 @@ def test_another_method(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
 
 def test_the_command_knows_every_method() -> None:
     from captum_pairs.cli import explain
-    from captum_pairs.explain.compute import METHODS
+    from captum_pairs.explain.methods import METHODS
 
     option = next(one for one in explain.params if one.name == "method")
     assert set(option.type.choices) == set(METHODS)  # type: ignore[attr-defined]

@@ -14,8 +14,8 @@ from captum_pairs.explain.contrast import Contrast
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.zero_shot import ZeroShot
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.dual_encoder import Head
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
+from captum_pairs.models.encoder_pair import Head
 from captum_pairs.show.pictures import draw, draw_contrast, draw_zero_shot, save_picture
 from matplotlib import pyplot as plt, rc_context
 from matplotlib.axis import Tick

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import load
+from captum_pairs import DualEncoder, load
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import (
-    DualEncoder,
     ModelUnavailableError,
     TextLengthError,
     UnreadableSoundError,

@@ -9,8 +9,9 @@ import captum_pairs.models
 import numpy as np
 import pytest
 import torch
+from captum_pairs import load
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models import load, ModelUnavailableError
+from captum_pairs.models import ModelUnavailableError
 from captum_pairs.models.hugging_face import AutoConfig
 from captum_pairs.scenes import checkpoint_path
 from PIL import Image

@@ -8,12 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from captum_pairs.models import (
-    load,
-    ModelUnavailableError,
-    PreparedText,
-    TextLengthError,
-)
+from captum_pairs import load
+from captum_pairs.models import ModelUnavailableError, PreparedText, TextLengthError
 from geometry import check_view
 from PIL import Image
 from torch import nn

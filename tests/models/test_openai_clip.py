@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs.models import load, ModelUnavailableError, TextLengthError
+from captum_pairs import load
+from captum_pairs.models import ModelUnavailableError, TextLengthError
 from geometry import check_view
 from PIL import Image
 from torchvision.transforms import Normalize

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import load
+from captum_pairs import DualEncoder, load
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models import DualEncoder
 from captum_pairs.models.encoder import Encoder, LayerLike
 from captum_pairs.models.removal import embed_what_is_left
 from PIL import Image

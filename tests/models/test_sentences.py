@@ -8,13 +8,8 @@ from typing import Any, Optional
 
 import pytest
 import torch
-from captum_pairs.models import (
-    DualEncoder,
-    load,
-    ModelUnavailableError,
-    PreparedText,
-    TextLengthError,
-)
+from captum_pairs import DualEncoder, load
+from captum_pairs.models import ModelUnavailableError, PreparedText, TextLengthError
 from tokenizers import models, normalizers, pre_tokenizers, processors, Tokenizer
 from transformers import (
     AlbertConfig,

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import siamese
+from captum_pairs import load, siamese
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models import load, ModelUnavailableError
+from captum_pairs.models import ModelUnavailableError
 from captum_pairs.models.siamese import _behead, _understood
 from geometry import check_view
 from PIL import Image

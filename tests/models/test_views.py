@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captum_pairs import load
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models import load, read_image, UnreadableImageError
+from captum_pairs.models import read_image, UnreadableImageError
 from captum_pairs.models.view import view_of
 from PIL import Image
 from transformers import CLIPImageProcessor

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from captum_pairs.models import Feature, load, TextLengthError
+from captum_pairs import load
+from captum_pairs.models import Feature, TextLengthError
 from captum_pairs.models.words import join_tokens, offsets_of, token_groups, word_spans
 from captum_pairs.scenes.model import new_tokenizer
 

@@ -11,8 +11,8 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.explain.contrast import Contrast
 from captum_pairs.explain.pair import Match, PairExplanation
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.dual_encoder import Head
 from captum_pairs.models.encoder import AUDIO, TEXT
+from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
 from PIL import Image

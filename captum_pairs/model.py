@@ -1,0 +1,180 @@
+"""What can be asked of a dual encoder, and where one comes from."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from functools import wraps
+from pathlib import Path
+from typing import Any, Optional, ParamSpec, Union
+
+from captum_pairs import models
+from captum_pairs.explain.comparison import compare, Comparison
+from captum_pairs.explain.compute import explain, which_asked
+from captum_pairs.explain.contrast import Contrast, contrast
+from captum_pairs.explain.contributions import contribute, Contributions
+from captum_pairs.explain.options import Options
+from captum_pairs.explain.sides import side_of_query
+from captum_pairs.explain.zero_shot import zero_shot, ZeroShot
+from captum_pairs.inputs import Where
+from captum_pairs.models import EncoderPair
+
+__all__ = ["DualEncoder", "from_functions", "load", "siamese"]
+
+
+class DualEncoder(EncoderPair):
+    """
+    Two encoders into one space, and what can be asked of them.
+
+    What is asked takes these settings by keyword (see
+    :class:`captum_pairs.explain.options.Options`): ``layer``, ``method``,
+    ``tolerance``, ``n_steps``, ``baseline``, ``tokens``, ``progress`` and more.
+
+    Args, attributes: see :class:`captum_pairs.models.EncoderPair`.
+    """
+
+    @classmethod
+    def of(cls, pair: EncoderPair) -> "DualEncoder":
+        """What an adapter returned."""
+        return cls(*(getattr(pair, field.name) for field in fields(EncoderPair)))
+
+    def explain(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        phrase: Optional[str] = None,
+        occurrence: Optional[int] = None,
+        region: Optional[Where] = None,
+        side: Optional[str] = None,
+        **options: Any,
+    ) -> Any:
+        """
+        Which feature of the first input matched which feature of the second one.
+
+        Args:
+            first, second: an image's path, PIL image or array (h, w, 3) of uint8; a
+                text; a waveform; what :meth:`contributions` keeps. Or lists of them,
+                paired in their order; one alone goes with each of a list.
+            phrase: explain these words of the text only, at the cost of one backward
+                pass a step; `occurrence` says which, if they stand there several times.
+            region: explain this box, point or mask of the image only (see
+                :meth:`PairExplanation.region`).
+            side: "first" or "second", whose phrase or region it is, if both have such.
+            **options: see :class:`captum_pairs.explain.options.Options`.
+
+        Returns:
+            :class:`captum_pairs.PairExplanation`, or a list of them for lists.
+
+        Raises:
+            UnreadableImageError, TextLengthError, InvalidArgumentError: for an input or
+                an option that can't be used.
+        """
+        asked = which_asked(self, phrase, occurrence, region, side)
+        return explain(self, first, second, Options.of(options), asked)
+
+    def contrast(
+        self,
+        query: Any,
+        preferred: Any,
+        other: Any,
+        *,
+        side: Optional[str] = None,
+        **options: Any,
+    ) -> Contrast:
+        """
+        Why one candidate is more similar to a query than another one: two captions of
+        an image, two images for a caption.
+
+        Args:
+            query, preferred, other: inputs as for :meth:`explain`.
+            side: "first" or "second": which of a pair's inputs the query is. Default:
+                told by what it is (a text that is no file's name is a text); "first" if
+                both are of a kind.
+            **options: see :class:`captum_pairs.explain.options.Options`.
+        """
+        settings = Options.of(options)
+        where = side_of_query(self, query, side)
+        return contrast(self, query, preferred, other, settings, where)
+
+    def compare(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        methods: Optional[Sequence[str]] = None,
+        **options: Any,
+    ) -> Comparison:
+        """
+        What several methods say of the same pair, how faithful each is, and its cost.
+
+        Args:
+            first, second: the inputs, as for :meth:`explain`.
+            methods: their names; default: all, or with `absent="removed"` all that
+                leave out features.
+            **options: see :class:`captum_pairs.explain.options.Options`.
+        """
+        settings = Options.of(options, method="occlusion")
+        return compare(self, first, second, methods, settings)
+
+    def contributions(
+        self,
+        inputs: Iterable[Any],
+        *,
+        side: Optional[str] = None,
+        directory: Union[str, Path, None] = None,
+        keys: Optional[Sequence[str]] = None,
+        dtype: str = "float16",
+        **options: Any,
+    ) -> Contributions:
+        """
+        Contribution vectors of many inputs, computed once: any other input is then
+        explained against them by a matrix product.
+
+        Args:
+            inputs: a corpus, as for :meth:`explain`. What can't be read is left out and
+                listed in the result's `failed`.
+            side: "first" or "second"; default: told by what the first of them is.
+            directory: kept there as well, and what is there already is not computed
+                again; default: in memory only.
+            keys: their names; default: paths and texts as they are, else numbers.
+            dtype: "float16" or "float32", as they are kept.
+            **options: see :class:`captum_pairs.explain.options.Options`.
+        """
+        settings = Options.of(options)
+        return contribute(self, inputs, side, directory, keys, dtype, settings)
+
+    def zero_shot(
+        self,
+        image: Any,
+        prompts: Sequence[str],
+        *,
+        template: str = "{}",
+        **options: Any,
+    ) -> ZeroShot:
+        """
+        An image classified by texts, and for every class where the image speaks for it.
+
+        Args:
+            image: or another first input, or what :meth:`contributions` keeps of it.
+            prompts: the classes.
+            template: what the class is put into, such as "a photo of a {}".
+            **options: see :class:`captum_pairs.explain.options.Options`.
+        """
+        return zero_shot(self, image, prompts, template, Options.of(options))
+
+
+Arguments = ParamSpec("Arguments")
+
+
+def _asked(make: Callable[Arguments, EncoderPair]) -> Callable[Arguments, DualEncoder]:
+    """What an adapter makes, with questions."""
+
+    @wraps(make)
+    def made(*args: Arguments.args, **kwargs: Arguments.kwargs) -> DualEncoder:
+        return DualEncoder.of(make(*args, **kwargs))
+
+    return made
+
+
+load = _asked(models.load)
+siamese = _asked(models.siamese)
+from_functions = _asked(models.from_functions)

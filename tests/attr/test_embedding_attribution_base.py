@@ -128,7 +128,7 @@ def test_readings_of_any_method(encoders, inputs):
 
 
 def test_every_example_takes_its_own_steps(encoders, inputs):
-    """A batch is its examples: one that needs many steps does not give them to others."""
+    """A batch is its examples: one that needs many steps gives none to the others."""
     x = torch.cat([inputs[0][:1] * 0.01, inputs[0][1:] * 30])
     y = torch.cat([inputs[1][:1] * 0.01, inputs[1][1:] * 30])
     fpig = FeaturePairIntegratedGradients(encoders)

@@ -104,11 +104,14 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
                     takes those without gradients.
         has_baseline (bool): Whether there is a baseline. If so, examples are
                     :class:`BaselinePath`.
+        keeps_width (bool): Whether :meth:`shares` are vectors of the embedding's own
+                    width k.
         settings_type (type): The dataclass of the settings.
     """
 
     needs_gradients: ClassVar[bool] = True
     has_baseline: ClassVar[bool] = True
+    keeps_width: ClassVar[bool] = True
     settings_type: ClassVar[type[Any]] = NoSettings
     layer: Optional[nn.Module] = None
     # set below, with the settings' names in their signatures

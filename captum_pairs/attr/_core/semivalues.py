@@ -197,6 +197,7 @@ class EmbeddingShapley(_EmbeddingSemivalue):
         torch.Size([2, 4, 3])
     """
 
+    keeps_width = False
     attribute = described(_attribute, Sampling, has_baseline=True)
 
     def readings(

@@ -1,0 +1,149 @@
+"""The picture of several methods on the same pair."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from captum_pairs.attr import visualization
+from captum_pairs.attr._utils.visualization.image import outline
+from captum_pairs.explain.comparison import Compared, Comparison
+from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.inputs import ExplainedInput
+from captum_pairs.models.encoder import TEXT
+from captum_pairs.show.pictures.canvas import around, canvas_of, is_seen, place_of
+from captum_pairs.show.pictures.maps import group_of, strongest
+from captum_pairs.show.pictures.sheet import (
+    LABEL,
+    labelled_row,
+    Part,
+    row_height,
+    sheet,
+    WIDTH,
+    write_label,
+)
+from captum_pairs.show.pictures.texts import matrix
+from captum_pairs.show.wording import heading_of, unit_of
+from matplotlib.figure import Figure
+from torch import Tensor
+
+__all__ = ["draw_comparison"]
+
+
+def draw_comparison(comparison: Comparison, number: int = 4) -> Figure:
+    """
+    Small multiples: a row for each method with its faithfulness and time, in a scale of
+    its own.
+
+    Of an image (or sound) and a text a column for each of the strongest words, of two
+    images for each of the strongest regions of the first one, of two texts the matrix.
+    """
+    every = [each.explanation for each in comparison.compared]
+    first = every[0]
+    sides = first.first, first.second
+    seen = [is_seen(side) for side in sides]
+    if any(seen):
+        at = 0 if all(seen) else seen.index(False)  # whose words or regions
+        groups = _strongest_groups(every, at, number)
+        parts = [_group_header(sides[at], groups)] if all(seen) else []
+        asked, shown = sides[at], sides[1 - at]
+        titles = [_group_name(asked, group) for group in groups]
+        for each in comparison.compared:
+            maps = _group_maps(each.explanation, at, groups)
+            parts.append(_labelled_maps(_measured(each), shown, maps, titles))
+    else:
+        parts = [
+            _labelled_matrix(_measured(each), each.explanation)
+            for each in comparison.compared
+        ]
+    score = f"{unit_of(first)} {first.score:.3f}".replace("-", "−")
+    scales = "for (orange) or against (purple) the match, each row in its own scale"
+    heading = f"{heading_of(sides)}\n{score}; {scales}"
+    return sheet(heading, parts)
+
+
+def _measured(compared: Compared) -> str:
+    """A method's name and measures, in lines."""
+    whole = compared.faithfulness
+    lines = [compared.method.replace("_", " ")]
+    if whole is not None:
+        lines.append(f"faithfulness {whole:.2f}")
+    lines.append(f"of pairs alone {compared.faithfulness_of_pairs:.2f}")
+    return "\n".join([*lines, f"{compared.seconds:.2g} s"]).replace("-", "−")
+
+
+def _strongest_groups(
+    explanations: Sequence[PairExplanation], at: int, number: int
+) -> list[tuple[int, ...]]:
+    """The words whose attributions are largest, over all methods, each method's table
+    divided by its norm; of an image the strongest regions by the first method."""
+    asked = (explanations[0].first, explanations[0].second)[at]
+    if asked.has_regions:
+        matches = explanations[0].top_pairs(number)
+        groups = [group_of(match, at) for match in matches]
+        return list(dict.fromkeys(groups)) or [tuple(range(asked.count))]
+    sizes = torch.zeros(asked.count, dtype=torch.float64)
+    for explanation in explanations:
+        table = explanation.interactions.double()
+        table = (table if at == 0 else table.T)[: asked.count]
+        sizes += table.norm(dim=1) / table.norm().clamp_min(1e-30)
+    return [(i,) for i in strongest(sizes, asked.content, number)]
+
+
+def _group_name(side: ExplainedInput, group: Sequence[int]) -> str:
+    return side.names[group[0]] if side.kind == TEXT else place_of(side, group)
+
+
+def _group_maps(
+    explanation: PairExplanation, at: int, groups: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    table = explanation.interactions if at == 0 else explanation.interactions.T
+    shown = (explanation.first, explanation.second)[1 - at]
+    return [table[list(group), : shown.count].double().sum(0) for group in groups]
+
+
+def _group_header(side: ExplainedInput, groups: Sequence[Sequence[int]]) -> Part:
+    """Where the regions are that the columns belong to."""
+    canvas = canvas_of(side)
+
+    def draw_on(figure: Any) -> None:
+        _, every = labelled_row(figure, "the first image", len(groups))
+        for axes, group in zip(every, groups):
+            canvas.frame.draw_original(axes)
+            if (box := around(side, group)) is not None:
+                outline(axes, box)
+
+    return Part(row_height(len(groups), canvas.ratio), draw_on)
+
+
+def _labelled_maps(
+    label: str, shown: ExplainedInput, maps: Sequence[Tensor], titles: Sequence[str]
+) -> Part:
+    canvas = canvas_of(shown)
+
+    def draw_on(figure: Any) -> None:
+        place, every = labelled_row(figure, label, len(maps))
+        visualization.visualize_image_attr_per_word(
+            torch.stack([shown.shaped(each) for each in maps]),
+            titles,
+            canvas.image,
+            plt_fig_axis=(place, every),
+            titles=titles,
+            show_colorbar=False,
+            use_pyplot=False,
+            boxes=canvas.boxes,
+            extent=canvas.extent,
+            aspect=canvas.aspect,
+        )
+
+    return Part(row_height(len(maps), canvas.ratio), draw_on)
+
+
+def _labelled_matrix(label: str, explanation: PairExplanation) -> Part:
+    part = matrix(explanation)
+
+    def draw_on(figure: Any) -> None:
+        left, right = figure.subfigures(1, 2, width_ratios=[LABEL, WIDTH - LABEL])
+        write_label(left, label)
+        part.draw(right)
+
+    return Part(part.height, draw_on)

@@ -42,8 +42,6 @@ Aspect = Literal["equal", "auto"]
 Box = Sequence[float]
 # Small images are drawn with at least so many pixels, so that patches' edges are exact.
 _FINE = 400
-# No value is an outlier: at 0 itself Captum fails where 0.01 * 100 * a sum rounds up.
-_NONE_OUT = 1e-6
 # The methods whose colours need a legend.
 _COLORED = ("heat_map", "blended_heat_map")
 _INTERPOLATIONS = ("nearest", "bilinear")
@@ -73,10 +71,10 @@ def visualize_image_attr(
     r"""
     What a phrase (or anything else) matched in an image.
 
-    The parameters are those of Captum's function of that name, which draws it. Other
-    than there, patches are not upsampled by the caller, the scale can be shared, is
-    centred on zero, in the attributions' units and in colours that are told apart with
-    any colour vision, and an attribution that is zero everywhere has a picture too.
+    The parameters are those of Captum's function of that name. Other than there,
+    patches are not upsampled by the caller, the scale can be shared, is centred on
+    zero, in the attributions' units and in colours that are told apart with any colour
+    vision, and an attribution that is zero everywhere has a picture too.
 
     Args:
 
@@ -131,7 +129,7 @@ def visualize_image_attr(
         use_pyplot,
     )
     frame = Frame(original_image, extent, boxes, aspect)
-    frame.draw(figure, axes, values, scale, method, alpha_overlay, interpolation)
+    frame.draw(axes, values, scale, method, alpha_overlay, interpolation)
     add_title(axes, title)
     if show_colorbar and method in _COLORED:
         label = _legend_label(scale, colorbar_label, interpolation, values)
@@ -202,7 +200,7 @@ def visualize_image_attr_per_word(
     figure, every = panels(plt_fig_axis, len(maps), size, use_pyplot, across)
     frame = Frame(original_image, extent, boxes, aspect)
     for index, (axes, each) in enumerate(zip(every, maps)):
-        frame.draw(figure, axes, each, scale, method, alpha_overlay, interpolation)
+        frame.draw(axes, each, scale, method, alpha_overlay, interpolation)
         named = f"{words[index]}: {signed(float(each.sum()))}"
         add_title(axes, titles[index] if titles else named)
     if show_colorbar and method in _COLORED:
@@ -274,7 +272,7 @@ def visualize_image_pair_attr(
     if region is not None:
         outline(every[0], region)
     second = Frame(originals[1], extents[1], boxes, aspect)
-    second.draw(figure, every[1], values, scale, method, alpha_overlay, interpolation)
+    second.draw(every[1], values, scale, method, alpha_overlay, interpolation)
     for axes, title in zip(every, titles):
         add_title(axes, title)
     if show_colorbar and method in _COLORED:
@@ -341,7 +339,7 @@ def visualize_image_contrast(
     figure, every = panels(plt_fig_axis, 2, fig_size, use_pyplot)
     for at, (axes, values) in enumerate(zip(every, maps)):
         frame = Frame(originals[at], extents[at], boxes[at], aspect)
-        frame.draw(figure, axes, values, scale, method, alpha_overlay, interpolation)
+        frame.draw(axes, values, scale, method, alpha_overlay, interpolation)
         named = f"{('preferred', 'other')[at]}: {signed(float(values.sum()))}"
         add_title(axes, titles[at] if titles else named)
     if show_colorbar and method in _COLORED:
@@ -382,13 +380,11 @@ class Frame:
         image = self.image
         if image is None:
             image = np.full((1, 1, 3), 245, dtype=np.uint8)
-        left, top, right, bottom = self.extent(image.shape[:2])
-        axes.imshow(image, extent=(left, right, bottom, top), aspect=self.aspect)
+        self._put(axes, image, self.extent(image.shape[:2]))
         _bare(axes)
 
     def draw(
         self,
-        figure: Any,
         axes: Axes,
         values: Floats,
         scale: Scale,
@@ -396,7 +392,7 @@ class Frame:
         alpha_overlay: float,
         interpolation: str,
     ) -> None:
-        """Attributions by Captum's function, in a given scale."""
+        """Attributions in a given scale, by one of Captum's methods."""
         _check_method(method, scale.sign, interpolation)
         extent = self.extent(values.shape)
         image = self._fine(extent)
@@ -404,30 +400,36 @@ class Frame:
             method = "heat_map"
         shares = scale.shares(values)
         spread = _spread(shares, image.shape[:2], extent, self.boxes, interpolation)
-        # Captum divides by the largest value that it finds, and stops where there is
-        # none: a last row that holds the largest possible value (and for the image
-        # black and white) makes its scale ours. It is cut off again.
-        strongest = -1.0 if scale.sign == "negative" else 1.0
-        spread = np.vstack([spread, np.full_like(spread[:1], strongest)])
-        image = np.vstack([image, np.zeros_like(image[:1])])
-        image[-1, -1] = 255
-        captum_visualization.visualize_image_attr(
-            spread,
-            image,
-            method,
-            scale.sign,
-            (figure, axes),
-            outlier_perc=_NONE_OUT,
-            cmap=scale.cmap,
-            alpha_overlay=alpha_overlay,
-            use_pyplot=False,
-        )
-        left, top, right, bottom = extent
-        for drawn in axes.images:
-            drawn.set_data(np.asarray(drawn.get_array())[:-1])
-            drawn.set_extent((left, right, bottom, top))
-        axes.set_aspect(self.aspect)
+        strength = np.abs(spread)[:, :, None]
+        if method == "original_image":
+            self._put(axes, image, extent)
+        elif method == "masked_image":
+            self._put(axes, (image * strength).astype(np.uint8), extent)
+        elif method == "alpha_scaling":
+            alpha = (255 * strength).astype(np.uint8)
+            self._put(axes, np.concatenate([image, alpha], axis=2), extent)
+        else:
+            if is_blended := method == "blended_heat_map":
+                grey = image.mean(axis=2)
+                self._put(axes, grey, extent, cmap="gray", vmin=0, vmax=255)
+            signed_map = scale.sign == "all"
+            self._put(
+                axes,
+                spread if signed_map else np.abs(spread),
+                extent,
+                cmap=scale.cmap,
+                vmin=-1 if signed_map else 0,
+                vmax=1,
+                alpha=alpha_overlay if is_blended else None,
+            )
         _bare(axes)
+
+    def _put(
+        self, axes: Axes, image: NDArray[Any], extent: Sequence[float], **how: Any
+    ) -> None:
+        left, top, right, bottom = extent
+        where = (left, right, bottom, top)
+        axes.imshow(image, extent=where, aspect=self.aspect, **how)
 
     def _fine(self, extent: Sequence[float]) -> NDArray[np.uint8]:
         """The image, its pixels repeated if they are few; white without one."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, Optional
 
 import numpy as np
 from captum_pairs.attr._utils.visualization.figures import add_title
-from captum_pairs.attr._utils.visualization.image import Frame, outline
+from captum_pairs.attr._utils.visualization.frame import Frame, outline
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, IMAGE
 from captum_pairs.models.view import Box

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.attr._utils.visualization.image import outline
+from captum_pairs.attr._utils.visualization.frame import outline
 from captum_pairs.explain.comparison import Compared, Comparison
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.inputs import ExplainedInput

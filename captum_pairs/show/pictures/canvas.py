@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
 import numpy as np
-from captum_pairs.attr._utils.visualization.figures import add_title
-from captum_pairs.attr._utils.visualization.frame import Frame, outline
+from captum_pairs.attr import visualization
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, IMAGE
 from captum_pairs.models.view import Box
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 __all__ = [
@@ -27,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Canvas:
-    """An image or sound as it is drawn: see Frame."""
+    """An image or sound as it is drawn: see visualize_original_image."""
 
     image: Optional[NDArray[Any]]
     extent: Optional[Box]
@@ -44,9 +41,25 @@ class Canvas:
         left, top, right, bottom = self.extent
         return float(np.clip(abs(bottom - top) / abs(right - left), 0.4, 1.6))
 
-    @property
-    def frame(self) -> Frame:
-        return Frame(self.image, self.extent, self.boxes, self.aspect)
+    def draw(
+        self,
+        place: tuple[Any, Any],
+        title: str = "",
+        region: Optional[Box] = None,
+        **more: Any,
+    ) -> None:
+        """Without attributions, on a figure and axes."""
+        visualization.visualize_original_image(
+            self.image,
+            place,
+            title,
+            use_pyplot=False,
+            region=region,
+            boxes=self.boxes,
+            extent=self.extent,
+            aspect=self.aspect,
+            **{"show_ticks": False, **more},
+        )
 
 
 def is_seen(side: ExplainedInput) -> bool:
@@ -75,17 +88,16 @@ def _spectrogram(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(grey, dtype=np.uint8)
 
 
-def show_input(axes: Axes, side: ExplainedInput, title: str) -> None:
+def show_input(place: tuple[Any, Any], side: ExplainedInput, title: str) -> None:
     """An input with its pixels (seconds, bands) at the edges; a region outlined."""
-    canvas_of(side).frame.draw_original(axes)
-    for at, axis in enumerate((axes.xaxis, axes.yaxis)):
-        axis.set_major_locator(MaxNLocator(4))
-        if side.kind == AUDIO:
-            axis.set_label_text(("seconds", "mel band")[at], fontsize=8)
-    axes.tick_params(labelsize=7, length=2)
-    if side.count == 1 and side.features[0].box is not None and side.grid is None:
-        outline(axes, side.features[0].box)
-    add_title(axes, title)
+    is_region = side.count == 1 and side.grid is None
+    canvas_of(side).draw(
+        place,
+        title,
+        side.features[0].box if is_region else None,
+        show_ticks=True,
+        axis_labels=("seconds", "mel band") if side.kind == AUDIO else ("", ""),
+    )
 
 
 def as_seen(side: ExplainedInput) -> str:

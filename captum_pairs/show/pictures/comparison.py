@@ -1,35 +1,31 @@
 """The picture of several methods on the same pair."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.attr._utils.visualization.frame import outline
 from captum_pairs.explain.comparison import Compared, Comparison
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import around, canvas_of, is_seen, place_of
 from captum_pairs.show.pictures.maps import group_of, strongest
-from captum_pairs.show.pictures.sheet import (
-    LABEL,
-    labelled_row,
-    Part,
-    row_height,
-    sheet,
-    WIDTH,
-    write_label,
-)
+from captum_pairs.show.pictures.sheet import LABEL, WIDTH
 from captum_pairs.show.pictures.texts import matrix
 from captum_pairs.show.wording import heading_of, unit_of
-from matplotlib.figure import Figure
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_comparison"]
 
+# Of a sheet's width what a method's name takes.
+_SHARE = LABEL / WIDTH
 
-def draw_comparison(comparison: Comparison, number: int = 4) -> Figure:
+
+def draw_comparison(comparison: Comparison, number: int = 4) -> "Figure":
     """
     Small multiples: a row for each method with its faithfulness and time, in a scale of
     its own.
@@ -44,21 +40,21 @@ def draw_comparison(comparison: Comparison, number: int = 4) -> Figure:
     if any(seen):
         at = 0 if all(seen) else seen.index(False)  # whose words or regions
         groups = _strongest_groups(every, at, number)
-        parts = [_group_header(sides[at], groups)] if all(seen) else []
         asked, shown = sides[at], sides[1 - at]
         titles = [_group_name(asked, group) for group in groups]
-        for each in comparison.compared:
-            maps = _group_maps(each.explanation, at, groups)
-            parts.append(_labelled_maps(_measured(each), shown, maps, titles))
-    else:
-        parts = [
-            _labelled_matrix(_measured(each), each.explanation)
+        rows = [("the first image", _regions(asked, groups))] if all(seen) else []
+        rows += [
+            (_measured(each), _maps(shown, maps, titles))
             for each in comparison.compared
+            for maps in [_group_maps(each.explanation, at, groups)]
         ]
+    else:
+        rows = [(_measured(c), matrix(c.explanation)) for c in comparison.compared]
+    parts = [visualization.labelled(part, name, _SHARE) for name, part in rows]
     score = f"{unit_of(first)} {first.score:.3f}".replace("-", "−")
     scales = "for (orange) or against (purple) the match, each row in its own scale"
     heading = f"{heading_of(sides)}\n{score}; {scales}"
-    return sheet(heading, parts)
+    return visualization.visualize_sheet(heading, parts, WIDTH)
 
 
 def _measured(compared: Compared) -> str:
@@ -101,32 +97,32 @@ def _group_maps(
     return [table[list(group), : shown.count].double().sum(0) for group in groups]
 
 
-def _group_header(side: ExplainedInput, groups: Sequence[Sequence[int]]) -> Part:
+def _regions(
+    side: ExplainedInput, groups: Sequence[Sequence[int]]
+) -> visualization.Part:
     """Where the regions are that the columns belong to."""
     canvas = canvas_of(side)
 
     def draw_on(figure: Any) -> None:
-        _, every = labelled_row(figure, "the first image", len(groups))
+        every = figure.subplots(1, len(groups), squeeze=False).flat
         for axes, group in zip(every, groups):
-            canvas.frame.draw_original(axes)
-            if (box := around(side, group)) is not None:
-                outline(axes, box)
+            canvas.draw((figure, axes), region=around(side, group))
 
-    return Part(row_height(len(groups), canvas.ratio), draw_on)
+    return visualization.Part(_row_height(len(groups), canvas.ratio), draw_on)
 
 
-def _labelled_maps(
-    label: str, shown: ExplainedInput, maps: Sequence[Tensor], titles: Sequence[str]
-) -> Part:
+def _maps(
+    shown: ExplainedInput, maps: Sequence[Tensor], titles: Sequence[str]
+) -> visualization.Part:
     canvas = canvas_of(shown)
 
     def draw_on(figure: Any) -> None:
-        place, every = labelled_row(figure, label, len(maps))
+        every = list(figure.subplots(1, len(maps), squeeze=False).flat)
         visualization.visualize_image_attr_per_word(
             torch.stack([shown.shaped(each) for each in maps]),
             titles,
             canvas.image,
-            plt_fig_axis=(place, every),
+            plt_fig_axis=(figure, every),
             titles=titles,
             show_colorbar=False,
             use_pyplot=False,
@@ -135,15 +131,8 @@ def _labelled_maps(
             aspect=canvas.aspect,
         )
 
-    return Part(row_height(len(maps), canvas.ratio), draw_on)
+    return visualization.Part(_row_height(len(maps), canvas.ratio), draw_on)
 
 
-def _labelled_matrix(label: str, explanation: PairExplanation) -> Part:
-    part = matrix(explanation)
-
-    def draw_on(figure: Any) -> None:
-        left, right = figure.subfigures(1, 2, width_ratios=[LABEL, WIDTH - LABEL])
-        write_label(left, label)
-        part.draw(right)
-
-    return Part(part.height, draw_on)
+def _row_height(number: int, ratio: float) -> float:
+    return min((WIDTH - LABEL) / number, 2.4) * ratio + 0.3

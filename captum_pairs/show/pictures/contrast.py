@@ -1,35 +1,35 @@
 """The picture of a contrast."""
 
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.attr._utils.visualization.figures import add_legend, add_title, signed
-from captum_pairs.attr._utils.visualization.scale import scale_of
-from captum_pairs.attr._utils.visualization.text import Caption
 from captum_pairs.explain.contrast import Contrast
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import canvas_of, is_seen
 from captum_pairs.show.pictures.maps import map_grid
 from captum_pairs.show.pictures.overview import overview
-from captum_pairs.show.pictures.sheet import CAPTION_SIZE, LEGEND, Part, sheet, WIDTH
+from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import as_written, colored_text
 from captum_pairs.show.wording import for_or_against, question_of, unit_of
-from matplotlib.figure import Figure
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_contrast"]
 
 
-def draw_contrast(contrast: Contrast) -> Figure:
+def draw_contrast(contrast: Contrast) -> "Figure":
     """
     The picture of a contrast: the parts of the difference, what each candidate's
     features say for their own, and where (or by which words) the query decides.
     """
     query, candidates = contrast.query, contrast.candidates
     unit = unit_of(contrast.preferred)
-    said = f"{signed(contrast.preferred.score)} against {signed(contrast.other.score)}"
-    decided = f"{unit} {said}: a difference of {signed(contrast.difference)}"
+    scores = contrast.preferred.score, contrast.other.score, contrast.difference
+    preferred, other, difference = map(visualization.signed, scores)
+    decided = f"{unit} {preferred} against {other}: a difference of {difference}"
     below, repeats = [], False
     kind = candidates[0].kind
     label = f"for the preferred (orange) or the other {kind} (purple), {unit}"
@@ -46,17 +46,19 @@ def draw_contrast(contrast: Contrast) -> Figure:
         below.append(map_grid(query, maps, titles, label))
     pictures = [(query, "the query")] if is_seen(query) and not repeats else []
     upper = overview(pictures, (contrast.parts(), "difference"), decided)
-    return sheet(question_of(contrast), [upper, *below])
+    return visualization.visualize_sheet(question_of(contrast), [upper, *below], WIDTH)
 
 
-def _two_texts(contrast: Contrast) -> Part:
+def _two_texts(contrast: Contrast) -> visualization.Part:
     written = [as_written(side) for side in contrast.candidates]
     values = [
         each.double().flatten()[order]
         for each, (order, _, _) in zip(contrast.by_candidate(), written)
     ]
-    captions = [Caption(words, text, CAPTION_SIZE) for _, words, text in written]
-    heights = [c.height(WIDTH * 0.75 * 72) / 72 + 0.35 for c in captions]
+    heights = [
+        visualization.caption_height(words, text, CAPTION_WIDTH, CAPTION_SIZE) + 0.35
+        for _, words, text in written
+    ]
 
     def draw_on(figure: Any) -> None:
         grid = figure.subplots(2, 1, squeeze=False, height_ratios=heights)
@@ -71,10 +73,10 @@ def _two_texts(contrast: Contrast) -> Part:
             + unit_of(contrast.preferred),
         )
 
-    return Part(sum(heights) + 0.75, draw_on)
+    return visualization.Part(sum(heights) + 0.75, draw_on)
 
 
-def _two_images(contrast: Contrast) -> Part:
+def _two_images(contrast: Contrast) -> visualization.Part:
     candidates = contrast.candidates
     canvases = [canvas_of(side) for side in candidates]
     across = (WIDTH - LEGEND) / 4
@@ -83,14 +85,16 @@ def _two_images(contrast: Contrast) -> Part:
     def draw_on(figure: Any) -> None:
         every = list(figure.subplots(1, 4, squeeze=False).flat)
         for at, name in enumerate(("the preferred", "the other")):
-            canvases[at].frame.draw_original(every[2 * at])
-            add_title(every[2 * at], f"{name} {candidates[at].kind}")
+            title = f"{name} {candidates[at].kind}"
+            canvases[at].draw((figure, every[2 * at]), title)
         maps = contrast.by_candidate()
         visualization.visualize_image_contrast(
             maps,
             [canvas.image for canvas in canvases],
             plt_fig_axis=(figure, every[1::2]),
-            titles=[f"its match: {signed(float(each.sum()))}" for each in maps],
+            titles=[
+                f"its match: {visualization.signed(float(each.sum()))}" for each in maps
+            ],
             show_colorbar=False,
             use_pyplot=False,
             boxes=[canvas.boxes for canvas in canvases],
@@ -100,9 +104,11 @@ def _two_images(contrast: Contrast) -> Part:
         values = torch.cat([each.double().flatten() for each in maps]).numpy()
         label = for_or_against(unit_of(contrast.preferred))
         label = label.replace("the match", "its match")
-        add_legend(figure, every, scale_of(values), label, shrink=0.9, pad=0.015)
+        visualization.add_legend(
+            figure, every, visualization.scale_of(values), label, shrink=0.9, pad=0.015
+        )
 
-    return Part(height, draw_on)
+    return visualization.Part(height, draw_on)
 
 
 def _changed_maps(contrast: Contrast) -> tuple[list[Tensor], list[str]]:
@@ -113,5 +119,5 @@ def _changed_maps(contrast: Contrast) -> tuple[list[Tensor], list[str]]:
         for change in sorted(changed, key=lambda c: -abs(c.total))[:3]:
             maps.append(change.values.flatten())
             titles.append(f"{change.preferred or '–'} / {change.other or '–'}")
-    totals = [signed(float(each.sum())) for each in maps]
+    totals = [visualization.signed(float(each.sum())) for each in maps]
     return maps, [f"{title}: {total}" for title, total in zip(titles, totals)]

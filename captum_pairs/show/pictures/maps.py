@@ -5,12 +5,10 @@ from typing import Any
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.attr._utils.visualization.figures import signed
-from captum_pairs.attr._utils.visualization.fonts import width_of
 from captum_pairs.explain.pair import Match
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.show.pictures.canvas import as_seen, canvas_of, show_input
-from captum_pairs.show.pictures.sheet import LEGEND, Part, WIDTH
+from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
 from torch import Tensor
 
 __all__ = ["group_of", "map_grid", "word_maps", "strongest"]
@@ -21,13 +19,16 @@ _MOST_MAPS = 24
 
 def word_maps(
     asked: ExplainedInput, shown: ExplainedInput, table: Tensor, label: str
-) -> Part:
+) -> visualization.Part:
     """A map for each content word of a table (words, patches)."""
     content = list(asked.content)
     totals = table[:, : shown.count].double()
     if len(content) > _MOST_MAPS:
         content = strongest(totals.abs().sum(1), content, _MOST_MAPS)
-    titles = [f"{asked.names[i]}: {signed(float(totals[i].sum()))}" for i in content]
+    titles = [
+        f"{asked.names[i]}: {visualization.signed(float(totals[i].sum()))}"
+        for i in content
+    ]
     if len(content) < len(asked.content):
         label = f"the {len(content)} strongest of {len(asked.content)}: {label}"
     return map_grid(shown, [totals[i] for i in content], titles, label)
@@ -41,7 +42,7 @@ def strongest(sizes: Tensor, indices: Sequence[int], number: int) -> list[int]:
 
 def map_grid(
     shown: ExplainedInput, maps: Sequence[Tensor], titles: Sequence[str], label: str
-) -> Part:
+) -> visualization.Part:
     """Maps with a legend; beside a single one the input itself."""
     canvas = canvas_of(shown)
     lead = int(len(maps) == 1)
@@ -50,13 +51,17 @@ def map_grid(
     rows = -(-panels // columns)
     across = min((WIDTH - LEGEND) / columns, 3.2)
     narrow = 0.7 * across * 72  # before the layout is made, axes are not wider
-    above = 0.5 if any(width_of(title, 10) > narrow for title in titles) else 0.32
+    above = (
+        0.5
+        if any(visualization.width_of(title, 10) > narrow for title in titles)
+        else 0.32
+    )
     height = max(rows * (across * canvas.ratio + above), 2.4)
 
     def draw_on(figure: Any) -> None:
         every = list(figure.subplots(rows, columns, squeeze=False).flat)
         if lead:
-            show_input(every[0], shown, as_seen(shown))
+            show_input((figure, every[0]), shown, as_seen(shown))
         visualization.visualize_image_attr_per_word(
             torch.stack([shown.shaped(each) for each in maps]),
             titles,
@@ -70,7 +75,7 @@ def map_grid(
             colorbar_label=label,
         )
 
-    return Part(height, draw_on)
+    return visualization.Part(height, draw_on)
 
 
 def group_of(match: Match, at: int) -> tuple[int, ...]:

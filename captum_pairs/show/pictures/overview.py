@@ -6,7 +6,6 @@ from typing import Any
 from captum_pairs.attr import visualization
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.show.pictures.canvas import show_input
-from captum_pairs.show.pictures.sheet import Part
 
 __all__ = ["overview"]
 
@@ -15,7 +14,7 @@ def overview(
     pictures: Sequence[tuple[ExplainedInput, str]],
     waterfall: tuple[dict[str, float], str],
     title: str,
-) -> Part:
+) -> visualization.Part:
     """Pictures on the left, the waterfall on the right."""
     parts, total = waterfall
     height = 0.3 * (len(parts) + 1) + 0.7
@@ -27,9 +26,9 @@ def overview(
         grid = figure.subplots(1, len(shares), squeeze=False, width_ratios=shares)
         every = list(grid.flat)
         for axes, (side, name) in zip(every, pictures):
-            show_input(axes, side, name)
+            show_input((figure, axes), side, name)
         visualization.visualize_decomposition(
             parts, total, (figure, every[-1]), title, use_pyplot=False
         )
 
-    return Part(height, draw_on)
+    return visualization.Part(height, draw_on)

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.attr._utils.visualization.figures import add_legend, signed
-from captum_pairs.attr._utils.visualization.scale import scale_of
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import (
@@ -19,7 +17,7 @@ from captum_pairs.show.pictures.canvas import (
 )
 from captum_pairs.show.pictures.maps import group_of, word_maps
 from captum_pairs.show.pictures.overview import overview
-from captum_pairs.show.pictures.sheet import LEGEND, Part, sheet, WIDTH
+from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import colored_text, matrix
 from captum_pairs.show.wording import (
     for_or_against,
@@ -28,7 +26,9 @@ from captum_pairs.show.wording import (
     score_in_words,
     unit_of,
 )
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw", "save_picture"]
 
@@ -41,7 +41,7 @@ def save_picture(explanation: PairExplanation, path: Union[str, Path]) -> Path:
     return file
 
 
-def draw(explanation: PairExplanation) -> Figure:
+def draw(explanation: PairExplanation) -> "Figure":
     """
     The picture of an explanation: its inputs, the parts of the score as a waterfall,
     and what matched what.
@@ -59,10 +59,12 @@ def draw(explanation: PairExplanation) -> Figure:
     if all(seen):
         pictures = list(zip(sides, ("the first", "the second")))
     upper = overview(pictures, parts_of(explanation), score_in_words(explanation))
-    return sheet(heading_of(sides), [upper, lower])
+    return visualization.visualize_sheet(heading_of(sides), [upper, lower], WIDTH)
 
 
-def _matched(explanation: PairExplanation, seen: Sequence[bool]) -> tuple["Part", bool]:
+def _matched(
+    explanation: PairExplanation, seen: Sequence[bool]
+) -> tuple[visualization.Part, bool]:
     """What matched what, and whether the input that is seen is shown there too."""
     sides = explanation.first, explanation.second
     if all(seen):
@@ -78,7 +80,7 @@ def _matched(explanation: PairExplanation, seen: Sequence[bool]) -> tuple["Part"
     return word_maps(asked, shown, table, label), asked.count == 1
 
 
-def _region_pairs(explanation: PairExplanation) -> Part:
+def _region_pairs(explanation: PairExplanation) -> visualization.Part:
     """The strongest regions of one image, and what they matched in the other."""
     sides = explanation.first, explanation.second
     at = 1 if sides[1].count == 1 < sides[0].count else 0  # whose regions
@@ -87,7 +89,7 @@ def _region_pairs(explanation: PairExplanation) -> Part:
     groups = [group_of(match, at) for match in explanation.top_pairs(4)]
     groups = list(dict.fromkeys(groups)) or [tuple(range(asked.count))]
     sums = [table[list(group), : shown.count].double().sum(0) for group in groups]
-    limit = scale_of(torch.stack(sums).numpy())
+    limit = visualization.scale_of(torch.stack(sums).numpy())
     canvases = canvas_of(asked), canvas_of(shown)
     columns = 2 if len(groups) == 1 else 4
     rows = -(-2 * len(groups) // columns)
@@ -103,7 +105,10 @@ def _region_pairs(explanation: PairExplanation) -> Part:
                 around(asked, group),
                 plt_fig_axis=(figure, every[2 * row : 2 * row + 2]),
                 show_colorbar=False,
-                titles=(place_of(asked, group), signed(float(values.sum()))),
+                titles=(
+                    place_of(asked, group),
+                    visualization.signed(float(values.sum())),
+                ),
                 use_pyplot=False,
                 boxes=canvases[1].boxes,
                 extents=(canvases[0].extent, canvases[1].extent),
@@ -113,6 +118,8 @@ def _region_pairs(explanation: PairExplanation) -> Part:
         for axes in every[2 * len(groups) :]:
             axes.set_axis_off()
         label = for_or_against(unit_of(explanation))
-        add_legend(figure, every, limit, label, shrink=0.9, aspect=25, pad=0.015)
+        visualization.add_legend(
+            figure, every, limit, label, shrink=0.9, aspect=25, pad=0.015
+        )
 
-    return Part(max(height, 2.2), draw_on)
+    return visualization.Part(max(height, 2.2), draw_on)

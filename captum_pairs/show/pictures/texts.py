@@ -3,12 +3,10 @@
 from typing import Any, Optional
 
 from captum_pairs.attr import visualization
-from captum_pairs.attr._utils.visualization.figures import signed
-from captum_pairs.attr._utils.visualization.text import Caption, matrix_plan
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.show.pictures.maps import strongest
-from captum_pairs.show.pictures.sheet import CAPTION_SIZE, LEGEND, Part, WIDTH
+from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
 from captum_pairs.show.wording import for_or_against, unit_of
 from torch import Tensor
 
@@ -20,13 +18,14 @@ _MOST_ROWS = 60
 
 def colored_text(
     side: ExplainedInput, values: Tensor, label: str, title: str = "the text"
-) -> Part:
+) -> visualization.Part:
     """A text whose features have values."""
     order, words, text = as_written(side)
-    caption = Caption(words, text, CAPTION_SIZE)
-    height = caption.height(WIDTH * 0.75 * 72) / 72 + 1.05
+    height = (
+        visualization.caption_height(words, text, CAPTION_WIDTH, CAPTION_SIZE) + 1.05
+    )
     colored = values.double()[order]
-    named = f"{title}: {signed(float(colored.sum()))}"
+    named = f"{title}: {visualization.signed(float(colored.sum()))}"
 
     def draw_on(figure: Any) -> None:
         visualization.visualize_text_attr(
@@ -40,7 +39,7 @@ def colored_text(
             colorbar_label=label,
         )
 
-    return Part(height, draw_on)
+    return visualization.Part(height, draw_on)
 
 
 def as_written(side: ExplainedInput) -> tuple[list[int], list[str], Optional[str]]:
@@ -57,7 +56,7 @@ def as_written(side: ExplainedInput) -> tuple[list[int], list[str], Optional[str
     return order, words, text if literal else None
 
 
-def matrix(explanation: PairExplanation) -> Part:
+def matrix(explanation: PairExplanation) -> visualization.Part:
     """Two texts, or whatever has no picture."""
     sides = explanation.first, explanation.second
     table = explanation.interactions[: sides[0].count, : sides[1].count].double()
@@ -68,8 +67,8 @@ def matrix(explanation: PairExplanation) -> Part:
             kept[at] = strongest(sizes, kept[at], _MOST_ROWS)
     words = [[side.names[i] for i in each] for side, each in zip(sides, kept)]
     values = table[kept[0]][:, kept[1]]
-    plan = matrix_plan(*words)
-    scaled = min(1.0, (WIDTH - LEGEND) / plan.width)
+    width, height = visualization.matrix_size(words)
+    scaled = min(1.0, (WIDTH - LEGEND) / width)
     label = for_or_against(unit_of(explanation))
     if values.shape != table.shape:
         label = f"the strongest of {table.shape[0]} × {table.shape[1]}: {label}"
@@ -83,4 +82,4 @@ def matrix(explanation: PairExplanation) -> Part:
             colorbar_label=label,
         )
 
-    return Part(max(plan.height * scaled, 2.4), draw_on)
+    return visualization.Part(max(height * scaled, 2.4), draw_on)

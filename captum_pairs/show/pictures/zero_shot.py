@@ -1,19 +1,20 @@
 """The picture of a classification."""
 
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from captum_pairs.attr._utils.visualization.figures import add_title, in_text
-from captum_pairs.attr._utils.visualization.fonts import wrapped
+from captum_pairs.attr import visualization
 from captum_pairs.explain.zero_shot import ZeroShot
 from captum_pairs.show.pictures.canvas import as_seen, show_input
 from captum_pairs.show.pictures.maps import map_grid
-from captum_pairs.show.pictures.sheet import Part, sheet
-from matplotlib.figure import Figure
+from captum_pairs.show.pictures.sheet import WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_zero_shot"]
 
 
-def draw_zero_shot(zero_shot: ZeroShot, number: int = 3) -> Figure:
+def draw_zero_shot(zero_shot: ZeroShot, number: int = 3) -> "Figure":
     """
     The picture of a classification: the probabilities, where the image speaks for each
     of a number of most probable classes, and what separates the first two.
@@ -27,36 +28,18 @@ def draw_zero_shot(zero_shot: ZeroShot, number: int = 3) -> Figure:
     upper = _probabilities(zero_shot)
     label = "for (orange) or against (purple) the class, similarity"
     lower = map_grid(zero_shot.input, [each.flatten() for each in maps], titles, label)
-    return sheet(
-        f"“{top[0][0]}”, with a probability of {top[0][1]:.1%}", [upper, lower]
-    )
+    heading = f"“{top[0][0]}”, with a probability of {top[0][1]:.1%}"
+    return visualization.visualize_sheet(heading, [upper, lower], WIDTH)
 
 
-def _probabilities(zero_shot: ZeroShot) -> Part:
+def _probabilities(zero_shot: ZeroShot) -> visualization.Part:
     top = zero_shot.top(6)
 
     def draw_on(figure: Any) -> None:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.75])
-        show_input(left, zero_shot.input, as_seen(zero_shot.input))
-        right.barh(range(len(top)), [share for _, share in top], color="0.35")
-        for row, (_, share) in enumerate(top):
-            right.annotate(
-                f"{share:.1%}",
-                (share, row),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
-        names = [in_text(wrapped(name, 150, 9)) for name, _ in top]
-        right.set_yticks(range(len(top)), [drawn for drawn, _ in names])
-        for label, (_, how) in zip(right.get_yticklabels(), names):
-            label.set(fontsize=9, **how)
-        right.invert_yaxis()
-        right.set_xlim(0, max(share for _, share in top) * 1.15 or 1)
-        right.tick_params(axis="x", labelsize=8)
-        right.tick_params(axis="y", length=0)
-        right.spines[["top", "right", "left"]].set_visible(False)
-        add_title(right, "the most probable classes")
+        show_input((figure, left), zero_shot.input, as_seen(zero_shot.input))
+        visualization.visualize_probabilities(
+            top, (figure, right), "the most probable classes", use_pyplot=False
+        )
 
-    return Part(2.9, draw_on)
+    return visualization.Part(2.9, draw_on)

@@ -26,12 +26,14 @@ from captum_pairs.attr._utils.visualization.scale import (
 )
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "visualize_image_attr",
     "visualize_image_attr_per_word",
     "visualize_image_contrast",
     "visualize_image_pair_attr",
+    "visualize_original_image",
 ]
 
 # The methods whose colours need a legend.
@@ -338,6 +340,60 @@ def visualize_image_contrast(
         add_legend(figure, every, scale, label, shrink=0.9, aspect=25)
     finish(use_pyplot, plt_fig_axis)
     return figure, every
+
+
+def visualize_original_image(
+    original_image: Optional[ArrayLike],
+    plt_fig_axis: Optional[FigureAxes] = None,
+    title: Optional[str] = None,
+    fig_size: tuple[float, float] = (5, 4.2),
+    use_pyplot: bool = True,
+    *,
+    region: Optional[Box] = None,
+    boxes: Optional[Sequence[Optional[Box]]] = None,
+    extent: Optional[Box] = None,
+    aspect: Aspect = "equal",
+    show_ticks: bool = True,
+    axis_labels: tuple[str, str] = ("", ""),
+) -> tuple[Any, Axes]:
+    r"""
+    An image without attributions, with its pixels at the edges.
+
+    Args:
+
+        original_image (Tensor or array, optional): See :func:`visualize_image_attr`.
+        region (tuple, optional): Left, top, right, bottom in units of ``extent``, of a
+            box that is outlined.
+        show_ticks (bool): Where in the image things are, in units of ``extent``.
+        axis_labels (pair of str): What the ticks count, across and down.
+        plt_fig_axis, title, fig_size, use_pyplot, boxes, extent, aspect: See
+            :func:`visualize_image_attr`.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        InvalidArgumentError: naming the argument that does not fit.
+
+    Examples::
+
+        >>> figure, axes = visualization.visualize_original_image(
+        ...     torch.rand(64, 64, 3), region=(8, 8, 24, 24), use_pyplot=False
+        ... )
+    """
+    given = None if plt_fig_axis is None else (plt_fig_axis[0], [plt_fig_axis[1]])
+    figure, (axes,) = panels(given, 1, fig_size, use_pyplot)
+    Frame(original_image, extent, boxes, aspect).draw_original(axes)
+    if show_ticks:
+        for axis, label in zip((axes.xaxis, axes.yaxis), axis_labels):
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_label_text(label, fontsize=8)
+        axes.tick_params(labelsize=7, length=2)
+    if region is not None:
+        outline(axes, region)
+    add_title(axes, title)
+    finish(use_pyplot, plt_fig_axis)
+    return figure, axes
 
 
 def _attributions(

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from captum_pairs.explain.contrast import Contrast
-from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import Head
+from captum_pairs.show.results import ContrastLike, PairLike
 
 __all__ = [
     "for_or_against",
@@ -26,7 +25,7 @@ def heading_of(sides: Sequence[ExplainedInput]) -> str:
     return f"two {sides[0].kind}s" if first == second else f"{first} – {second}"
 
 
-def question_of(contrast: Contrast) -> str:
+def question_of(contrast: ContrastLike) -> str:
     preferred, other = contrast.candidates
     if preferred.kind == TEXT:
         return f"“{preferred.source.text}”\nrather than “{other.source.text}”"
@@ -35,12 +34,12 @@ def question_of(contrast: Contrast) -> str:
     return f"Why the preferred {preferred.kind} rather than the other one{asked}?"
 
 
-def parts_of(explanation: PairExplanation) -> tuple[dict[str, float], str]:
+def parts_of(explanation: PairLike) -> tuple[dict[str, float], str]:
     name = unit_of(explanation).replace("cosine", "cosine similarity")
     return explanation.parts(), name
 
 
-def score_in_words(explanation: PairExplanation) -> str:
+def score_in_words(explanation: PairLike) -> str:
     _, name = parts_of(explanation)
     said = f"{name} {explanation.score:.3f}"
     if explanation.heads != (Head(),):
@@ -49,7 +48,7 @@ def score_in_words(explanation: PairExplanation) -> str:
     return f"{said}, and its parts".replace(" -", " −")
 
 
-def unit_of(explanation: PairExplanation) -> str:
+def unit_of(explanation: PairLike) -> str:
     return {"dot": "inner product"}.get(explanation.similarity, explanation.similarity)
 
 

@@ -10,17 +10,14 @@ import json
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TYPE_CHECKING, Union
+from typing import Any, Union
 
 from captum_pairs.show.page._content import content_of
-
-if TYPE_CHECKING:
-    from captum_pairs.explain.contrast import Contrast
-    from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.show.results import ContrastLike, PairLike
 
 __all__ = ["page_frame", "page_html", "write_page"]
 
-Explained = Union["PairExplanation", "Contrast"]
+Explained = Union[PairLike, ContrastLike]
 # In pixels: a picture, its caption and what was found, without a second scroll bar.
 _FRAME_HEIGHT = 820
 

@@ -8,12 +8,11 @@ from typing import Any, Optional
 
 import numpy as np
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.contrast import Contrast
-from captum_pairs.explain.pair import Match, PairExplanation
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
+from captum_pairs.show.results import ContrastLike, MatchLike, PairLike
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -80,9 +79,9 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     shared = _Shared()
     entries = []
     for each in explanations:
-        if isinstance(each, PairExplanation):
+        if isinstance(each, PairLike):
             entries.append(_entry(each, shared))
-        elif isinstance(each, Contrast):
+        elif isinstance(each, ContrastLike):
             entries.append(_contrast_entry(each, shared))
         else:
             raise InvalidArgumentError("explanations", wanted, type(each).__name__)
@@ -98,7 +97,7 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
 # ---- entries ---------------------------------------------------------------
 
 
-def _entry(explanation: PairExplanation, shared: _Shared) -> dict[str, Any]:
+def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
     logits = [
         f"{name} {_number(value, 2)}" for name, value in explanation.logits.items()
     ]
@@ -113,7 +112,7 @@ def _entry(explanation: PairExplanation, shared: _Shared) -> dict[str, Any]:
     }
 
 
-def _contrast_entry(contrast: Contrast, shared: _Shared) -> dict[str, Any]:
+def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     name = preferred.heads[0].name
@@ -141,9 +140,7 @@ def _contrast_entry(contrast: Contrast, shared: _Shared) -> dict[str, Any]:
     return entry
 
 
-def _pair(
-    explanation: PairExplanation, shared: _Shared, title: str = ""
-) -> dict[str, Any]:
+def _pair(explanation: PairLike, shared: _Shared, title: str = "") -> dict[str, Any]:
     effects = explanation.first_effects, explanation.second_effects
     return {
         "title": title,
@@ -157,7 +154,7 @@ def _pair(
     }
 
 
-def _match(match: Match, explanation: PairExplanation) -> dict[str, Any]:
+def _match(match: MatchLike, explanation: PairLike) -> dict[str, Any]:
     sides = explanation.first, explanation.second
     said = [
         _quoted(name) if side.kind == TEXT else name
@@ -172,7 +169,7 @@ def _match(match: Match, explanation: PairExplanation) -> dict[str, Any]:
     }
 
 
-def _changes(contrast: Contrast) -> Iterator[dict[str, Any]]:
+def _changes(contrast: ContrastLike) -> Iterator[dict[str, Any]]:
     """The words of both candidates side by side, and their numbers."""
     for change, spans in zip(contrast.changes(), contrast.aligned()):
         sides = [
@@ -305,7 +302,7 @@ def _packed(values: Tensor) -> dict[str, Any]:
 # ---- words -----------------------------------------------------------------
 
 
-def _facts(explanation: PairExplanation) -> Iterator[tuple[str, str]]:
+def _facts(explanation: PairLike) -> Iterator[tuple[str, str]]:
     yield "Model", explanation.model
     yield "Method", explanation.method.replace("_", " ")
     sides = list(zip(explanation.side_names, (explanation.first, explanation.second)))
@@ -318,14 +315,14 @@ def _facts(explanation: PairExplanation) -> Iterator[tuple[str, str]]:
     yield "Completeness", _completeness(explanation)
 
 
-def _contrast_facts(contrast: Contrast) -> Iterator[tuple[str, str]]:
+def _contrast_facts(contrast: ContrastLike) -> Iterator[tuple[str, str]]:
     facts = list(_facts(contrast.preferred))
     yield from facts[:-1]
     yield "Completeness, preferred", facts[-1][1]
     yield "Completeness, other", _completeness(contrast.other)
 
 
-def _completeness(explanation: PairExplanation) -> str:
+def _completeness(explanation: PairLike) -> str:
     sides = explanation.first, explanation.second
     worst = max(side.residual for side in sides)
     verdict = "within" if worst <= explanation.tolerance else "ABOVE"
@@ -344,7 +341,7 @@ def _bare(layer: str) -> str:
     return layer[4:] if layer.startswith("the ") else layer
 
 
-def _label(explanation: PairExplanation) -> str:
+def _label(explanation: PairLike) -> str:
     """What the list calls it: its text, or both inputs."""
     sides = explanation.first, explanation.second
     texts = [_asked(side) for side in sides if side.kind == TEXT]
@@ -360,7 +357,7 @@ def _asked(side: ExplainedInput) -> str:
     return f"“{name}” in {side.source}"
 
 
-def _contrast_label(contrast: Contrast) -> str:
+def _contrast_label(contrast: ContrastLike) -> str:
     preferred, other = (str(side.source) for side in contrast.candidates)
     if contrast.candidates[0].kind == TEXT:
         return f"{preferred} rather than {other}"

@@ -5,14 +5,13 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.explain.comparison import Compared, Comparison
-from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import around, canvas_of, is_seen, place_of
 from captum_pairs.show.pictures.maps import group_of, strongest
 from captum_pairs.show.pictures.sheet import LABEL, WIDTH
 from captum_pairs.show.pictures.texts import matrix
+from captum_pairs.show.results import ComparedLike, ComparisonLike, PairLike
 from captum_pairs.show.wording import heading_of, unit_of
 from torch import Tensor
 
@@ -25,7 +24,7 @@ __all__ = ["draw_comparison"]
 _SHARE = LABEL / WIDTH
 
 
-def draw_comparison(comparison: Comparison, number: int = 4) -> "Figure":
+def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     """
     Small multiples: a row for each method with its faithfulness and time, in a scale of
     its own.
@@ -57,7 +56,7 @@ def draw_comparison(comparison: Comparison, number: int = 4) -> "Figure":
     return visualization.visualize_sheet(heading, parts, WIDTH)
 
 
-def _measured(compared: Compared) -> str:
+def _measured(compared: ComparedLike) -> str:
     """A method's name and measures, in lines."""
     whole = compared.faithfulness
     lines = [compared.method.replace("_", " ")]
@@ -68,7 +67,7 @@ def _measured(compared: Compared) -> str:
 
 
 def _strongest_groups(
-    explanations: Sequence[PairExplanation], at: int, number: int
+    explanations: Sequence[PairLike], at: int, number: int
 ) -> list[tuple[int, ...]]:
     """The words whose attributions are largest, over all methods, each method's table
     divided by its norm; of an image the strongest regions by the first method."""
@@ -90,7 +89,7 @@ def _group_name(side: ExplainedInput, group: Sequence[int]) -> str:
 
 
 def _group_maps(
-    explanation: PairExplanation, at: int, groups: Sequence[Sequence[int]]
+    explanation: PairLike, at: int, groups: Sequence[Sequence[int]]
 ) -> list[Tensor]:
     table = explanation.interactions if at == 0 else explanation.interactions.T
     shown = (explanation.first, explanation.second)[1 - at]

@@ -4,13 +4,13 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.explain.contrast import Contrast
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import canvas_of, is_seen
 from captum_pairs.show.pictures.maps import map_grid
 from captum_pairs.show.pictures.overview import overview
 from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import as_written, colored_text
+from captum_pairs.show.results import ContrastLike
 from captum_pairs.show.wording import for_or_against, question_of, unit_of
 from torch import Tensor
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_contrast"]
 
 
-def draw_contrast(contrast: Contrast) -> "Figure":
+def draw_contrast(contrast: ContrastLike) -> "Figure":
     """
     The picture of a contrast: the parts of the difference, what each candidate's
     features say for their own, and where (or by which words) the query decides.
@@ -49,7 +49,7 @@ def draw_contrast(contrast: Contrast) -> "Figure":
     return visualization.visualize_sheet(question_of(contrast), [upper, *below], WIDTH)
 
 
-def _two_texts(contrast: Contrast) -> visualization.Part:
+def _two_texts(contrast: ContrastLike) -> visualization.Part:
     written = [as_written(side) for side in contrast.candidates]
     values = [
         each.double().flatten()[order]
@@ -76,7 +76,7 @@ def _two_texts(contrast: Contrast) -> visualization.Part:
     return visualization.Part(sum(heights) + 0.75, draw_on)
 
 
-def _two_images(contrast: Contrast) -> visualization.Part:
+def _two_images(contrast: ContrastLike) -> visualization.Part:
     candidates = contrast.candidates
     canvases = [canvas_of(side) for side in candidates]
     across = (WIDTH - LEGEND) / 4
@@ -111,7 +111,7 @@ def _two_images(contrast: Contrast) -> visualization.Part:
     return visualization.Part(height, draw_on)
 
 
-def _changed_maps(contrast: Contrast) -> tuple[list[Tensor], list[str]]:
+def _changed_maps(contrast: ContrastLike) -> tuple[list[Tensor], list[str]]:
     """Where the query decides, all in all and by each word that differs; and titles."""
     maps, titles = [contrast.by_query().flatten()], ["all in all"]
     if contrast.candidates[0].kind == TEXT:

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.explain.pair import Match
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.show.pictures.canvas import as_seen, canvas_of, show_input
 from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
+from captum_pairs.show.results import MatchLike
 from torch import Tensor
 
 __all__ = ["group_of", "map_grid", "word_maps", "strongest"]
@@ -78,5 +78,5 @@ def map_grid(
     return visualization.Part(height, draw_on)
 
 
-def group_of(match: Match, at: int) -> tuple[int, ...]:
+def group_of(match: MatchLike, at: int) -> tuple[int, ...]:
     return (match.first_features, match.second_features)[at]

@@ -6,7 +6,6 @@ from typing import Any, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import visualization
-from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import (
     around,
@@ -19,6 +18,7 @@ from captum_pairs.show.pictures.maps import group_of, word_maps
 from captum_pairs.show.pictures.overview import overview
 from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import colored_text, matrix
+from captum_pairs.show.results import PairLike
 from captum_pairs.show.wording import (
     for_or_against,
     heading_of,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["draw", "save_picture"]
 
 
-def save_picture(explanation: PairExplanation, path: Union[str, Path]) -> Path:
+def save_picture(explanation: PairLike, path: Union[str, Path]) -> Path:
     """Writes the picture as PNG, without a display."""
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def save_picture(explanation: PairExplanation, path: Union[str, Path]) -> Path:
     return file
 
 
-def draw(explanation: PairExplanation) -> "Figure":
+def draw(explanation: PairLike) -> "Figure":
     """
     The picture of an explanation: its inputs, the parts of the score as a waterfall,
     and what matched what.
@@ -63,7 +63,7 @@ def draw(explanation: PairExplanation) -> "Figure":
 
 
 def _matched(
-    explanation: PairExplanation, seen: Sequence[bool]
+    explanation: PairLike, seen: Sequence[bool]
 ) -> tuple[visualization.Part, bool]:
     """What matched what, and whether the input that is seen is shown there too."""
     sides = explanation.first, explanation.second
@@ -80,7 +80,7 @@ def _matched(
     return word_maps(asked, shown, table, label), asked.count == 1
 
 
-def _region_pairs(explanation: PairExplanation) -> visualization.Part:
+def _region_pairs(explanation: PairLike) -> visualization.Part:
     """The strongest regions of one image, and what they matched in the other."""
     sides = explanation.first, explanation.second
     at = 1 if sides[1].count == 1 < sides[0].count else 0  # whose regions

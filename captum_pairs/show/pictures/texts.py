@@ -3,10 +3,10 @@
 from typing import Any, Optional
 
 from captum_pairs.attr import visualization
-from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.show.pictures.maps import strongest
 from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
+from captum_pairs.show.results import PairLike
 from captum_pairs.show.wording import for_or_against, unit_of
 from torch import Tensor
 
@@ -56,7 +56,7 @@ def as_written(side: ExplainedInput) -> tuple[list[int], list[str], Optional[str
     return order, words, text if literal else None
 
 
-def matrix(explanation: PairExplanation) -> visualization.Part:
+def matrix(explanation: PairLike) -> visualization.Part:
     """Two texts, or whatever has no picture."""
     sides = explanation.first, explanation.second
     table = explanation.interactions[: sides[0].count, : sides[1].count].double()

@@ -3,10 +3,10 @@
 from typing import Any, TYPE_CHECKING
 
 from captum_pairs.attr import visualization
-from captum_pairs.explain.zero_shot import ZeroShot
 from captum_pairs.show.pictures.canvas import as_seen, show_input
 from captum_pairs.show.pictures.maps import map_grid
 from captum_pairs.show.pictures.sheet import WIDTH
+from captum_pairs.show.results import ZeroShotLike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_zero_shot"]
 
 
-def draw_zero_shot(zero_shot: ZeroShot, number: int = 3) -> "Figure":
+def draw_zero_shot(zero_shot: ZeroShotLike, number: int = 3) -> "Figure":
     """
     The picture of a classification: the probabilities, where the image speaks for each
     of a number of most probable classes, and what separates the first two.
@@ -32,7 +32,7 @@ def draw_zero_shot(zero_shot: ZeroShot, number: int = 3) -> "Figure":
     return visualization.visualize_sheet(heading, [upper, lower], WIDTH)
 
 
-def _probabilities(zero_shot: ZeroShot) -> visualization.Part:
+def _probabilities(zero_shot: ZeroShotLike) -> visualization.Part:
     top = zero_shot.top(6)
 
     def draw_on(figure: Any) -> None:

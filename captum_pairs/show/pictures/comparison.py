@@ -12,7 +12,7 @@ from captum_pairs.show.pictures.maps import group_of, strongest
 from captum_pairs.show.pictures.sheet import LABEL, WIDTH
 from captum_pairs.show.pictures.texts import matrix
 from captum_pairs.show.results import ComparedLike, ComparisonLike, PairLike
-from captum_pairs.show.wording import heading_of, unit_of
+from captum_pairs.show.wording import method_name, subject, typeset, unit
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -50,20 +50,20 @@ def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     else:
         rows = [(_measured(c), matrix(c.explanation)) for c in comparison.compared]
     parts = [visualization.labelled(part, name, _SHARE) for name, part in rows]
-    score = f"{unit_of(first)} {first.score:.3f}".replace("-", "−")
+    score = typeset(f"{unit(first.similarity)} {first.score:.3f}")
     scales = "for (orange) or against (purple) the match, each row in its own scale"
-    heading = f"{heading_of(sides)}\n{score}; {scales}"
-    return visualization.visualize_sheet(heading, parts, WIDTH)
+    heading = [*subject(first), f"{score}; {scales}"]
+    return visualization.visualize_sheet("\n".join(heading), parts, WIDTH)
 
 
 def _measured(compared: ComparedLike) -> str:
     """A method's name and measures, in lines."""
     whole = compared.faithfulness
-    lines = [compared.method.replace("_", " ")]
+    lines = [method_name(compared.method)]
     if whole is not None:
         lines.append(f"faithfulness {whole:.2f}")
     lines.append(f"of pairs alone {compared.faithfulness_of_pairs:.2f}")
-    return "\n".join([*lines, f"{compared.seconds:.2g} s"]).replace("-", "−")
+    return typeset("\n".join([*lines, f"{compared.seconds:.2g} s"]))
 
 
 def _strongest_groups(

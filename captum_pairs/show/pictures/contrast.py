@@ -11,7 +11,7 @@ from captum_pairs.show.pictures.overview import overview
 from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import as_written, colored_text
 from captum_pairs.show.results import ContrastLike
-from captum_pairs.show.wording import for_or_against, question_of, unit_of
+from captum_pairs.show.wording import for_or_against, question, signed, unit
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ def draw_contrast(contrast: ContrastLike) -> "Figure":
     features say for their own, and where (or by which words) the query decides.
     """
     query, candidates = contrast.query, contrast.candidates
-    unit = unit_of(contrast.preferred)
+    told = unit(contrast.preferred.similarity)
     scores = contrast.preferred.score, contrast.other.score, contrast.difference
-    preferred, other, difference = map(visualization.signed, scores)
-    decided = f"{unit} {preferred} against {other}: a difference of {difference}"
+    preferred, other, difference = map(signed, scores)
+    decided = f"{told} {preferred} against {other}: a difference of {difference}"
     below, repeats = [], False
     kind = candidates[0].kind
-    label = f"for the preferred (orange) or the other {kind} (purple), {unit}"
+    label = f"for the preferred (orange) or the other {kind} (purple), {told}"
     if query.kind == TEXT:
         name = "the query, word by word"
         below.append(colored_text(query, contrast.by_query(), label, name))
@@ -46,10 +46,12 @@ def draw_contrast(contrast: ContrastLike) -> "Figure":
         below.append(map_grid(query, maps, titles, label))
     pictures = [(query, "the query")] if is_seen(query) and not repeats else []
     upper = overview(pictures, (contrast.parts(), "difference"), decided)
-    return visualization.visualize_sheet(question_of(contrast), [upper, *below], WIDTH)
+    heading = "\n".join(question(contrast))
+    return visualization.visualize_sheet(heading, [upper, *below], WIDTH)
 
 
 def _two_texts(contrast: ContrastLike) -> visualization.Part:
+    similarity = contrast.preferred.similarity
     written = [as_written(side) for side in contrast.candidates]
     values = [
         each.double().flatten()[order]
@@ -69,8 +71,7 @@ def _two_texts(contrast: ContrastLike) -> visualization.Part:
             plt_fig_axis=(figure, list(grid.flat)),
             use_pyplot=False,
             fontsize=CAPTION_SIZE,
-            colorbar_label="for (orange) or against (purple) the text's own match, "
-            + unit_of(contrast.preferred),
+            colorbar_label=for_or_against(similarity, "the text's own match"),
         )
 
     return visualization.Part(sum(heights) + 0.75, draw_on)
@@ -92,9 +93,7 @@ def _two_images(contrast: ContrastLike) -> visualization.Part:
             maps,
             [canvas.image for canvas in canvases],
             plt_fig_axis=(figure, every[1::2]),
-            titles=[
-                f"its match: {visualization.signed(float(each.sum()))}" for each in maps
-            ],
+            titles=[f"its match: {signed(float(each.sum()))}" for each in maps],
             show_colorbar=False,
             use_pyplot=False,
             boxes=[canvas.boxes for canvas in canvases],
@@ -102,8 +101,7 @@ def _two_images(contrast: ContrastLike) -> visualization.Part:
             aspect=canvases[0].aspect,
         )
         values = torch.cat([each.double().flatten() for each in maps]).numpy()
-        label = for_or_against(unit_of(contrast.preferred))
-        label = label.replace("the match", "its match")
+        label = for_or_against(contrast.preferred.similarity, "its match")
         visualization.add_legend(
             figure, every, visualization.scale_of(values), label, shrink=0.9, pad=0.015
         )
@@ -119,5 +117,5 @@ def _changed_maps(contrast: ContrastLike) -> tuple[list[Tensor], list[str]]:
         for change in sorted(changed, key=lambda c: -abs(c.total))[:3]:
             maps.append(change.values.flatten())
             titles.append(f"{change.preferred or '–'} / {change.other or '–'}")
-    totals = [visualization.signed(float(each.sum())) for each in maps]
+    totals = [signed(float(each.sum())) for each in maps]
     return maps, [f"{title}: {total}" for title, total in zip(titles, totals)]

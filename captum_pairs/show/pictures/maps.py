@@ -9,6 +9,7 @@ from captum_pairs.inputs import ExplainedInput
 from captum_pairs.show.pictures.canvas import as_seen, canvas_of, show_input
 from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
 from captum_pairs.show.results import MatchLike
+from captum_pairs.show.wording import signed
 from torch import Tensor
 
 __all__ = ["group_of", "map_grid", "word_maps", "strongest"]
@@ -25,10 +26,7 @@ def word_maps(
     totals = table[:, : shown.count].double()
     if len(content) > _MOST_MAPS:
         content = strongest(totals.abs().sum(1), content, _MOST_MAPS)
-    titles = [
-        f"{asked.names[i]}: {visualization.signed(float(totals[i].sum()))}"
-        for i in content
-    ]
+    titles = [f"{asked.names[i]}: {signed(float(totals[i].sum()))}" for i in content]
     if len(content) < len(asked.content):
         label = f"the {len(content)} strongest of {len(asked.content)}: {label}"
     return map_grid(shown, [totals[i] for i in content], titles, label)

@@ -21,10 +21,11 @@ from captum_pairs.show.pictures.texts import colored_text, matrix
 from captum_pairs.show.results import PairLike
 from captum_pairs.show.wording import (
     for_or_against,
-    heading_of,
-    parts_of,
-    score_in_words,
-    unit_of,
+    logits,
+    measure,
+    signed,
+    subject,
+    typeset,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +59,14 @@ def draw(explanation: PairLike) -> "Figure":
         pictures = [(side, as_seen(side)) for side in sides if is_seen(side)]
     if all(seen):
         pictures = list(zip(sides, ("the first", "the second")))
-    upper = overview(pictures, parts_of(explanation), score_in_words(explanation))
-    return visualization.visualize_sheet(heading_of(sides), [upper, lower], WIDTH)
+    name = measure(explanation.similarity)
+    waterfall = explanation.parts(), name
+    said = [f"{name} {explanation.score:.3f}"]
+    said += [f"{head} {value:.2f}" for head, value in logits(explanation)]
+    title = typeset(f"{', '.join(said)}, and its parts")
+    upper = overview(pictures, waterfall, title)
+    heading = "\n".join(subject(explanation))
+    return visualization.visualize_sheet(heading, [upper, lower], WIDTH)
 
 
 def _matched(
@@ -74,7 +81,7 @@ def _matched(
     at = seen.index(True)
     table = explanation.interactions if at == 1 else explanation.interactions.T
     asked, shown = sides[1 - at], sides[at]
-    label = for_or_against(unit_of(explanation))
+    label = for_or_against(explanation.similarity)
     if shown.count == 1 and asked.kind == TEXT:
         return colored_text(asked, table[: asked.count, 0], label), False
     return word_maps(asked, shown, table, label), asked.count == 1
@@ -107,7 +114,7 @@ def _region_pairs(explanation: PairLike) -> visualization.Part:
                 show_colorbar=False,
                 titles=(
                     place_of(asked, group),
-                    visualization.signed(float(values.sum())),
+                    signed(float(values.sum())),
                 ),
                 use_pyplot=False,
                 boxes=canvases[1].boxes,
@@ -117,7 +124,7 @@ def _region_pairs(explanation: PairLike) -> visualization.Part:
             )
         for axes in every[2 * len(groups) :]:
             axes.set_axis_off()
-        label = for_or_against(unit_of(explanation))
+        label = for_or_against(explanation.similarity)
         visualization.add_legend(
             figure, every, limit, label, shrink=0.9, aspect=25, pad=0.015
         )

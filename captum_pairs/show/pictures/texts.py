@@ -7,7 +7,7 @@ from captum_pairs.inputs import ExplainedInput
 from captum_pairs.show.pictures.maps import strongest
 from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
 from captum_pairs.show.results import PairLike
-from captum_pairs.show.wording import for_or_against, unit_of
+from captum_pairs.show.wording import for_or_against, signed
 from torch import Tensor
 
 __all__ = ["colored_text", "matrix", "as_written"]
@@ -25,7 +25,7 @@ def colored_text(
         visualization.caption_height(words, text, CAPTION_WIDTH, CAPTION_SIZE) + 1.05
     )
     colored = values.double()[order]
-    named = f"{title}: {visualization.signed(float(colored.sum()))}"
+    named = f"{title}: {signed(float(colored.sum()))}"
 
     def draw_on(figure: Any) -> None:
         visualization.visualize_text_attr(
@@ -69,7 +69,7 @@ def matrix(explanation: PairLike) -> visualization.Part:
     values = table[kept[0]][:, kept[1]]
     width, height = visualization.matrix_size(words)
     scaled = min(1.0, (WIDTH - LEGEND) / width)
-    label = for_or_against(unit_of(explanation))
+    label = for_or_against(explanation.similarity)
     if values.shape != table.shape:
         label = f"the strongest of {table.shape[0]} × {table.shape[1]}: {label}"
 

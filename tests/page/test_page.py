@@ -13,7 +13,8 @@ import torch
 from captum_pairs import load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.scenes import checkpoint_path
-from captum_pairs.show.page import page_html, write_page
+from captum_pairs.show.page import _script, page_html, write_page
+from captum_pairs.show.page._script import joined_script
 from explanations import contrast, image, pair, sound, text, vectors
 
 Show = Callable[..., Any]
@@ -635,6 +636,38 @@ def test_nothing_else_can_run(
 
 def test_the_file_names_no_address(found: PairExplanation) -> None:
     assert not re.search(r"https?://|@import|url\(", page_html(found))
+
+
+MODULES = Path(__file__).parents[2] / "captum_pairs" / "show" / "page"
+
+
+def test_the_script_is_all_modules_in_one_scope() -> None:
+    script = joined_script()
+    assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
+    for module in MODULES.glob("*.js"):
+        text = module.read_text(encoding="utf-8")
+        assert script.count(text.split("\n")[0]) == 1, module.name
+        assert not re.search(r"^import \{[^}]* as ", text, re.MULTILINE)
+    # one scope has no room for two things of a name
+    pattern = r"^(?:async )?(?:function|class|const|let) (\w+)"
+    names = re.findall(pattern, script, re.MULTILINE)
+    assert len(names) == len(set(names)) > 40
+
+
+def test_modules_that_import_one_another_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    modules = {
+        "one.js": 'import { b } from "./two.js";\nexport const a = b;\n',
+        "two.js": 'import { a } from "./one.js";\nexport const b = a;\n',
+        "three.js": 'import { c } from "./four.js";\nexport const d = c + 1;\n',
+        "four.js": "export const c = 1;\n",
+    }
+    monkeypatch.setattr(_script, "part", modules.__getitem__)
+    with pytest.raises(ImportError, match="one imports two imports one"):
+        joined_script.__wrapped__("one")
+    script = joined_script.__wrapped__("three")
+    assert script.index("const c = 1;") < script.index("const d = c + 1;")
 
 
 def test_inputs_are_kept_once() -> None:

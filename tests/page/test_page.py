@@ -468,6 +468,47 @@ def test_two_images_side_by_side(show: Show) -> None:
 # ---- for everyone ----------------------------------------------------------
 
 
+STILL = """() => new Promise((resolve) => {
+  const entered = [];
+  for (const item of document.querySelectorAll(".match")) {
+    item.addEventListener("pointerenter", () => entered.push(item.innerText));
+  }
+  setTimeout(() => resolve(entered), 700);
+})"""
+# Two sentences that differ in many words: what is said of them has as many lines.
+SENTENCES = [
+    "a red circle beside a blue square below some green stars at the left",
+    "one striped parallelogram above three dark purple hexagons and a dotted line",
+]
+
+
+@pytest.mark.parametrize("width", [1200, 800, 360])
+@pytest.mark.parametrize("name", ["contrast", "pair"])
+def test_nothing_slides_under_a_still_mouse(show: Show, name: str, width: int) -> None:
+    long = text(" ".join(SENTENCES))
+    found = {
+        "contrast": lambda: contrast(image(), *map(text, SENTENCES)),
+        "pair": lambda: pair(image(), long).merge(second=SENTENCES),
+    }[name]()
+    page = show(found, width=width, height=800)
+    items = page.locator(".match:visible")
+    assert items.count() >= 4
+    for item in items.all()[:8]:
+        item.scroll_into_view_if_needed()
+        box = item.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
+        assert len(page.evaluate(STILL)) == 0
+        assert item.bounding_box() == box
+    # with a pin, what is pointed at has a line of its own
+    page.mouse.move(2, 2)
+    page.locator(".picture").first.click(position={"x": 5, "y": 5})
+    items.first.scroll_into_view_if_needed()
+    box = items.first.bounding_box()
+    items.first.hover()
+    assert "With " in page.inner_text("#readout")
+    assert items.first.bounding_box() == box
+
+
 def test_by_keyboard_alone(show: Show, found: PairExplanation) -> None:
     page = show(found)
     press = page.keyboard.press

@@ -8,7 +8,7 @@ import { signed } from "./numbers.js";
 import { Numbers } from "./pair.js";
 import { Panel } from "./panel.js";
 import { showFacts, showParts } from "./parts.js";
-import { showReadout } from "./readout.js";
+import { reserveReadout, showReadout } from "./readout.js";
 import { isSame, stateOf } from "./selection.js";
 
 /** The entry that is open, and what is selected in it. */
@@ -40,7 +40,7 @@ export class Page {
   }
 
   listen() {
-    this.form.addEventListener("input", () => this.render());
+    this.form.addEventListener("input", () => this.settle());
     this.form.addEventListener("submit", (event) => event.preventDefault());
     byId("unpin").addEventListener("click", () => this.pin(null));
     document.addEventListener("keydown", (event) => {
@@ -52,6 +52,7 @@ export class Page {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
       this.render(),
     );
+    window.addEventListener("resize", () => this.reserve());
   }
 
   /** @param {number} at */
@@ -67,7 +68,7 @@ export class Page {
     this.lists.fill(this.entry, this.numbers);
     showParts(this.entry);
     showFacts(this.entry);
-    this.render();
+    this.settle();
   }
 
   fillStage() {
@@ -101,7 +102,9 @@ export class Page {
       point: (features) => this.point({ pair, side, features }),
       leave: () => this.point(null),
       drag: (features) => {
-        this.pinned = null;
+        if (this.pinned) {
+          this.pin(null);
+        }
         this.point({ pair, side, features });
       },
       pin: (features) => this.pin({ pair, side, features }),
@@ -136,7 +139,7 @@ export class Page {
   pin(selection) {
     this.pinned =
       selection && this.pinned && isSame(selection, this.pinned) ? null : selection;
-    this.render();
+    this.settle();
   }
 
   /** @param {string} name */
@@ -144,9 +147,26 @@ export class Page {
     return String(new FormData(this.form).get(name) ?? "");
   }
 
+  /** After what changes what can be said, and not only what is. */
+  settle() {
+    this.reserve();
+    this.render();
+  }
+
+  /** Room for what the lists below the readout can make it say. */
+  reserve() {
+    const selections = this.lists.items.map(({ selection }) => selection);
+    reserveReadout([null, ...selections].map((pointed) => this.state(pointed)));
+  }
+
+  /** What is shown if that is pointed at. @param {Picked | null} pointed */
+  state(pointed) {
+    const selected = { pinned: this.pinned, pointed };
+    return stateOf(this.entry, this.numbers, selected, this.option("sign"));
+  }
+
   render() {
-    const selected = { pinned: this.pinned, pointed: this.pointed };
-    const state = stateOf(this.entry, this.numbers, selected, this.option("sign"));
+    const state = this.state(this.pointed);
     const scale = scaleOf(state, {
       isCapped: this.option("capped") !== "",
       isGlobal: this.option("scale") === "global",

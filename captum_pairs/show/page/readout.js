@@ -10,6 +10,24 @@ export function showReadout(state) {
   byId("readout").replaceChildren(...said(state));
 }
 
+/**
+ * Makes the readout as high as the highest of several, so that what stands below it does
+ * not slide when one of them is shown.
+ *
+ * @param {State[]} states
+ */
+export function reserveReadout(states) {
+  const readout = byId("readout");
+  const every = states.map((state) =>
+    element("div", { class: "said" }, ...said(state)),
+  );
+  const room = element("div", { class: "room", "aria-hidden": "true" }, ...every);
+  readout.after(room);
+  const heights = every.map((each) => each.getBoundingClientRect().height);
+  room.remove();
+  readout.style.minHeight = `${Math.ceil(Math.max(...heights))}px`;
+}
+
 /** @param {State} state */
 function said(state) {
   if (!state.active) {

@@ -29,7 +29,7 @@ def process_settings() -> dict[str, Any]:
     """What belongs to the process, and what every later test would meet changed."""
     found = {
         "working directory": os.getcwd(),
-        "environment": {k: v for k, v in os.environ.items() if k != _CURRENT},
+        "environment": {k: os.environ.get(k) for k in _ENVIRONMENT},
         "threads": torch.get_num_threads(),
         "dtype": torch.get_default_dtype(),
         "device": str(torch.get_default_device()),
@@ -51,8 +51,8 @@ def process_settings() -> dict[str, Any]:
     return found
 
 
-# which test is running, of which pytest tells in the environment
-_CURRENT = "PYTEST_CURRENT_TEST"
+# Packages add to it when they are imported, and pytest says there what is running.
+_ENVIRONMENT = [name for name in os.environ if not name.startswith("PYTEST_")]
 
 
 @pytest.fixture(autouse=True)

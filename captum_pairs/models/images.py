@@ -1,7 +1,7 @@
 """What every encoder of images has in common: baselines, and where patches lie."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Optional
 
@@ -12,12 +12,14 @@ from captum_pairs.models.encoder import (
     Encoder,
     Feature,
     IMAGE,
+    Layer,
     Layout,
     Prepared,
     Source,
     thumbnail,
 )
 from captum_pairs.models.photo import ImageLike, read_image
+from captum_pairs.models.removal import PatchesLeft
 from captum_pairs.models.view import View
 from PIL.Image import Image
 from PIL.ImageFilter import GaussianBlur
@@ -69,6 +71,14 @@ class PreparedImage(Prepared):
         raise InvalidArgumentError(
             "layer", "a layer whose value has patches", f"shape {tuple(shape)}"
         )
+
+    def embed_what_is_left(
+        self, encoder: Encoder, layer: Layer, layout: Layout
+    ) -> Callable[[Tensor], Tensor]:
+        """Patches are taken out at the layer, if its value is a sequence."""
+        if layer.module is None or layout.mask.ndim != 3:
+            return super().embed_what_is_left(encoder, layer, layout)
+        return PatchesLeft(encoder, self, layer, layout)
 
     def _pixel_layout(self, shape: Sequence[int]) -> Layout:
         """(1, 3, h, w): pixels, summed into patches."""
@@ -163,6 +173,7 @@ class ImageEncoder(Encoder):
         name = self.check_baseline(baseline)
         image = read_image(raw)
         pixels, view = self.process(image)
+        pixels = pixels.to(self.dtype)
         return PreparedImage(
             pixels,
             self.baseline(pixels, name),

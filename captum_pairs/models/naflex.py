@@ -96,7 +96,7 @@ class NaFlexEncoder(Encoder):
         """(1, rows * columns, values) without padding; rows and columns."""
         found = self.processor(images=image, return_tensors="pt")
         rows, columns = (int(n) for n in found["spatial_shapes"][0])
-        patches = found["pixel_values"][:, : rows * columns].float()
+        patches = found["pixel_values"][:, : rows * columns].to(self.dtype)
         return patches, (rows, columns)
 
     def _baseline(self, image: Image.Image, patches: Tensor, name: str) -> Tensor:

@@ -1,10 +1,12 @@
 """The dual encoders of Hugging Face's transformers, by their own forward passes."""
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr._utils.validation import describe
 from captum_pairs.models.encoder import Encoder, Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
@@ -25,9 +27,18 @@ from captum_pairs.models.words import offsets_of
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import nn, Tensor
-from transformers import AutoConfig, AutoModel, AutoProcessor, BlipForImageTextRetrieval
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    BlipForImageTextRetrieval,
+    FeatureExtractionMixin,
+    ImageProcessingMixin,
+    PreTrainedTokenizerBase,
+)
 
 __all__ = [
+    "adopt_hugging_face",
     "HuggingFaceImageEncoder",
     "HuggingFaceTextEncoder",
     "load_hugging_face",
@@ -438,19 +449,7 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
         raise unavailable(name, error) from error
     kind: str = config.model_type
     made: list[str] = list(config.architectures or [])
-    generates = any("Generation" in each or "Answering" in each for each in made)
-    if kind not in FAMILIES or generates:
-        reason = _REFUSED.get(kind, f"model_type {kind!r}")
-        if generates:
-            reason = f"a model that generates text ({made[0]})"
-        if any("SequenceClass" in each for each in made):
-            reason = "a cross-encoder or classifier, which reads both texts at once"
-        raise ModelUnavailableError(
-            "model",
-            f"a dual encoder of one of the kinds {', '.join(FAMILIES)} (for another, "
-            "give its two encoders to captum_pairs.from_functions)",
-            f"{name}: {reason}",
-        )
+    _check_kind(name, kind, made)
     try:
         loader: Any = AutoModel
         if "BlipForImageTextRetrieval" in made:
@@ -469,6 +468,77 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
         )
     model.train(False).requires_grad_(False)
     return FAMILIES[kind](name, model, processor)
+
+
+def adopt_hugging_face(model: Any, processor: Any, name: str) -> EncoderPair:
+    """
+    A dual encoder of transformers that is in memory; it stays as it is.
+
+    Args:
+        model: of one of the kinds in FAMILIES.
+        processor: with a tokenizer and an image processor or feature extractor; or a
+            pair of these.
+        name: what it is called.
+
+    Raises:
+        ModelUnavailableError: for a model of another kind.
+        InvalidArgumentError: naming ``processor``.
+    """
+    kind = str(getattr(getattr(model, "config", None), "model_type", ""))
+    classes = [base.__name__ for base in type(model).__mro__]
+    _check_kind(name, kind, classes)
+    embeds = hasattr(model, "get_text_features") or hasattr(model, "itm_head")
+    if not embeds:
+        raise _no_dual_encoder(name, "a part of a model, or one with another head")
+    parts = _parts(processor, "feature_extractor" if kind == "clap" else None)
+    return FAMILIES[kind](model.name_or_path or name, model, parts)
+
+
+def _check_kind(name: str, kind: str, classes: Sequence[str]) -> None:
+    """Refuse what is no dual encoder, by its model_type and its classes' names."""
+    for each in classes:
+        if "Generation" in each or "Answering" in each:
+            raise _no_dual_encoder(name, f"a model that generates text ({each})")
+        if "SequenceClass" in each:
+            raise _no_dual_encoder(
+                name, "a cross-encoder or classifier, which reads both texts at once"
+            )
+    if kind not in FAMILIES:
+        raise _no_dual_encoder(name, _REFUSED.get(kind, f"model_type {kind!r}"))
+
+
+def _no_dual_encoder(name: str, reason: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        "model",
+        f"a dual encoder of one of the kinds {', '.join(FAMILIES)} (for another, "
+        "give its two encoders to captum_pairs.from_functions)",
+        f"{name}: {reason}",
+    )
+
+
+def _parts(processor: Any, sound: Optional[str]) -> Any:
+    """What has a tokenizer, and an image processor or what reads sound."""
+    other = sound or "image_processor"
+    found = processor
+    if isinstance(processor, (tuple, list)):
+        found = SimpleNamespace()
+        for part in processor:
+            if isinstance(part, PreTrainedTokenizerBase):
+                found.tokenizer = part
+            elif isinstance(part, (ImageProcessingMixin, FeatureExtractionMixin)):
+                setattr(found, other, part)
+    reads = FeatureExtractionMixin if sound else ImageProcessingMixin
+    if not (
+        isinstance(getattr(found, "tokenizer", None), PreTrainedTokenizerBase)
+        and isinstance(getattr(found, other, None), reads)
+    ):
+        raise InvalidArgumentError(
+            "processor",
+            f"the model's own (AutoProcessor.from_pretrained), with a tokenizer and "
+            f"{'a' if sound else 'an'} {other}, or a pair of these",
+            describe(processor),
+        )
+    return found
 
 
 def _processor(source: str) -> Any:

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import nn, Tensor
 from torchvision import models, transforms
 
-__all__ = ["load_torchvision", "siamese", "Transform"]
+__all__ = ["adopt_backbone", "load_torchvision", "siamese", "Transform"]
 
 # A torchvision preset for image classification, or a size with mean and std.
 Transform = Union[Callable[[Any], Tensor], tuple[Any, Any, Any]]
@@ -81,6 +81,28 @@ def siamese(
         backbone, partial(_embed, backbone), process, view, mean, std, parts
     )
     return EncoderPair(name, images, images)
+
+
+def adopt_backbone(backbone: nn.Module, processor: Any, name: str) -> EncoderPair:
+    """
+    An image backbone that is in memory, as a Siamese encoder of what it returns: of a
+    classifier its logits, unless its last layer was taken off.
+
+    Args:
+        backbone: as :func:`siamese` takes it.
+        processor: its transform.
+        name: what it is called.
+
+    Raises:
+        InvalidArgumentError: naming ``processor``, ``backbone`` or ``transform``.
+    """
+    if processor is None:
+        raise InvalidArgumentError(
+            "processor",
+            "the backbone's transform: a weights' transforms(), or (size, mean, std)",
+            "None",
+        )
+    return siamese(backbone, processor, name=name)
 
 
 def _embed(backbone: nn.Module, pixels: Tensor) -> Tensor:

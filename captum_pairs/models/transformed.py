@@ -2,14 +2,15 @@
 network that takes them."""
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, ExitStack
+from contextlib import ExitStack
 from operator import attrgetter
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attr._utils.hooks import Place
 from captum_pairs.models.images import ImageEncoder
+from captum_pairs.models.modes import evaluating
 from captum_pairs.models.view import View
 from PIL import Image
 from torch import nn, Tensor
@@ -212,10 +213,13 @@ def _observe(
 ) -> tuple[list[nn.Module], list[Shape], list[Shape]]:
     """The blocks that one pass reaches once, not first of all, with the shapes of what
     goes in and comes out."""
-    pixels = pixels.to(next((p.device for p in module.parameters()), pixels.device))
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            pixels = pixels.to(parameter)
+            break
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_evaluating(module))
+        stack.enter_context(evaluating(module))
         visits = [
             [
                 stack.enter_context(Place(block, at_input, "layer").visited())
@@ -235,18 +239,6 @@ def _observe(
             found[1].append(shape)
             found[2].append(tuple(after.value.shape))
     return found
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode what runs inside; every part's own mode after it."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _is_channels_last(maps: Sequence[Shape], height: int, width: int) -> bool:

@@ -12,6 +12,7 @@ from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.images import ImageEncoder
 from captum_pairs.models.naflex import NaFlexEncoder
+from captum_pairs.models.observed import find_blocks
 from captum_pairs.models.sound import ClapAudioEncoder
 from captum_pairs.models.texts import (
     check_length,
@@ -21,7 +22,6 @@ from captum_pairs.models.texts import (
     TextEncoder,
     without_words,
 )
-from captum_pairs.models.transformed import find_blocks
 from captum_pairs.models.view import View, view_of
 from captum_pairs.models.words import offsets_of
 from PIL.Image import Image

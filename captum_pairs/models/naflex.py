@@ -18,8 +18,8 @@ from captum_pairs.models.images import (
     patch_features,
     PreparedImage,
 )
+from captum_pairs.models.observed import find_blocks
 from captum_pairs.models.photo import ImageLike, read_image
-from captum_pairs.models.transformed import find_blocks
 from captum_pairs.models.view import View
 from PIL import Image
 from torch import Tensor

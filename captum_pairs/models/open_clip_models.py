@@ -18,12 +18,10 @@ from captum_pairs.models.fixed_texts import (
     Reading,
     ReadTextEncoder,
 )
+from captum_pairs.models.observed import find_blocks, ImageParts, observe_parts
 from captum_pairs.models.texts import check_length, PADDING
 from captum_pairs.models.transformed import (
     centre_view,
-    find_blocks,
-    ImageParts,
-    observe_parts,
     shortest_edge,
     TransformedImageEncoder,
 )

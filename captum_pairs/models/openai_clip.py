@@ -23,10 +23,10 @@ from captum_pairs.models.fixed_texts import (
     Reading,
     ReadTextEncoder,
 )
+from captum_pairs.models.observed import ImageParts
 from captum_pairs.models.texts import check_length
 from captum_pairs.models.transformed import (
     centre_view,
-    ImageParts,
     shortest_edge,
     TransformedImageEncoder,
 )

@@ -12,10 +12,9 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attr._utils.validation import describe
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
+from captum_pairs.models.observed import ImageParts, observe_parts
 from captum_pairs.models.transformed import (
     centre_view,
-    ImageParts,
-    observe_parts,
     shortest_edge,
     TransformedImageEncoder,
 )

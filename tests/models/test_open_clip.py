@@ -338,7 +338,7 @@ def test_blocks_and_patches(
 
 def test_maps_with_channels_last_are_told_from_others(saved: Any) -> None:
     pytest.importorskip("timm", reason="open_clip's towers of timm need it")
-    from captum_pairs.models.transformed import observe_parts
+    from captum_pairs.models.observed import observe_parts
     from timm.models.swin_transformer import SwinTransformer
 
     swin = SwinTransformer(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, Optional
 
+import PIL.Image
 import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attr._utils.validation import describe
@@ -22,7 +23,7 @@ from captum_pairs.models.texts import (
     TextEncoder,
     without_words,
 )
-from captum_pairs.models.view import View, view_of
+from captum_pairs.models.view import View, view_of, Views
 from captum_pairs.models.words import offsets_of
 from PIL.Image import Image
 from safetensors import SafetensorError
@@ -68,7 +69,6 @@ class HuggingFaceImageEncoder(ImageEncoder):
         embed: Embed,
         processor: Any,
         blocks: Sequence[nn.Module],
-        grid: tuple[int, int],
         default_block: Optional[int] = None,
     ) -> None:
         """
@@ -78,44 +78,46 @@ class HuggingFaceImageEncoder(ImageEncoder):
                 ``pooler_output``.
             processor: the image processor.
             blocks: of the image encoder.
-            grid: rows and columns of patches.
             default_block: a third of the blocks unless it is given.
         """
         self.module = model
         self.processor = processor
         self.blocks = list(blocks)
-        self.grid = grid
         self.default_block = (
             len(self.blocks) // 3 if default_block is None else default_block
         )
         self.mean = tuple(getattr(processor, "image_mean", None) or (0.5, 0.5, 0.5))
+        self.views = Views("image_processor")
         self._embed = embed
+        # a model that its processor does not fit is refused at once
+        plain = self.prepare(PIL.Image.new("RGB", (64, 64)))
+        self.grid = plain.grid
 
     def process(self, image: Image) -> tuple[Tensor, View]:
-        pixels = self.processor(images=image, return_tensors="pt")["pixel_values"]
-        view = view_of(self.processor, image.size)
-        height, width = pixels.shape[-2:]
-        if (width, height) != view.processed:
+        try:
+            told = view_of(self.processor, image.size)
+        except InvalidArgumentError:
+            told = None  # it is measured
+        view = self.views.view(self._pixels, image.size, told)
+        return self._pixels(image), view
+
+    def _pixels(self, image: Image) -> Tensor:
+        made = self.processor(images=image, return_tensors="pt")["pixel_values"]
+        if made.ndim != 4 or len(made) != 1:
             raise InvalidArgumentError(
                 "image_processor",
-                f"one that makes {view.processed[0]} x {view.processed[1]} pixels, as "
-                "its settings say",
-                f"{width} x {height}",
+                "one that makes pixels (1, 3, h, w) of an image",
+                f"shape {tuple(made.shape)}",
             )
-        return pixels.float(), view
+        pixels: Tensor = made.float()
+        return pixels
 
     def normalized(self, color: Sequence[float]) -> Tensor:
         if tuple(color) == self.mean and getattr(self.processor, "do_normalize", False):
             return torch.zeros(3)
         # through the processor itself, whatever it does to a value
-        size = max(self.grid) * 32
-        levels = [round(255 * value) for value in color]
-        plain = self.processor(
-            images=torch.tensor(levels, dtype=torch.uint8)[:, None, None].expand(
-                3, size, size
-            ),
-            return_tensors="pt",
-        )["pixel_values"][0].float()
+        red, green, blue = (round(255 * value) for value in color)
+        plain = self._pixels(PIL.Image.new("RGB", (256, 256), (red, green, blue)))[0]
         found: Tensor = plain[:, plain.shape[1] // 2, plain.shape[2] // 2]
         return found
 
@@ -255,15 +257,6 @@ def scale_of(parameter: Tensor) -> float:
     return float(parameter.detach().exp())
 
 
-def image_grid(config: Any) -> tuple[int, int]:
-    """Rows and columns of the patches of a vision transformer's (square) image."""
-    size, patch = config.image_size, getattr(config, "patch_size", 32)
-    size = size[0] if isinstance(size, (tuple, list)) else size
-    patch = patch[0] if isinstance(patch, (tuple, list)) else patch
-    side = -(-int(size) // int(patch))
-    return side, side
-
-
 def text_encoder(
     model: Any,
     part: Any,
@@ -310,14 +303,13 @@ _POSITIONS_FROM_PADDING = (
 
 
 def _image_encoder(
-    model: Any, processor: Any, grid: tuple[int, int], default: Optional[int] = None
+    model: Any, processor: Any, default: Optional[int] = None
 ) -> HuggingFaceImageEncoder:
     return HuggingFaceImageEncoder(
         model,
         lambda pixels: model.get_image_features(pixel_values=pixels),
         processor.image_processor,
         find_blocks(model.vision_model),
-        grid,
         default,
     )
 
@@ -325,7 +317,7 @@ def _image_encoder(
 def _clip(name: str, model: Any, processor: Any) -> EncoderPair:
     """CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP: patches, and a logit scale."""
     config = model.config
-    images = _image_encoder(model, processor, image_grid(config.vision_config))
+    images = _image_encoder(model, processor)
     texts = text_encoder(
         model, model.text_model, processor.tokenizer, config.text_config
     )
@@ -336,8 +328,7 @@ def _clip(name: str, model: Any, processor: Any) -> EncoderPair:
 def _siglip(name: str, model: Any, processor: Any) -> EncoderPair:
     """SigLIP's logits have a bias; its text encoder pools the last token of a text that
     is always padded."""
-    config = model.config
-    images = _image_encoder(model, processor, image_grid(config.vision_config))
+    images = _image_encoder(model, processor)
     return EncoderPair(name, images, *_sigmoid_text(model, processor))
 
 
@@ -360,8 +351,7 @@ def _align(name: str, model: Any, processor: Any) -> EncoderPair:
     coarse as patches."""
     config = model.config
     blocks = len(find_blocks(model.vision_model))
-    grid = image_grid(config.vision_config)
-    images = _image_encoder(model, processor, grid, 2 * blocks // 3)
+    images = _image_encoder(model, processor, 2 * blocks // 3)
     texts = text_encoder(
         model, model.text_model, processor.tokenizer, config.text_config
     )
@@ -390,7 +380,6 @@ def _blip(name: str, model: Any, processor: Any) -> EncoderPair:
         image,
         processor.image_processor,
         find_blocks(model.vision_model),
-        image_grid(config.vision_config),
     )
     texts = text_encoder(
         model, model.text_encoder, processor.tokenizer, config.text_config, text

@@ -18,7 +18,7 @@ from captum_pairs.models.images import (
     patch_features,
     PreparedImage,
 )
-from captum_pairs.models.observed import find_blocks
+from captum_pairs.models.observed import find_blocks, Patches
 from captum_pairs.models.photo import ImageLike, read_image
 from captum_pairs.models.view import View
 from PIL import Image
@@ -89,7 +89,7 @@ class NaFlexEncoder(Encoder):
             IN_WORDS[name],
             (torch.ones(1, rows * columns), torch.tensor([[rows, columns]])),
             view=view,
-            grid=(rows, columns),
+            patches=Patches((rows, columns)),
         )
 
     def _patches(self, image: Image.Image) -> tuple[Tensor, tuple[int, int]]:

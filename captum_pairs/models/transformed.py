@@ -1,13 +1,12 @@
 """Encoders of images whose pixels a transform makes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models.images import ImageEncoder
 from captum_pairs.models.observed import ImageParts
-from captum_pairs.models.view import View
+from captum_pairs.models.view import View, Views
 from PIL import Image
 from torch import nn, Tensor
 
@@ -24,7 +23,7 @@ class TransformedImageEncoder(ImageEncoder):
         module: nn.Module,
         embed: Callable[[Tensor], Tensor],
         transform: Callable[[Image.Image], Tensor],
-        view: Callable[[Size], View],
+        view: Optional[Callable[[Size], View]],
         mean: Sequence[float],
         std: Sequence[float],
         parts: ImageParts,
@@ -34,7 +33,8 @@ class TransformedImageEncoder(ImageEncoder):
             module: what the network is a part of.
             embed: pixels (b, 3, h, w) to embeddings (b, k).
             transform: resizes, crops and normalises.
-            view: what the transform does to an image of a size (width, height).
+            view: what the transform does to an image of a size (width, height), as its
+                settings say; None if it has to be measured.
             mean, std: with which it normalises, (3,).
             parts: of the network.
         """
@@ -47,20 +47,13 @@ class TransformedImageEncoder(ImageEncoder):
         self.channels_last = parts.channels_last
         self._embed = embed
         self._transform = transform
-        self._view = view
+        self._told = view
+        self._views = Views("transform")
 
     def process(self, image: Image.Image) -> tuple[Tensor, View]:
-        pixels = self._transform(image)[None].float()
-        view = self._view(image.size)
-        height, width = pixels.shape[-2:]
-        if (width, height) != view.processed:
-            raise InvalidArgumentError(
-                "transform",
-                f"one that makes {view.processed[0]} x {view.processed[1]} pixels, as "
-                "its settings say",
-                f"{width} x {height}",
-            )
-        return pixels, view
+        told = None if self._told is None else self._told(image.size)
+        view = self._views.view(self._transform, image.size, told)
+        return self._transform(image)[None].float(), view
 
     def normalized(self, color: Sequence[float]) -> Tensor:
         return (torch.tensor(color) - torch.tensor(self.mean)) / torch.tensor(self.std)

@@ -328,11 +328,12 @@ def test_blocks_and_patches(
     images: Any = load(saved(name).name).first
     assert (images.grid, len(images.blocks)) == (grid, blocks)
     assert images.default_block == default
+    photo = images.prepare(_photo())
     shapes = []
     images.blocks[default].register_forward_pre_hook(
         lambda module, args: shapes.append(tuple(args[0].shape))
     )
-    images.embed(images.prepare(_photo()).inputs)
+    images.embed(photo.inputs)
     assert shapes == [kind]
 
 

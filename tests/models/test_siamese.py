@@ -151,11 +151,12 @@ def test_blocks_and_patches(kind: str) -> None:
     assert images.grid == grid
     assert images.channels_last == (kind == "swin")
     if default is not None:
+        photo = images.prepare(_photo(0))
         shapes = []
         images.blocks[default].register_forward_pre_hook(
             lambda module, args: shapes.append(tuple(args[0].shape))
         )
-        images.embed(images.prepare(_photo(0)).inputs)
+        images.embed(photo.inputs)
         assert shapes == [shape]
 
 

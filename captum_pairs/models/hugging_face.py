@@ -24,6 +24,7 @@ from captum_pairs.models.texts import (
     without_words,
 )
 from captum_pairs.models.view import View, view_of, Views
+from captum_pairs.models.vocabulary import check_ids, check_vocabulary
 from captum_pairs.models.words import offsets_of
 from PIL.Image import Image
 from safetensors import SafetensorError
@@ -155,7 +156,11 @@ class HuggingFaceTextEncoder(TextEncoder):
             longest: how many tokens it reads.
             padded: pad to that length.
             masked: whether `embed` takes an attention mask.
+
+        Raises:
+            ModelUnavailableError: if the tokenizer knows no words.
         """
+        check_vocabulary(tokenizer)
         self.module = model
         self.tokenizer = tokenizer
         self.blocks = list(blocks)
@@ -179,6 +184,7 @@ class HuggingFaceTextEncoder(TextEncoder):
         tokens = self._tokens(text, encoded, fast)
         check_length(tokens, self.longest)
         values = torch.tensor([ids])
+        check_ids(values, self.entrance)
         mask = encoded.get("attention_mask")
         arguments: tuple[Any, ...] = ()
         if self.masked and mask is not None:

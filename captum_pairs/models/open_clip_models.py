@@ -26,6 +26,7 @@ from captum_pairs.models.transformed import (
     TransformedImageEncoder,
 )
 from captum_pairs.models.view import View
+from captum_pairs.models.vocabulary import check_vocabulary
 from captum_pairs.models.words import offsets_of
 from open_clip.transform import PreprocessCfg
 from PIL import Image
@@ -221,6 +222,7 @@ def _texts(model: Any, tokenizer: Any) -> ReadTextEncoder:
     if isinstance(tokenizer, open_clip.SimpleTokenizer):
         read = partial(_read_byte_pairs, tokenizer)
     else:
+        check_vocabulary(tokenizer.tokenizer)
         read = partial(_read_hugging_face, tokenizer, masked)
     return ReadTextEncoder(model, embed, read, blocks, entrance)
 

@@ -26,6 +26,7 @@ from captum_pairs.models.texts import (
     TextEncoder,
     without_words,
 )
+from captum_pairs.models.vocabulary import check_ids, check_vocabulary
 from captum_pairs.models.words import offsets_of
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
@@ -126,6 +127,7 @@ class SentenceEncoder(_SentenceText):
         found = _Anatomy(model, task)
         if found.transformer is None or found.tokenizer is None:
             raise _not_understood(model)
+        check_vocabulary(found.tokenizer)
         self.tokenizer = found.tokenizer
         self.entrance = found.transformer.get_input_embeddings()
         self.blocks = found.blocks()
@@ -143,6 +145,7 @@ class SentenceEncoder(_SentenceText):
         check_length([token for _, token in known], self._positions)
         features = _features(self._model, self.task, text)
         ids = features.pop("input_ids")
+        check_ids(ids, self.entrance)
         attended = features.get("attention_mask", torch.ones_like(ids))[0].bool()
         tokens = self._tokens(text, ids[0].tolist(), attended.tolist())
         padding = self.tokenizer.pad_token_id

@@ -21,6 +21,8 @@ Process = Callable[[Image.Image], Tensor]
 _AGREES = 0.75
 # A ramp over fewer pixels says nothing.
 _SHORTEST = 8
+# Of so many sizes that agreed in a row, what is told is taken without a measurement.
+_TRUSTED = 16
 # So many sizes of images are remembered.
 _MOST_KNOWN = 4096
 
@@ -132,7 +134,8 @@ class Views:
     """
     The views of one processor, measured for each size of images: pictures that say
     their own coordinates go through the processor itself. What is told of it, from its
-    settings, is exact and is taken if it agrees.
+    settings, is exact and is taken if it agrees; after many sizes of which all agreed
+    it is believed.
     """
 
     def __init__(self, argument: str) -> None:
@@ -142,6 +145,7 @@ class Views:
         """
         self._argument = argument
         self._known: dict[tuple[int, int], View] = {}
+        self._agreed = 0
 
     def view(
         self, process: Process, size: tuple[int, int], told: Optional[View]
@@ -161,7 +165,12 @@ class Views:
         if size not in self._known:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[size] = self._found(process, size, told)
+            if told is not None and self._agreed >= _TRUSTED:
+                return told
+            found = self._found(process, size, told)
+            # once it was wrong it is not believed again
+            self._agreed = self._agreed + 1 if found is told else -(2**31)
+            self._known[size] = found
         return self._known[size]
 
     def _found(
@@ -215,14 +224,13 @@ class Views:
         if values.shape != span.shape:
             self._refuse("makes pixels of another size of an image of the same one")
         share = np.where(inside, values - black, 0.0) / np.where(inside, span, 1.0)
-        # of a pixel its middle
-        found: NDArray[np.float64] = np.asarray(share * (length - 1) + 0.5, np.float64)
+        found = share * (length - 1) + 0.5  # of a pixel its middle
         rows, columns = np.nonzero(inside)
         at = (columns if axis == 0 else rows) + 0.5
         return self._fitted(at, found[rows, columns], length)
 
     def _fitted(
-        self, at: NDArray[np.float64], found: NDArray[np.float64], length: int
+        self, at: NDArray[Any], found: NDArray[Any], length: int
     ) -> Optional[tuple[float, float]]:
         # filters see nothing beyond the edges, and overshoot there
         reach = max(2.0, (found.max() - found.min()) / max(at.max() - at.min(), 1.0))

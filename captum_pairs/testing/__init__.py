@@ -1,0 +1,10 @@
+"""Contracts that a new adapter or method passes: call them in your own tests.
+
+>>> from captum_pairs.testing import check_encoder
+>>> check_encoder(captum_pairs.load("mine:small"))
+"""
+
+from captum_pairs.testing.broken import BrokenContractError
+from captum_pairs.testing.encoders import check_encoder
+
+__all__ = ["BrokenContractError", "check_encoder"]

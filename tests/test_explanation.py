@@ -183,16 +183,16 @@ def test_only_a_region(model: DualEncoder, found: PairExplanation) -> None:
 def test_only_a_phrase_is_one_backward_pass_a_step(
     model: DualEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captum_pairs.attr._utils.path import Path as AttributedPath
+    from captum_pairs.attr import Example
 
     calls = []
-    gradient = AttributedPath.gradient
+    gradient = Example.gradient
 
     def counted(self: Any, outputs: Any, *rest: Any) -> Any:
-        calls.append((self.side.argument, len(outputs)))
+        calls.append((self.side.names[0], len(outputs)))
         return gradient(self, outputs, *rest)
 
-    monkeypatch.setattr(AttributedPath, "gradient", counted)
+    monkeypatch.setattr(Example, "gradient", counted)
 
     def number(phrase: str | None) -> int:
         calls.clear()

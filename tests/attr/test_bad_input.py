@@ -440,10 +440,10 @@ def test_invalid_output_that_is_too_large_to_hold():
 
 
 def test_invalid_batch_of_outputs_that_is_too_large_to_hold(monkeypatch):
-    from captum_pairs.attr._utils import path
+    from captum_pairs.attr._utils import forward_pass
 
     # Room for one example's attributions, not for the two of the batch.
-    monkeypatch.setattr(path, "_host_bytes", lambda: 2 * (3 * 2 * 8) * 3 // 2)
+    monkeypatch.setattr(forward_pass, "_host_bytes", lambda: 2 * (3 * 2 * 8) * 3 // 2)
     fpig = FeaturePairIntegratedGradients((linear(3), linear(2)))
     single = fpig.attribute((X[:1], Y[:1]), n_steps=1)
     if single.shape != (1, 3, 2):
@@ -504,16 +504,16 @@ def test_invalid_layer_in_a_forward_pass(net, name, came, at_input):
             (dict(layer=(linear(3),)), PAIR, "a tuple of 1"),
             (dict(layer="first"), PAIR, "'first'"),
             (dict(layer=None), PAIR, "None"),
-            (dict(layer=(linear(3), "first")), "torch.nn.Module", "'first'"),
         ),
+        *cases("layer[1]", (dict(layer=(linear(3), "first")), "torch.nn.M", "'first'")),
         *cases(
             "channel_dim",
             (dict(channel_dim=(1, 1, 1)), PAIR, "a tuple of 3"),
             (dict(channel_dim="last"), PAIR, "'last'"),
-            (dict(channel_dim=(1.5, None)), "a dimension or None", "1.5"),
-            (dict(channel_dim=(None, True)), "a dimension or None", "True"),
             (dict(channel_dim=True), "a dimension or None", "True"),
         ),
+        *cases("channel_dim[0]", (dict(channel_dim=(1.5, None)), "a dimension", "1.5")),
+        *cases("channel_dim[1]", (dict(channel_dim=(0, True)), "a dimension", "True")),
     ],
 )
 def test_invalid_layer_argument(net, argument, options, parts):

@@ -25,7 +25,7 @@ from captum_pairs.models.texts import (
 )
 from captum_pairs.models.view import View, view_of, Views
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.words import offsets_of, surface_of
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import nn, Tensor
@@ -241,7 +241,7 @@ class HuggingFaceTextEncoder(TextEncoder):
             offsets = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
         else:
             surfaces = [
-                None if flag else name.replace("▁", "").replace("</w>", "")
+                None if flag else surface_of(name, self.tokenizer)
                 for name, flag in zip(names, special)
             ]
             offsets = offsets_of(text, surfaces)

@@ -27,7 +27,7 @@ from captum_pairs.models.transformed import (
 )
 from captum_pairs.models.view import View
 from captum_pairs.models.vocabulary import check_vocabulary
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.words import offsets_of, surface_of
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors import SafetensorError
@@ -304,7 +304,7 @@ def _hugging_face_tokens(
         places = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
         surfaces = [cleaned[a:b] for a, b in places]
     else:
-        surfaces = [name.replace("▁", "").replace("</w>", "") for name in names]
+        surfaces = [surface_of(name, inner) for name in names]
     if not (inner.is_fast and cleaned == text):
         # offsets in the text as it was before it was cleaned
         wanted = [None if flag else s for flag, s in zip(flags, surfaces)]

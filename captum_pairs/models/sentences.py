@@ -27,7 +27,7 @@ from captum_pairs.models.texts import (
     without_words,
 )
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.words import offsets_of, surface_of
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch import nn, Tensor
@@ -222,7 +222,7 @@ class SentenceEncoder(_SentenceText):
             spans = offsets_of(
                 whole,
                 [
-                    None if flag else name.replace("▁", "").removesuffix("</w>")
+                    None if flag else surface_of(name, self.tokenizer)
                     for name, flag in zip(names, special)
                 ],
             )

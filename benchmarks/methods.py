@@ -59,12 +59,13 @@ from captum_pairs.attr import (
     FeaturePairShapley,
     FeaturePairTokenSimilarity,
     LayerFeaturePairIntegratedGradients,
+    Session,
 )
-from captum_pairs.explain.comparison import _game
-from captum_pairs.explain.counting import Counted, Tally
-from captum_pairs.explain.methods import METHODS
+from captum_pairs.explain.comparison import metric_arguments
+from captum_pairs.explain.counting import Tally
+from captum_pairs.explain.methods import method_names
 from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import SideTask
+from captum_pairs.explain.sides import PreparedSide
 from captum_pairs.inputs import words_of
 from captum_pairs.metrics import (
     faithfulness,
@@ -137,14 +138,10 @@ def options(method: str, layers: Any, samples: Optional[int] = None) -> Options:
     )
 
 
-def counted(model: Any) -> tuple[Any, Tally]:
-    """A model whose encoders count their passes."""
-    from dataclasses import replace
-
-    tally = Tally()
-    first: Any = Counted(model.first, tally)
-    second = first if model.second is model.first else Counted(model.second, tally)
-    return replace(model, first=first, second=second), tally
+def looked_at(model: Any, at: int, raw: Any, settings: Options) -> PreparedSide:
+    """An input with its features."""
+    with Session() as session:
+        return PreparedSide(model, at, raw, settings, session)
 
 
 def answer(
@@ -165,22 +162,20 @@ def answer(
     """
     settings = options(method, layers, samples)
     text, spent = second_side(model, inputs[1], settings, kept)
-    directions = [text.contributions[0], text.baseline_embedding]
+    directions = [text.values, text.baseline_embedding[None]]
     if wrong is not None:  # read with the rest, and not counted as the pair's
         other, _ = second_side(model, wrong[0], settings, kept)
-        features = SideTask(model, 1, wrong[0], settings).layout.features
+        features = looked_at(model, 1, wrong[0], settings).layout.features
         words = words_of(features, wrong[1])
-        directions.append(other.contributions[0, words].sum(0, keepdim=True))
-    model, tally = counted(model)
+        directions.append(other.values[words].sum(0, keepdim=True))
+    tally = Tally()
     began = time.perf_counter()
-    reading = SideTask(model, 0, inputs[0], settings).read(torch.cat(directions))
+    with Session() as session:
+        side = PreparedSide(model, 0, inputs[0], settings, session, tally)
+        values, end, start = side.shares_along(torch.cat(directions))
     seconds = time.perf_counter() - began
-    values = reading.attributions[0]
-    count = len(text.contributions[0])
-    start = reading.baseline_embedding[0]
-    target = (reading.embedding[0] - start) @ (
-        text.embedding[0] - text.baseline_embedding[0]
-    )
+    count = len(text.values)
+    target = (end - start) @ (text.embedding - text.baseline_embedding)
     share = (count + 1) / values.shape[1]
     cost = {
         "seconds": spent["seconds"] + seconds,
@@ -189,7 +184,7 @@ def answer(
     }
     return Answer(
         values[:, :count],
-        (values[:, count], text.contributions[0] @ start),
+        (values[:, count], text.values @ start),
         float(target),
         cost,
         values[:, count + 1] if wrong is not None else None,
@@ -201,9 +196,11 @@ def second_side(model: Any, raw: Any, settings: Options, kept: dict[Any, Any]) -
     first one."""
     key = raw, settings.method, settings.layer[1]
     if key not in kept:
-        model, tally = counted(model)
+        tally = Tally()
         began = time.perf_counter()
-        found = SideTask(model, 1, raw, settings).decompose()
+        with Session() as session:
+            side = PreparedSide(model, 1, raw, settings, session, tally)
+            found = side.shares()
         seconds = time.perf_counter() - began
         kept[key] = found, {
             "seconds": seconds,
@@ -221,22 +218,27 @@ def first_order(
 ) -> Answer:
     """What Captum says of the similarity, one input at a time: patches and words (or
     zeros)."""
-    model, tally = counted(model)
+    tally = Tally()
+    embed_image, embed_text = (
+        tally.counted(each.embed) for each in (model.first, model.second)
+    )
     settings = options("occlusion", (0, 0))
-    tasks = [SideTask(model, at, raw, settings) for at, raw in enumerate((image, text))]
+    tasks = [
+        looked_at(model, at, raw, settings) for at, raw in enumerate((image, text))
+    ]
     prepared = [task.prepared for task in tasks]
     with torch.no_grad():
         fixed = [
-            side.embed(each.inputs, *each.arguments)
-            for side, each in zip((model.first, model.second), prepared)
+            embed(each.inputs, *each.arguments)
+            for embed, each in zip((embed_image, embed_text), prepared)
         ]
 
     def of_image(pixels: Tensor) -> Tensor:
-        return torch.cosine_similarity(model.first.embed(pixels), fixed[1])
+        return torch.cosine_similarity(embed_image(pixels), fixed[1])
 
     def of_text(ids: Tensor) -> Tensor:
         masks = [value.expand(len(ids), -1) for value in prepared[1].arguments]
-        return torch.cosine_similarity(model.second.embed(ids, *masks), fixed[0])
+        return torch.cosine_similarity(embed_text(ids, *masks), fixed[0])
 
     pixels, ids = prepared[0].inputs, prepared[1].inputs
     starts = prepared[0].baseline, prepared[1].baseline
@@ -283,7 +285,7 @@ def shared(
     model: Any, inputs: Any, answers: list[Answer], layers: Any
 ) -> Iterator[Any]:
     """What is measured by subsets, of all answers on the same ones."""
-    game = _game(model, inputs, options("occlusion", layers))
+    game = metric_arguments(model, inputs, options("occlusion", layers))
     faithful = faithfulness(
         attributions=[each.pairs[None].double() for each in answers],
         main_effects=[
@@ -333,7 +335,7 @@ def scene(model: Any, example: Any, index: int, wanted: list[str]) -> Iterator[A
     rng = np.random.default_rng((SEED, 5, index))
     false = hard_negative(rng, example.scene, example.caption)
     wrong = None if false is None else (false.caption.text, false.changed)
-    features = SideTask(model, 1, text, options("occlusion", (0, 0))).layout.features
+    features = looked_at(model, 1, text, options("occlusion", (0, 0))).layout.features
     words = [words_of(features, phrase.span) for phrase in example.caption.phrases]
     named = [objects[0] for objects in example.caption.objects]
     boxes = torch.from_numpy(example.rendering.boxes[named])
@@ -352,7 +354,7 @@ def scene(model: Any, example: Any, index: int, wanted: list[str]) -> Iterator[A
             row |= {f"{name} by phrase": by_phrase[name] for name in ("PGA", "PGE")}
             if false is not None:
                 other = first_order(model, image, wrong[0], method).effects[1]
-                task = SideTask(model, 1, wrong[0], options("occlusion", (0, 0)))
+                task = looked_at(model, 1, wrong[0], options("occlusion", (0, 0)))
                 changed = words_of(task.layout.features, wrong[1])
                 right = found.effects[1][words_of(features, false.right)].sum()
                 row["negative"] = float(other[changed].sum() < right)
@@ -427,7 +429,7 @@ def run_stability(file: Path, number: int) -> None:
     for index, example in enumerate(held_out_examples(SEED, number)):
         given = example.rendering.image, example.caption.text
         tasks = [
-            SideTask(model, at, raw, options("occlusion", None))
+            looked_at(model, at, raw, options("occlusion", None))
             for at, raw in enumerate(given)
         ]
         inputs = tuple(task.prepared.inputs for task in tasks)
@@ -438,7 +440,7 @@ def run_stability(file: Path, number: int) -> None:
                 layer=tuple(task.layer.module for task in tasks),
             )
             arguments: dict[str, Any] = {
-                "feature_mask": tuple(task.mask for task in tasks),
+                "feature_mask": tuple(task.layout.mask for task in tasks),
                 "additional_forward_args": tuple(t.prepared.arguments for t in tasks),
                 "attribute_to_layer_input": True,
             }
@@ -479,7 +481,7 @@ def sentence(model: Any, pair: Any, wanted: list[str]) -> Iterator[Any]:
     inputs = pair["first"], pair["second"]
     layers = ["input", *range(len(model.first.blocks))]
     features = [
-        SideTask(model, at, raw, options("occlusion", (0, 0))).layout.features
+        looked_at(model, at, raw, options("occlusion", (0, 0))).layout.features
         for at, raw in enumerate(inputs)
     ]
     answers, rows, kept = [], [], {}
@@ -610,7 +612,9 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=500)
     parser.add_argument("--part", default="0/1", help="of several processes: 1/2")
     parser.add_argument(
-        "--methods", nargs="*", default=["captum_ig", "captum_occlusion", *METHODS]
+        "--methods",
+        nargs="*",
+        default=["captum_ig", "captum_occlusion", *method_names()],
     )
     given = parser.parse_args()
     torch.set_num_threads(1)

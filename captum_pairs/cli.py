@@ -58,14 +58,11 @@ def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def _tolerance_option(default: float) -> Callable[..., Any]:
-    return click.option(
-        "--tolerance",
-        type=click.FloatRange(0.0, min_open=True),
-        default=default,
-        show_default=True,
-        help="How complete the path integrals have to be, relative.",
-    )
+_tolerance_option = click.option(
+    "--tolerance",
+    type=click.FloatRange(0.0, min_open=True),
+    help="How complete the path integrals have to be, relative.  [default: 0.01]",
+)
 
 
 _where_option = click.option(
@@ -103,7 +100,7 @@ _pair_options = _options(
         is_flag=True,
         help="Write a page to explore as well, one file that needs no network.",
     ),
-    _tolerance_option(1e-2),
+    _tolerance_option,
     _where_option,
 )
 _absent_option = click.option(
@@ -135,7 +132,13 @@ _model_options = _options(
     show_default=True,
     help="Which scene is drawn.",
 )
-@_tolerance_option(2e-2)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0.0, min_open=True),
+    default=2e-2,
+    show_default=True,
+    help="How complete the path integrals have to be, relative.",
+)
 @_layer_option
 @_where_option
 def demo(seed: int, layer: str | None, tolerance: float, out: Path) -> None:
@@ -352,7 +355,8 @@ def _settings(layer: str | None, **others: Any) -> dict[str, Any]:
         if len(parts) > 2:
             raise click.BadParameter("at most two layers", param_hint="--layer")
         layers = parts[0] if len(parts) == 1 else tuple(parts)
-    return {"layer": layers, "progress": sys.stderr.isatty(), **others}
+    given = {name: value for name, value in others.items() if value is not None}
+    return {"layer": layers, "progress": sys.stderr.isatty(), **given}
 
 
 def _layer(part: str) -> int | str | None:

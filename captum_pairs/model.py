@@ -4,20 +4,31 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Optional, ParamSpec, Union
+from typing import Any, Optional, overload, ParamSpec, Union, Unpack
 
 from captum_pairs import models
-from captum_pairs.explain.comparison import compare, Comparison
-from captum_pairs.explain.compute import explain, which_asked
+from captum_pairs.explain.comparison import compare, Comparison, methods_asked_for
+from captum_pairs.explain.compute import explain, part_asked_for
 from captum_pairs.explain.contrast import Contrast, contrast
 from captum_pairs.explain.contributions import contribute, Contributions
-from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import side_of_query
+from captum_pairs.explain.methods import Method
+from captum_pairs.explain.options import Options, OptionsLike
+from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.explain.sides import InputContributions, side_of_query
 from captum_pairs.explain.zero_shot import zero_shot, ZeroShot
 from captum_pairs.inputs import Where
 from captum_pairs.models import EncoderPair
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor
 
 __all__ = ["DualEncoder", "from_functions", "load", "siamese"]
+
+
+# One input: a path or a text, an image, an array or tensor, or what was kept of it.
+Input = Union[str, Path, Image, NDArray[Any], Tensor, InputContributions]
+# Several of them.
+Many = Union[list[Any], Contributions]
 
 
 class DualEncoder(EncoderPair):
@@ -36,6 +47,45 @@ class DualEncoder(EncoderPair):
         """What an adapter returned."""
         return cls(*(getattr(pair, field.name) for field in fields(EncoderPair)))
 
+    @overload
+    def explain(
+        self,
+        first: Many,
+        second: Any,
+        *,
+        phrase: Optional[str] = None,
+        occurrence: Optional[int] = None,
+        region: Optional[Where] = None,
+        side: Optional[str] = None,
+        **options: Unpack[OptionsLike],
+    ) -> list[PairExplanation]: ...
+
+    @overload
+    def explain(
+        self,
+        first: Any,
+        second: Many,
+        *,
+        phrase: Optional[str] = None,
+        occurrence: Optional[int] = None,
+        region: Optional[Where] = None,
+        side: Optional[str] = None,
+        **options: Unpack[OptionsLike],
+    ) -> list[PairExplanation]: ...
+
+    @overload
+    def explain(
+        self,
+        first: Input,
+        second: Input,
+        *,
+        phrase: Optional[str] = None,
+        occurrence: Optional[int] = None,
+        region: Optional[Where] = None,
+        side: Optional[str] = None,
+        **options: Unpack[OptionsLike],
+    ) -> PairExplanation: ...
+
     def explain(
         self,
         first: Any,
@@ -45,8 +95,8 @@ class DualEncoder(EncoderPair):
         occurrence: Optional[int] = None,
         region: Optional[Where] = None,
         side: Optional[str] = None,
-        **options: Any,
-    ) -> Any:
+        **options: Unpack[OptionsLike],
+    ) -> Union[PairExplanation, list[PairExplanation]]:
         """
         Which feature of the first input matched which feature of the second one.
 
@@ -68,8 +118,8 @@ class DualEncoder(EncoderPair):
             UnreadableImageError, TextLengthError, InvalidArgumentError: for an input or
                 an option that can't be used.
         """
-        asked = which_asked(self, phrase, occurrence, region, side)
-        return explain(self, first, second, Options.of(options), asked)
+        asked = part_asked_for(self, phrase, occurrence, region, side)
+        return explain(self, first, second, Options.of({**options}), asked)
 
     def contrast(
         self,
@@ -78,7 +128,7 @@ class DualEncoder(EncoderPair):
         other: Any,
         *,
         side: Optional[str] = None,
-        **options: Any,
+        **options: Unpack[OptionsLike],
     ) -> Contrast:
         """
         Why one candidate is more similar to a query than another one: two captions of
@@ -91,7 +141,7 @@ class DualEncoder(EncoderPair):
                 both are of a kind.
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
-        settings = Options.of(options)
+        settings = Options.of({**options})
         where = side_of_query(self, query, side)
         return contrast(self, query, preferred, other, settings, where)
 
@@ -100,20 +150,21 @@ class DualEncoder(EncoderPair):
         first: Any,
         second: Any,
         *,
-        methods: Optional[Sequence[str]] = None,
-        **options: Any,
+        methods: Optional[Sequence[Union[str, Method]]] = None,
+        **options: Unpack[OptionsLike],
     ) -> Comparison:
         """
         What several methods say of the same pair, how faithful each is, and its cost.
 
         Args:
             first, second: the inputs, as for :meth:`explain`.
-            methods: their names; default: all, or with `absent="removed"` all that
-                leave out features.
+            methods: their names, or classes; default: all, or with `absent="removed"`
+                all that leave out features.
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
-        settings = Options.of(options, method="occlusion")
-        return compare(self, first, second, methods, settings)
+        asked = methods_asked_for(methods, options.get("absent"))
+        settings = Options.of({**options, "method": asked[0]}, asked)
+        return compare(self, first, second, asked, settings)
 
     def contributions(
         self,
@@ -123,7 +174,7 @@ class DualEncoder(EncoderPair):
         directory: Union[str, Path, None] = None,
         keys: Optional[Sequence[str]] = None,
         dtype: str = "float16",
-        **options: Any,
+        **options: Unpack[OptionsLike],
     ) -> Contributions:
         """
         Contribution vectors of many inputs, computed once: any other input is then
@@ -139,7 +190,7 @@ class DualEncoder(EncoderPair):
             dtype: "float16" or "float32", as they are kept.
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
-        settings = Options.of(options)
+        settings = Options.of({**options})
         return contribute(self, inputs, side, directory, keys, dtype, settings)
 
     def zero_shot(
@@ -148,7 +199,7 @@ class DualEncoder(EncoderPair):
         prompts: Sequence[str],
         *,
         template: str = "{}",
-        **options: Any,
+        **options: Unpack[OptionsLike],
     ) -> ZeroShot:
         """
         An image classified by texts, and for every class where the image speaks for it.
@@ -159,7 +210,7 @@ class DualEncoder(EncoderPair):
             template: what the class is put into, such as "a photo of a {}".
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
-        return zero_shot(self, image, prompts, template, Options.of(options))
+        return zero_shot(self, image, prompts, template, Options.of({**options}))
 
 
 Arguments = ParamSpec("Arguments")

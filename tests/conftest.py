@@ -1,16 +1,93 @@
-"""A CLIP on disk, as small as one can be, to be loaded as any model of the hub."""
+"""What the process is to each test, whatever ran before it; and a CLIP on disk, as
+small as one can be, to be loaded as any model of the hub."""
 
+import os
+import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPProcessor,
-    CLIPTokenizer,
-)
+
+# No test asks a network: what a model hub would be asked for is refused at once. No
+# window opens. Both are read when transformers and matplotlib are imported, which
+# nothing above does.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "agg"
+
+# The tests' tensors are small: more threads would only wait for one another.
+torch.set_num_threads(1)
+
+
+# ---- any order ---------------------------------------------------------------
+
+
+def process_settings() -> dict[str, Any]:
+    """What belongs to the process, and what every later test would meet changed."""
+    found = {
+        "working directory": os.getcwd(),
+        "environment": {k: os.environ.get(k) for k in _ENVIRONMENT},
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": str(torch.get_default_device()),
+        "gradients": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "fast path": torch.backends.mha.get_fastpath_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "autocast cache": torch.is_autocast_cache_enabled(),
+        "numpy's errors": np.geterr(),
+        "recursion": sys.getrecursionlimit(),
+    }
+    if "matplotlib.pyplot" in sys.modules:
+        from matplotlib import pyplot, rcParams
+
+        found["matplotlib's settings"] = dict(rcParams)
+        found["figures"] = pyplot.get_fignums()
+    return found
+
+
+# Packages add to it when they are imported, and pytest says there what is running.
+_ENVIRONMENT = [name for name in os.environ if not name.startswith("PYTEST_")]
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_process_of_its_own() -> Iterator[None]:
+    """Random numbers start anew; a test that leaves the process changed fails."""
+    _seed()
+    before = process_settings()
+    yield
+    after = process_settings()
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == [], f"left changed for the tests after it: {changed}"
+
+
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any) -> Any:
+    """What tests share is the same whichever of them asks for it first."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with torch.random.fork_rng(devices=[]):
+        states = random.getstate(), np.random.get_state()
+        _seed()
+        try:
+            return (yield)
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+# ---- a small CLIP ------------------------------------------------------------
 
 # Merges of a byte-pair encoding, in which "circle" and "red" are one token, and
 # "square" is four.
@@ -27,7 +104,9 @@ MERGES = [
 ]
 
 
-def _tokenizer() -> CLIPTokenizer:
+def _tokenizer() -> Any:
+    from transformers import CLIPTokenizer
+
     # the 256 printable stand-ins of bytes that byte-level encodings use
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in kept]
@@ -41,14 +120,12 @@ def _tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocabulary, merges, model_max_length=24)
 
 
-# The tests' tensors are small: more threads would only wait for one another.
-torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a random CLIP of two blocks a side: 20 x 20 pixels, 5 x 5
     patches, 24 tokens; its processor resizes the shorter side and crops the longer."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
     directory = tmp_path_factory.mktemp("tiny_clip")
     tokenizer = _tokenizer()
     shared = {
@@ -72,9 +149,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         projection_dim=8,
         initializer_factor=3.0,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(directory)
+    CLIPModel(config).save_pretrained(directory)
     image_processor = CLIPImageProcessor(
         size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}
     )

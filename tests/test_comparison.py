@@ -9,7 +9,7 @@ import torch
 from captum_pairs import Comparison, DualEncoder, load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.cli import main
-from captum_pairs.explain.methods import METHODS
+from captum_pairs.explain.methods import method_names
 from captum_pairs.metrics import faithfulness, rank_agreement
 from click.testing import CliRunner
 from PIL import Image
@@ -34,8 +34,8 @@ def found(model: DualEncoder) -> Comparison:
 
 
 def test_every_method_is_as_alone(model: DualEncoder, found: Comparison) -> None:
-    assert found.methods == METHODS
-    for method in METHODS:
+    assert found.methods == method_names()
+    for method in method_names():
         alone = model.explain(_photo(), TEXT, method=method)
         torch.testing.assert_close(found[method].interactions, alone.interactions)
     with pytest.raises(InvalidArgumentError, match="method: expected one of"):
@@ -65,17 +65,18 @@ def test_measures_are_those_of_metrics(model: DualEncoder, found: Comparison) ->
         layer=(sides[0].blocks[0], sides[1].blocks[0]),
         attribute_to_layer_input=True,
     )
-    compared = found.compared[METHODS.index("banzhaf")]
+    compared = found.compared[method_names().index("banzhaf")]
     assert compared.faithfulness == pytest.approx(float(expected.with_effects))
     assert compared.faithfulness_of_pairs == pytest.approx(float(expected.centered))
     assert compared.faithfulness_alone == pytest.approx(float(expected.interactions))
     # the nearest linear models of both embeddings predict best
     best = max(each.faithfulness or 0.0 for each in found.compared)
     assert compared.faithfulness > 0.9 * best
-    tables = [found[method].interactions[None] for method in METHODS]
+    tables = [found[method].interactions[None] for method in method_names()]
     agreement = rank_agreement(tables[0], tables[2])
     assert float(found.agreement[0, 2]) == pytest.approx(float(agreement), abs=1e-6)
-    torch.testing.assert_close(found.agreement.diagonal(), torch.ones(len(METHODS)))
+    ones = torch.ones(len(method_names()))
+    torch.testing.assert_close(found.agreement.diagonal(), ones)
 
 
 def test_passes_are_counted(found: Comparison) -> None:
@@ -101,10 +102,10 @@ def test_nothing_but_the_subsets_is_shared(model: DualEncoder) -> None:
 def test_words(found: Comparison) -> None:
     lines = found.summary().splitlines()
     assert lines[1] == "at the input of block 0 of 2 and the input of block 0 of 2"
-    for method in METHODS:
+    for method in method_names():
         assert sum(line.strip().startswith(method) for line in lines) == 3
     frame = found.to_frame()
-    assert list(frame.index) == list(METHODS)
+    assert list(frame.index) == list(method_names())
     assert frame.loc["occlusion", "forwards"] == found.compared[2].forwards
 
 
@@ -112,11 +113,11 @@ def test_files(found: Comparison, tmp_path: Path) -> None:
     paths = found.save(tmp_path, "c")
     assert all(path.is_file() for path in paths)
     content = json.loads(paths[0].read_text())
-    assert [row["method"] for row in content["methods"]] == list(METHODS)
+    assert [row["method"] for row in content["methods"]] == list(method_names())
     again = PairExplanation.load(tmp_path, "c_occlusion")
     assert torch.equal(again.interactions, found["occlusion"].interactions)
     page = found.page(tmp_path / "c.html").read_text()
-    assert all(method.replace("_", " ") in page for method in METHODS)
+    assert all(method.replace("_", " ") in page for method in method_names())
 
 
 def _panels(comparison: Comparison, **options: int) -> tuple[int, list[str]]:
@@ -130,7 +131,7 @@ def _panels(comparison: Comparison, **options: int) -> tuple[int, list[str]]:
 
 def test_small_multiples(found: Comparison) -> None:
     rows, labels = _panels(found, number=3)
-    assert rows == len(METHODS)
+    assert rows == len(method_names())
     assert [text for text in labels if text == "token similarity"]
     first = found.plot(number=3).subfigs[0]
     titles = [axes.get_title() for axes in first.subfigs[1].axes]

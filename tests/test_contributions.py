@@ -130,7 +130,7 @@ def test_a_run_that_was_stopped_goes_on(
     import captum_pairs.explain.contributions as module
 
     done = []
-    compute = module._one
+    compute = module.stored
 
     def stopping(*arguments):  # type: ignore[no-untyped-def]
         if len(done) == 2:
@@ -138,7 +138,7 @@ def test_a_run_that_was_stopped_goes_on(
         done.append(arguments[2])
         return compute(*arguments)
 
-    monkeypatch.setattr(module, "_one", stopping)
+    monkeypatch.setattr(module, "stored", stopping)
     with pytest.raises(KeyboardInterrupt):
         model.contributions(files, directory=tmp_path / "s")
     assert Contributions.load(tmp_path / "s").keys == [str(p) for p in files[:2]]
@@ -227,3 +227,28 @@ def test_bad_input(model: DualEncoder, tmp_path: Path) -> None:
         model.contributions(TEXTS).of("no")
     store = model.contributions([_photo(0)], keys=["first"])
     assert store.keys == ["first"]
+
+
+def test_what_is_stored_is_paired_with_what_it_was_found_with(
+    model: DualEncoder, files: list[Path]
+) -> None:
+    """Banzhaf's vectors with Banzhaf's, whatever the default is; nothing else."""
+    kept = model.contributions(files[:1], method="banzhaf", n_samples=64, layer=0)
+    found = model.explain(kept[0], "red circle")
+    assert found.method == "banzhaf" and "leaves out" in found.error_name
+    alone = model.explain(
+        files[0], "red circle", method="banzhaf", n_samples=64, layer=0
+    )
+    torch.testing.assert_close(
+        found.interactions, alone.interactions, atol=2e-4, rtol=2e-3
+    )
+    asked = {"method": "occlusion", "n_samples": 32, "layer": 1, "tokens": True}
+    for name, value in asked.items():
+        options = {"method": "banzhaf", name: value}
+        with pytest.raises(InvalidArgumentError, match=f"^{name}: expected ") as error:
+            model.explain(kept[0], "red circle", **options)
+        assert str(value) in str(error.value) or name in ("layer", "tokens")
+    with pytest.raises(InvalidArgumentError, match="^method: expected 'banzhaf'"):
+        model.contrast(kept[0], "red circle", "blue square", method="occlusion")
+    with pytest.raises(InvalidArgumentError, match="^method: expected 'banzhaf'"):
+        model.zero_shot(kept[0], ["red"], method="occlusion")

@@ -69,7 +69,7 @@ for index in pairs.flatten().argsort(descending=True)[:5].tolist():
 
 limit = pairs.abs().max().item()
 figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
-image = axes.imshow(pairs.detach(), cmap="PuOr_r", vmin=-limit, vmax=limit)
+image = axes.imshow(pairs.numpy(force=True), cmap="PuOr_r", vmin=-limit, vmax=limit)
 axes.set_xticks(range(len(words[1])), words[1], rotation=45, ha="right")
 axes.set_yticks(range(len(words[0])), words[0])
 axes.set_title(f"cosine similarity {parts.score.item():.3f}")

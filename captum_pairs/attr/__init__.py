@@ -1,23 +1,17 @@
 #!/usr/bin/env python3
 """Feature-pair attributions of dual encoders, in the manner of ``captum.attr``."""
 
-from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution
+from captum_pairs.attr._core.embedding_attribution import (
+    EmbeddingAttribution,
+    EmbeddingDecomposition,
+    EmbeddingReading,
+    Shares,
+)
 from captum_pairs.attr._core.feature_pair_integrated_gradients import (
     FeaturePairIntegratedGradients,
 )
-from captum_pairs.attr._core.games import (
-    EmbeddingBanzhaf,
-    EmbeddingShapley,
-    FeaturePairBanzhaf,
-    FeaturePairShapley,
-)
 from captum_pairs.attr._core.integrated_hessians import FeaturePairIntegratedHessians
-from captum_pairs.attr._core.integrated_jacobian import (
-    Convergence,
-    EmbeddingDecomposition,
-    EmbeddingReading,
-    IntegratedJacobian,
-)
+from captum_pairs.attr._core.integrated_jacobian import Convergence, IntegratedJacobian
 from captum_pairs.attr._core.interaction_cam import FeaturePairInteractionCam
 from captum_pairs.attr._core.jacobian_x_input import (
     FeaturePairJacobianXInput,
@@ -37,14 +31,24 @@ from captum_pairs.attr._core.pair_attribution import (
     PairAttribution,
     PairDecomposition,
 )
+from captum_pairs.attr._core.semivalues import (
+    EmbeddingBanzhaf,
+    EmbeddingShapley,
+    FeaturePairBanzhaf,
+    FeaturePairShapley,
+)
 from captum_pairs.attr._core.token_similarity import (
     FeaturePairTokenSimilarity,
     TokenDecomposition,
 )
-from captum_pairs.attr._utils import visualization
+from captum_pairs.attr._utils import validation, visualization
+from captum_pairs.attr._utils.example import BaselinePath, Example
+from captum_pairs.attr._utils.hooks import Place, Session
+from captum_pairs.attr._utils.subsets import Subsets
 from captum_pairs.attr._utils.validation import InvalidArgumentError
 
 __all__ = [
+    "BaselinePath",
     "Convergence",
     "EmbeddingAttribution",
     "EmbeddingBanzhaf",
@@ -54,6 +58,7 @@ __all__ = [
     "EmbeddingOcclusion",
     "EmbeddingReading",
     "EmbeddingShapley",
+    "Example",
     "FeaturePairBanzhaf",
     "FeaturePairBiLRP",
     "FeaturePairIntegratedGradients",
@@ -72,6 +77,11 @@ __all__ = [
     "pair",
     "PairAttribution",
     "PairDecomposition",
+    "Place",
+    "Session",
+    "Shares",
+    "Subsets",
     "TokenDecomposition",
+    "validation",
     "visualization",
 ]

@@ -6,20 +6,20 @@
 """
 
 import json
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, Session
 from captum_pairs.explain.compute import explain_pair
-from captum_pairs.explain.counting import timed
-from captum_pairs.explain.methods import METHODS, SUBSET_METHODS
-from captum_pairs.explain.options import BASELINE, Options
+from captum_pairs.explain.counting import Tally
+from captum_pairs.explain.methods import Method, method_names, method_of, subset_methods
+from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.sides import SideTask
+from captum_pairs.explain.sides import PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
@@ -193,21 +193,12 @@ def compare(
     model: EncoderPair,
     first: Any,
     second: Any,
-    methods: Optional[Sequence[str]],
+    methods: Sequence[Union[str, Method]],
     options: Options,
 ) -> Comparison:
     """See :meth:`captum_pairs.models.EncoderPair.compare`."""
-    every = METHODS if options.absent == BASELINE else SUBSET_METHODS
-    names = every if methods is None else tuple(methods)
-    if isinstance(methods, str) or not names or len(set(names)) < len(names):
-        raise InvalidArgumentError(
-            "methods", f"several of {', '.join(METHODS)}, each once", repr(methods)
-        )
-    chosen = [replace(options, method=name) for name in names]
-    found = [
-        timed(model, partial(explain_pair, inputs=(first, second), options=each))
-        for each in chosen
-    ]
+    chosen = [options.with_method(method) for method in methods]
+    found = [_timed(model, (first, second), each) for each in chosen]
     explanations = [explanation for explanation, *_ in found]
     measures = _measures(model, (first, second), options, explanations)
     tables = [each.interactions[None] for each in explanations]
@@ -221,6 +212,31 @@ def compare(
     return Comparison(tuple(compared), agreement)
 
 
+def methods_asked_for(
+    methods: object, absent: object
+) -> tuple[Union[str, Method], ...]:
+    """Which methods are compared: by default all, or all that leave out features."""
+    if methods is None:
+        return method_names() if absent != REMOVED else subset_methods()
+    known = f"several of {', '.join(method_names())} or classes, each once"
+    if not isinstance(methods, (list, tuple)) or not methods:
+        raise InvalidArgumentError("methods", known, repr(methods))
+    if len({method_of(method) for method in methods}) < len(methods):
+        raise InvalidArgumentError("methods", known, repr(methods))
+    return tuple(methods)
+
+
+def _timed(
+    model: EncoderPair, inputs: tuple[Any, Any], options: Options
+) -> tuple[PairExplanation, float, int, int]:
+    """An explanation, its seconds, forward and backward passes."""
+    tally = Tally()
+    began = time.perf_counter()
+    explanation = explain_pair(model, inputs, options, tally=tally)
+    seconds = time.perf_counter() - began
+    return explanation, seconds, tally.forwards, tally.backwards
+
+
 def _measures(
     model: EncoderPair,
     inputs: tuple[Any, Any],
@@ -229,7 +245,7 @@ def _measures(
 ) -> Iterator[tuple[Optional[float], float, float, float, float]]:
     """Faithfulness in three ways, and areas of insertion and deletion, of each
     on the same subsets."""
-    arguments = _game(model, inputs, options)
+    arguments = metric_arguments(model, inputs, options)
     tables = [each.interactions[None] for each in found]
     effects = [
         (
@@ -266,31 +282,36 @@ def _worth(found: Sequence[PairExplanation]) -> list[tuple[Tensor, Tensor]]:
     return worth
 
 
-def _game(
+def metric_arguments(
     model: EncoderPair, inputs: tuple[Any, Any], options: Options
 ) -> dict[str, Any]:
     """The arguments of metrics for a pair, whose special features are never absent."""
-    plain = replace(options, method="occlusion")  # no steps have to be chosen
-    tasks = [SideTask(model, at, raw, plain) for at, raw in enumerate(inputs)]
-    at_input = {task.layer.at_input for task in tasks if task.layer.module is not None}
+    plain = options.with_method("occlusion")  # no steps have to be chosen
+    with Session() as session:
+        first, second = (
+            PreparedSide(model, at, raw, plain, session)
+            for at, raw in enumerate(inputs)
+        )
+    sides = first, second
+    at_input = {side.layer.at_input for side in sides if side.layer.module is not None}
     if len(at_input) > 1:
         raise InvalidArgumentError(
             "layer",
             "the inputs of blocks, or the outputs of modules, on both sides",
-            " and ".join(task.layer.name for task in tasks),
+            " and ".join(side.layer.name for side in sides),
         )
     return {
-        "forward_func": tuple(task.encoder.embed for task in tasks),
-        "inputs": tuple(task.prepared.inputs for task in tasks),
-        "baselines": tuple(task.prepared.baseline for task in tasks),
-        "feature_mask": tuple(task.mask for task in tasks),
-        "additional_forward_args": tuple(task.prepared.arguments for task in tasks),
+        "forward_func": tuple(side.encoder.embed for side in sides),
+        "inputs": tuple(side.prepared.inputs for side in sides),
+        "baselines": tuple(side.prepared.baseline for side in sides),
+        "feature_mask": tuple(side.example.side.mask for side in sides),
+        "additional_forward_args": tuple(side.prepared.arguments for side in sides),
         "similarity": model.similarity,
-        "layer": tuple(task.layer.module for task in tasks),
+        "layer": tuple(side.layer.module for side in sides),
         "attribute_to_layer_input": at_input == {True},
-        "embed_subsets": tuple(task.embed_subsets for task in tasks),
+        "embed_subsets": tuple(side.embed_subsets for side in sides),
         "always": tuple(
-            [i for i, f in enumerate(task.layout.features) if f.special]
-            for task in tasks
+            [i for i, f in enumerate(side.layout.features) if f.special]
+            for side in sides
         ),
     }

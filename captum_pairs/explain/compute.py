@@ -2,26 +2,21 @@
 other, and their products."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, Session, Shares
 from captum_pairs.explain.contributions import Contributions
-from captum_pairs.explain.counting import announce, bar as progress_bar
+from captum_pairs.explain.counting import tallied, Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.sides import (
-    contributions_of,
-    InputContributions,
-    side_tasks,
-    SideTask,
-)
+from captum_pairs.explain.sides import adopted, Side, side_of, stored
 from captum_pairs.inputs import ExplainedInput, find_phrase, Where, words_of
 from captum_pairs.models.encoder import Feature, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
 
-__all__ = ["combine", "explain", "explain_pair", "explanation_of", "which_asked"]
+__all__ = ["combine", "explain", "explain_pair", "explanation_of", "part_asked_for"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ def explain(
     second: Any,
     options: Options,
     asked: Optional[Asked],
-) -> Any:
+) -> Union[PairExplanation, list[PairExplanation]]:
     """See :meth:`captum_pairs.DualEncoder.explain`."""
     if not (_is_many(first) or _is_many(second)):
         return explain_pair(model, (first, second), options, asked)
@@ -77,6 +72,7 @@ def explain_pair(
     inputs: tuple[Any, Any],
     options: Options,
     asked: Optional[Asked] = None,
+    tally: Optional[Tally] = None,
 ) -> PairExplanation:
     """
     The explanation of one pair; each input is raw or :class:`InputContributions`.
@@ -84,42 +80,36 @@ def explain_pair(
     Contributions are computed on the side of fewer features, and for each of them one
     backward pass a step gives the attributions to all features of the other one.
     """
-    with progress_bar(options.progress) as bar:
-        sides = side_tasks(model, inputs, options, bar)
+    options = adopted(options, *inputs)
+    with tallied(options.progress) as counted, Session() as session:
+        first, second = (
+            side_of(model, at, raw, options, session, tally or counted)
+            for at, raw in enumerate(inputs)
+        )
         if asked is not None:
-            return _explain_part(model, sides, options, asked, bar)
-        return combine(model, sides, options, bar)
+            return _explain_part(model, (first, second), options, asked)
+        return combine(model, (first, second), options)
 
 
 def combine(
-    model: EncoderPair, sides: tuple[Any, Any], options: Options, bar: Any = None
+    model: EncoderPair, sides: tuple[Side, Side], options: Options
 ) -> PairExplanation:
-    """The explanation of two inputs, of which each is a task or has contributions."""
+    """The explanation of two sides."""
     few, many = sides
-    swapped = _is_fewer(many, few)
+    swapped = many.cost < few.cost
     if swapped:
         few, many = many, few
-    if isinstance(few, SideTask):
-        announce(bar, few.n_steps)
-        few = contributions_of(model, few, options.tolerance)
-    directions = torch.cat([few.values, few.baseline_embedding[None]])
-    if isinstance(many, SideTask):
-        announce(bar, many.n_steps * len(directions))
-        reading = many.read(directions)
-        table = reading.attributions[0].cpu()
-        ends = reading.embedding[0].cpu(), reading.baseline_embedding[0].cpu()
-    else:
-        table = many.values.to(directions) @ directions.T
-        ends = many.embedding, many.baseline_embedding
-    return explanation_of(model, few, many.input, table, ends, swapped, options)
+    known = few.shares()
+    read = many.shares_along(torch.cat([known.values, known.baseline_embedding[None]]))
+    return explanation_of(
+        model, (few.input, known), (many.input, read), swapped, options
+    )
 
 
 def explanation_of(
     model: EncoderPair,
-    known: InputContributions,
-    other: ExplainedInput,
-    table: Tensor,
-    ends: tuple[Tensor, Tensor],
+    known: tuple[ExplainedInput, Shares],
+    read: tuple[ExplainedInput, Shares],
     known_is_second: bool,
     options: Options,
 ) -> PairExplanation:
@@ -127,27 +117,28 @@ def explanation_of(
     The parts of a score put together.
 
     Args:
-        known: the input whose contributions were computed, features p.
-        other: the other one, features q.
-        table: (q, p + 1), its readings along these contributions and the known one's
-            baseline embedding.
-        ends: embeddings (k,) of the other input and of its baseline.
+        known: the input whose contributions were computed, features p; and these.
+        read: the other one, features q; and its readings (q, p + 1) along these
+            contributions and the known one's baseline embedding.
     """
-    embedding, baseline = (end.double() for end in ends)
-    pairs, other_effects = table[:, :-1], table[:, -1]
-    known_effects = (known.values.double() @ baseline).to(table)
-    score = float(known.embedding.double() @ embedding)
-    constant = float(known.baseline_embedding.double() @ baseline)
+    (input_known, shares), (other, found) = known, read
+    embedding, baseline = (
+        end.double() for end in (found.embedding, found.baseline_embedding)
+    )
+    pairs, other_effects = found.values[:, :-1], found.values[:, -1]
+    known_effects = (shares.values.double() @ baseline).to(found.values)
+    score = float(shares.embedding.double() @ embedding)
+    constant = float(shares.baseline_embedding.double() @ baseline)
     total = sum(float(p.double().sum()) for p in (pairs, other_effects, known_effects))
-    first, second = (other, known.input) if known_is_second else (known.input, other)
+    inputs = (other, input_known) if known_is_second else (input_known, other)
     effects = (other_effects, known_effects)
     if not known_is_second:
         pairs, effects = pairs.T, effects[::-1]
     return PairExplanation(
         model=model.name,
-        method=options.method,
-        first=first,
-        second=second,
+        method=options.method_name,
+        first=inputs[0],
+        second=inputs[1],
         similarity=model.similarity,
         score=score,
         heads=model.heads,
@@ -161,38 +152,28 @@ def explanation_of(
 
 
 def _explain_part(
-    model: EncoderPair, sides: tuple[Any, Any], options: Options, asked: Asked, bar: Any
+    model: EncoderPair, sides: tuple[Side, Side], options: Options, asked: Asked
 ) -> PairExplanation:
     """Only a phrase or a region: one backward pass a step on the other side."""
     given, other = sides[asked.side], sides[1 - asked.side]
     weights, feature = asked.weights(given.input)
-    if isinstance(given, SideTask):
-        announce(bar, given.n_steps)
-        vector, found = given.weighted(weights)
-        vector, start = vector.cpu(), found.baseline_embedding[0].cpu()
-        end = found.embedding[0].cpu()
-    else:
-        vector = weights.to(given.values) @ given.values
-        start, end = given.baseline_embedding, given.embedding
-    if isinstance(other, SideTask):
-        announce(bar, other.n_steps)
-        reading = other.read(vector[None])
-        column = reading.attributions[0].cpu()
-        ends = reading.embedding[0].cpu(), reading.baseline_embedding[0].cpu()
-    else:
-        column = other.values @ vector[:, None].to(other.values)
-        ends = other.embedding, other.baseline_embedding
-    embedding, baseline = (e.double() for e in ends)
-    exact = float((embedding - baseline) @ vector.double())
-    effect = float(baseline @ vector.double())
-    score, constant = float(embedding @ end.double()), float(baseline @ start.double())
+    known = given.weighted(weights)
+    read = other.shares_along(known.values)
+    vector, column = known.values[0].double(), read.values
+    embedding, baseline = (
+        end.double() for end in (read.embedding, read.baseline_embedding)
+    )
+    exact = float((embedding - baseline) @ vector)
+    effect = float(baseline @ vector)
+    score = float(embedding @ known.embedding.double())
+    constant = float(baseline @ known.baseline_embedding.double())
     part = replace(given.input, features=(feature,), grid=None)
     effects: list[Optional[Tensor]] = [None, None]
     effects[asked.side] = torch.tensor([effect])
     inputs = (part, other.input) if asked.side == 0 else (other.input, part)
     return PairExplanation(
         model=model.name,
-        method=options.method,
+        method=options.method_name,
         first=inputs[0],
         second=inputs[1],
         similarity=model.similarity,
@@ -208,7 +189,7 @@ def _explain_part(
     )
 
 
-def which_asked(
+def part_asked_for(
     model: EncoderPair,
     phrase: Optional[str],
     occurrence: Optional[int],
@@ -216,7 +197,13 @@ def which_asked(
     side: Optional[str],
 ) -> Optional[Asked]:
     """Whose phrase or region is asked for, if one is."""
+    if phrase is None and occurrence is not None:
+        raise InvalidArgumentError("occurrence", "None without a phrase", "one")
     if phrase is None and region is None:
+        if side is not None:
+            raise InvalidArgumentError(
+                "side", "None without a phrase or a region", repr(side)
+            )
         return None
     if phrase is not None and region is not None:
         raise InvalidArgumentError("region", "a phrase or a region", "both")
@@ -235,14 +222,6 @@ def which_asked(
     return Asked(fits.index(True), phrase, occurrence, region)
 
 
-def _is_fewer(this: Any, that: Any) -> bool:
-    """Whether contributions had better be computed of this side than of that."""
-    stored = [isinstance(side, InputContributions) for side in (this, that)]
-    if any(stored):
-        return stored[0] and not stored[1]
-    return len(this.layout.features) < len(that.layout.features)
-
-
 def _is_many(inputs: Any) -> bool:
     """Whether these are several inputs: a list, or stored contributions."""
     return isinstance(inputs, (list, Contributions))
@@ -253,13 +232,9 @@ def _once(
 ) -> tuple[Any, Any]:
     """A single input beside stored ones: its contributions are computed once."""
     if isinstance(second, Contributions) and not _is_many(first):
-        task = side_tasks(model, (first, second[0]), options)[0]
-        if isinstance(task, SideTask):
-            first = contributions_of(model, task, options.tolerance)
+        first = stored(model, 0, first, adopted(options, second[0]))
     if isinstance(first, Contributions) and not _is_many(second):
-        task = side_tasks(model, (first[0], second), options)[1]
-        if isinstance(task, SideTask):
-            second = contributions_of(model, task, options.tolerance)
+        second = stored(model, 1, second, adopted(options, first[0]))
     return first, second
 
 

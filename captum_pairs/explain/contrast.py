@@ -8,16 +8,11 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, Session
 from captum_pairs.explain.compute import combine, explanation_of
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation, signed
-from captum_pairs.explain.sides import (
-    contributions_of,
-    InputContributions,
-    side_tasks,
-    SideTask,
-)
+from captum_pairs.explain.sides import adopted, Known, Side, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair, Head
@@ -320,79 +315,50 @@ def contrast(
     query_side: str,
 ) -> Contrast:
     """
-    See :meth:`captum_pairs.models.EncoderPair.contrast`.
+    See :meth:`captum_pairs.DualEncoder.contrast`.
 
     The query is prepared, and its path followed, once for both candidates.
     """
     at = 0 if query_side == "first" else 1
-    tasks: list[Any] = []
-    for candidate in (preferred, other):
-        inputs = (query, candidate) if at == 0 else (candidate, query)
-        if tasks:  # the query's task serves both
-            inputs = (None, candidate) if at == 0 else (candidate, None)
-            tasks.append(_candidate_task(model, inputs, at, options))
-            continue
-        sides = side_tasks(model, inputs, options)
-        tasks += [sides[at], sides[1 - at]]
-    asked, candidates = tasks[0], tasks[1:]
-    if _reads_query(asked, candidates):
-        found = _read_query(model, asked, candidates, options, at)
-    else:
-        if isinstance(asked, SideTask):
-            asked = contributions_of(model, asked, options.tolerance)
-        found = [
-            combine(model, (asked, c) if at == 0 else (c, asked), options)
-            for c in candidates
-        ]
+    options = adopted(options, query, preferred, other)
+    with Session() as session:
+        asked, *candidates = (
+            side_of(model, place, raw, options, session)
+            for place, raw in ((at, query), (1 - at, preferred), (1 - at, other))
+        )
+        if asked.cost > sum(each.cost for each in candidates):
+            found = _read_query(model, asked, candidates, options, at)
+        else:
+            known = Known(asked.input, asked.shares())
+            found = [
+                combine(model, (known, c) if at == 0 else (c, known), options)
+                for c in candidates
+            ]
     return Contrast(found[0], found[1], query_side)
-
-
-def _candidate_task(
-    model: EncoderPair, inputs: tuple[Any, Any], at: int, options: Options
-) -> Any:
-    """The task of a candidate alone."""
-    raw = inputs[1 - at]
-    if isinstance(raw, InputContributions):
-        return side_tasks(model, (raw, raw), options)[1 - at]
-    return SideTask(model, 1 - at, raw, options)
-
-
-def _reads_query(query: Any, candidates: list[Any]) -> bool:
-    """Whether the query had better be read along the candidates' contributions."""
-    if not isinstance(query, SideTask):
-        return False
-    features = sum(
-        0 if isinstance(c, InputContributions) else len(c.layout.features)
-        for c in candidates
-    )
-    return features < len(query.layout.features)
 
 
 def _read_query(
     model: EncoderPair,
-    query: SideTask,
-    candidates: list[Any],
+    query: Side,
+    candidates: list[Side],
     options: Options,
     at: int,
 ) -> list[PairExplanation]:
     """Both explanations, from readings of the query along all that the candidates
     contribute."""
-    known = [
-        (
-            c
-            if isinstance(c, InputContributions)
-            else contributions_of(model, c, options.tolerance)
-        )
-        for c in candidates
-    ]
+    known = [each.shares() for each in candidates]
     directions = [torch.cat([c.values, c.baseline_embedding[None]]) for c in known]
-    reading = query.read(torch.cat(directions))
-    ends = reading.embedding[0].cpu(), reading.baseline_embedding[0].cpu()
-    sizes = [len(along) for along in directions]
-    tables = torch.split(reading.attributions[0].cpu(), sizes, dim=1)
+    read = query.shares_along(torch.cat(directions))
+    tables = torch.split(read.values, [len(along) for along in directions], dim=1)
     return [
-        explanation_of(model, c, query.input, table, ends, at == 0, options)
-        for c, table in zip(known, tables)
+        explanation_of(
+            model,
+            (candidate.input, shares),
+            (query.input, read._replace(values=table)),
+            at == 0,
+            options,
+        )
+        for candidate, shares, table in zip(candidates, known, tables)
     ]
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, overload, Union
@@ -13,12 +13,7 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.explain.files import input_from_json, input_to_json
 from captum_pairs.explain.methods import check_width
 from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import (
-    contributions_of,
-    InputContributions,
-    side_of_query,
-    SideTask,
-)
+from captum_pairs.explain.sides import InputContributions, side_of_query, stored
 from captum_pairs.models.encoder import Encoder
 from captum_pairs.models.encoder_pair import EncoderPair
 from safetensors.torch import load_file, save_file
@@ -29,6 +24,8 @@ __all__ = ["contribute", "Contributions"]
 
 _FORMAT = 1
 _INDEX = "index.json"
+# Settings of a store that contributions do not depend on, or know by themselves.
+_OF_STORE = ("name", "model", "dtype")
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # Inputs of a file; a run that is stopped writes those that it has.
 _SHARD = 64
@@ -59,7 +56,9 @@ class _Shard:
     baselines: Tensor
     inputs: list[dict[str, Any]]
 
-    def row(self, at: int, model: str, tolerance: float) -> InputContributions:
+    def row(
+        self, at: int, model: str, settings: Mapping[str, Any]
+    ) -> InputContributions:
         start = sum(self.counts[:at])
         values = self.values[start : start + self.counts[at]].float() * self.scales[at]
         return InputContributions(
@@ -68,7 +67,7 @@ class _Shard:
             self.embeddings[at],
             self.baselines[at],
             model,
-            tolerance,
+            settings,
         )
 
 
@@ -121,8 +120,8 @@ class Contributions(Sequence[InputContributions]):
         if key not in self._places:
             raise InvalidArgumentError("key", "an input that is stored", repr(key))
         shard, row = self._places[key]
-        fingerprint, tolerance = self.settings["model"], self.settings["tolerance"]
-        return self._shard(shard).row(row, fingerprint, tolerance)
+        settings = {k: v for k, v in self.settings.items() if k not in _OF_STORE}
+        return self._shard(shard).row(row, self.settings["model"], settings)
 
     @property
     def embeddings(self) -> Tensor:
@@ -300,7 +299,13 @@ def contribute(
         raise InvalidArgumentError("dtype", f"one of {', '.join(_DTYPES)}", repr(dtype))
     at = 0 if side_of_query(model, corpus[0], side) == "first" else 1
     encoder = (model.first, model.second)[at]
-    settings = _settings(model, at, dtype, options)
+    check_width(options.method, "contributions")
+    settings = {
+        "name": model.name,
+        "model": model.fingerprint,
+        **options.of_side(model, at),
+        "dtype": dtype,
+    }
     store = _store(settings, directory)
     waiting = {
         name: raw for name, raw in zip(names, corpus) if name not in store._places
@@ -316,30 +321,6 @@ def contribute(
             stacklevel=3,
         )
     return store
-
-
-def _settings(
-    model: EncoderPair, at: int, dtype: str, options: Options
-) -> dict[str, Any]:
-    """All that contributions depend on; wrong options are refused here, at once."""
-    check_width(options.method, "contributions")
-    encoder = (model.first, model.second)[at]
-    return {
-        "name": model.name,
-        "model": model.fingerprint,
-        "similarity": model.similarity,
-        "side": ("first", "second")[at],
-        "method": options.method,
-        "layer": encoder.layer(options.layers(model)[at]).name,
-        "baseline": encoder.check_baseline(options.baselines(model)[at]),
-        "tokens": options.tokens,
-        "tolerance": options.tolerance,
-        "n_steps": options.n_steps,
-        "absent": options.absent,
-        "n_samples": options.n_samples,
-        "seed": options.seed,
-        "dtype": dtype,
-    }
 
 
 def _store(
@@ -383,7 +364,7 @@ def _run(
             disable=not options.progress,
         ):
             try:
-                result = _one(model, at, raw, options)
+                result = stored(model, at, raw, options)
             except (InvalidArgumentError, OSError) as error:
                 store.failed[key] = str(error)
                 continue
@@ -396,11 +377,6 @@ def _run(
     finally:
         store._append(keys, found)
         store._write_index()
-
-
-def _one(model: EncoderPair, at: int, raw: Any, options: Options) -> InputContributions:
-    task = SideTask(model, at, raw, options)
-    return contributions_of(model, task, options.tolerance)
 
 
 def _keys(corpus: list[Any], keys: Optional[Sequence[str]]) -> list[str]:

@@ -1,73 +1,140 @@
-"""The methods by which an input's contributions are found."""
+"""The methods by which an input's contributions are found: one registry."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, Union
 
 from captum_pairs.attr import (
+    EmbeddingAttribution,
     EmbeddingBanzhaf,
     EmbeddingLime,
     EmbeddingOcclusion,
     EmbeddingShapley,
+    IntegratedJacobian,
     InvalidArgumentError,
     JacobianXInput,
+    PairAttribution,
     TokenDecomposition,
+    validation,
 )
 
 __all__ = [
     "check_width",
     "INTEGRATED_GRADIENTS",
-    "METHODS",
-    "SUBSET_METHODS",
-    "Vectors",
-    "VECTORS",
+    "leaves_out",
+    "Method",
+    "method_names",
+    "method_of",
+    "register",
+    "settings_of",
+    "subset_methods",
 ]
 
 INTEGRATED_GRADIENTS = "integrated_gradients"
 
+# What finds contributions, or a pair method that is made of it.
+Method = Union[type[EmbeddingAttribution[Any]], type[PairAttribution]]
 
-@dataclass(frozen=True)
-class Vectors:
+_METHODS: dict[str, type[EmbeddingAttribution[Any]]] = {}
+
+
+def register(name: str, method: Method) -> Method:
     """
-    A method whose pairs are inner products of one vector for each feature.
+    Make a method known by a name: to ``explain(method=name)``, ``compare``, corpora and
+    the command.
 
     Args:
-        make: the embedding attribution.
-        has_baseline: whether it starts from a baseline; without one, features add
-            nothing on their own.
-        has_subsets: whether it embeds subsets of the features.
-        is_sampled: whether the subsets are drawn at random, and the vectors belong to a
-            linear model of the embedding with a constant of its own.
-        is_embedding: whether vectors are of the embedding's own width.
+        name: in lower case, words with underscores between.
+        method: a subclass of :class:`captum_pairs.attr.EmbeddingAttribution`, or of
+            :class:`captum_pairs.attr.PairAttribution`, whose ``embedding_attribution``
+            is taken. It is made with ``(encoder, normalize=, layer=)``.
+
+    Returns:
+        The method, so that this can be a decorator's work.
+
+    Raises:
+        InvalidArgumentError: naming ``name`` or ``method``; if another method has the
+            name.
     """
-
-    make: Any
-    has_baseline: bool = True
-    has_subsets: bool = False
-    is_sampled: bool = False
-    is_embedding: bool = True
-
-
-VECTORS: dict[str, Vectors] = {
-    "jacobian_x_input": Vectors(JacobianXInput, has_baseline=False),
-    "occlusion": Vectors(EmbeddingOcclusion, has_subsets=True),
-    "banzhaf": Vectors(EmbeddingBanzhaf, has_subsets=True, is_sampled=True),
-    "shapley": Vectors(
-        EmbeddingShapley, has_subsets=True, is_sampled=True, is_embedding=False
-    ),
-    "lime": Vectors(EmbeddingLime, has_subsets=True, is_sampled=True),
-    "token_similarity": Vectors(TokenDecomposition, has_baseline=False),
-}
-# What `method=` may be.
-METHODS = (INTEGRATED_GRADIENTS, *VECTORS)
-# Those that leave out features.
-SUBSET_METHODS = tuple(name for name, found in VECTORS.items() if found.has_subsets)
-
-
-def check_width(method: str, what: str) -> None:
-    """Refuse a method whose vectors are no embeddings for what reads embeddings."""
-    vectors = VECTORS.get(method)
-    if vectors is not None and not vectors.is_embedding:
-        having = [n for n in METHODS if n not in VECTORS or VECTORS[n].is_embedding]
+    if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
         raise InvalidArgumentError(
-            "method", f"one of {', '.join(having)} for {what}", repr(method)
+            "name", "words in lower case with underscores between", repr(name)
         )
+    found = _embedding_attribution(method)
+    if _METHODS.get(name, found) is not found:
+        raise InvalidArgumentError("name", "one that is not taken", repr(name))
+    _METHODS[name] = found
+    return method
+
+
+def _embedding_attribution(method: object) -> type[EmbeddingAttribution[Any]]:
+    if isinstance(method, type) and issubclass(method, PairAttribution):
+        method = getattr(method, "embedding_attribution", None)
+    if isinstance(method, type) and issubclass(method, EmbeddingAttribution):
+        return method
+    raise InvalidArgumentError(
+        "method",
+        "a subclass of captum_pairs.attr.EmbeddingAttribution, or of PairAttribution "
+        "with an embedding_attribution",
+        validation.describe(method),
+    )
+
+
+def method_names() -> tuple[str, ...]:
+    """What ``method=`` may be by name, integrated gradients first."""
+    return tuple(_METHODS)
+
+
+def subset_methods() -> tuple[str, ...]:
+    """Those that leave out features, whose absence can be said."""
+    return tuple(name for name, method in _METHODS.items() if leaves_out(method))
+
+
+def leaves_out(method: type[EmbeddingAttribution[Any]]) -> bool:
+    """Whether a method embeds subsets of the features."""
+    return "embed_subsets" in settings_of(method)
+
+
+def settings_of(method: type[EmbeddingAttribution[Any]]) -> Mapping[str, Any]:
+    """A method's settings and their defaults."""
+    found = {field.name: field.default for field in fields(method.settings_type)}
+    return MappingProxyType(found)
+
+
+def method_of(
+    method: Union[str, Method],
+) -> tuple[str, type[EmbeddingAttribution[Any]]]:
+    """
+    A method's name and class, from either.
+
+    Raises:
+        InvalidArgumentError: naming ``method``.
+    """
+    if isinstance(method, str):
+        if method not in _METHODS:
+            known = ", ".join(_METHODS)
+            raise InvalidArgumentError("method", f"one of {known}", repr(method))
+        return method, _METHODS[method]
+    found = _embedding_attribution(method)
+    names = [name for name, known in _METHODS.items() if known is found]
+    return (names[0] if names else found.__name__), found
+
+
+def check_width(method: Union[str, Method], what: str) -> None:
+    """Refuse a method whose vectors are no embeddings for what reads embeddings."""
+    name, found = method_of(method)
+    if not found.keeps_width:
+        having = [known for known, each in _METHODS.items() if each.keeps_width]
+        raise InvalidArgumentError(
+            "method", f"one of {', '.join(having)} for {what}", repr(name)
+        )
+
+
+register(INTEGRATED_GRADIENTS, IntegratedJacobian)
+register("jacobian_x_input", JacobianXInput)
+register("occlusion", EmbeddingOcclusion)
+register("banzhaf", EmbeddingBanzhaf)
+register("shapley", EmbeddingShapley)
+register("lime", EmbeddingLime)
+register("token_similarity", TokenDecomposition)

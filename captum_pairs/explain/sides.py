@@ -1,31 +1,84 @@
 """One side of an explanation: an input ready to be attributed to, or what was kept."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import (
-    EmbeddingDecomposition,
-    EmbeddingReading,
+    BaselinePath,
     IntegratedJacobian,
     InvalidArgumentError,
-    LayerIntegratedJacobian,
+    Session,
+    Shares,
 )
-from captum_pairs.attr._utils.hooks import Place
-from captum_pairs.explain.counting import counted
-from captum_pairs.explain.methods import Vectors, VECTORS
-from captum_pairs.explain.options import Options, REMOVED
+from captum_pairs.explain.counting import Tally
+from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.removal import embed_what_is_left
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
-__all__ = ["contributions_of", "InputContributions", "side_of_query", "SideTask"]
+__all__ = [
+    "adopted",
+    "InputContributions",
+    "Known",
+    "PreparedSide",
+    "Side",
+    "side_of",
+    "side_of_query",
+    "stored",
+]
+
+
+class Side(ABC):
+    """
+    What a pair is made of, of one input; everything is on the CPU.
+
+    Attributes:
+        input: the input, and its features i.
+        cost: how many features' contributions would have to be computed.
+    """
+
+    input: ExplainedInput
+    cost: int
+
+    @abstractmethod
+    def shares(self) -> Shares:
+        """Contributions c_i, (i, k), and the ends that they lie between."""
+
+    @abstractmethod
+    def shares_along(self, directions: Tensor) -> Shares:
+        """Inner products (i, m) of the contributions with directions (m, k)."""
+
+    @abstractmethod
+    def weighted(self, weights: Tensor) -> Shares:
+        """The contribution (1, k) of features that count by a weight each."""
+
+
+@dataclass(frozen=True)
+class Known(Side):
+    """A side whose contributions are there."""
+
+    input: ExplainedInput
+    known: Shares
+
+    cost = 0
+
+    def shares(self) -> Shares:
+        return self.known
+
+    def shares_along(self, directions: Tensor) -> Shares:
+        values = self.known.values
+        return self.known._replace(values=values.to(directions) @ directions.T)
+
+    def weighted(self, weights: Tensor) -> Shares:
+        values = self.known.values
+        return self.known._replace(values=(weights.to(values) @ values)[None])
 
 
 @dataclass(frozen=True)
@@ -40,7 +93,7 @@ class InputContributions:
             their difference.
         model: the fingerprint of the model that they belong to (see
             :meth:`EncoderPair.fingerprint`).
-        tolerance: what the residual of the path was asked to be within.
+        settings: what else they depend on, by name: the side, the method, the layer...
     """
 
     input: ExplainedInput
@@ -48,7 +101,7 @@ class InputContributions:
     embedding: Tensor
     baseline_embedding: Tensor
     model: str
-    tolerance: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, directions: Tensor) -> Tensor:
         """
@@ -73,8 +126,8 @@ class InputContributions:
         return self.input.shaped(products)
 
 
-class SideTask:
-    """An input of one side, ready to be attributed to."""
+class PreparedSide(Side):
+    """An input of one side, ready to be attributed to while its session is open."""
 
     def __init__(
         self,
@@ -82,7 +135,8 @@ class SideTask:
         at: int,
         raw: Any,
         options: Options,
-        bar: "Optional[tqdm[Any]]" = None,
+        session: Session,
+        tally: Optional[Tally] = None,
     ) -> None:
         """
         Args:
@@ -90,212 +144,166 @@ class SideTask:
             at: 0 or 1, whose input it is.
             raw: the input.
             options: how it is explained.
-            bar: counts gradients.
+            session: in which the encoder is run.
+            tally: counts passes.
         """
         self.encoder = encoder = (model.first, model.second)[at]
         self.layer = encoder.layer(options.layers(model)[at])
         self.prepared = encoder.prepare(raw, options.baselines(model)[at])
         self.prepared = self.prepared.to(encoder.device)
-        shape = self._value_shape()
-        at_input = self.layer.module is None
-        self.layout = self.prepared.layout(shape, at_input, options.tokens)
-        self._options, self._at = options, at
-        self._normalize = model.similarity == "cosine"
-        embed = encoder.embed if bar is None else counted(encoder.embed, bar)
-        self._jacobian: IntegratedJacobian
-        self._arguments: dict[str, Any] = {
-            "inputs": self.prepared.inputs,
-            "baselines": self.prepared.baseline,
-            "additional_forward_args": self.prepared.arguments,
-        }
-        if self.layer.module is None:
-            self._jacobian = IntegratedJacobian(embed, self._normalize)
-        else:
-            self._jacobian = LayerIntegratedJacobian(
-                embed, self.layer.module, self._normalize
-            )
-            self._arguments["attribute_to_layer_input"] = self.layer.at_input
-        self._vectors = VECTORS.get(options.method)
-        self.n_steps, self.residual = 0, 0.0
-        if self._vectors is not None:
-            return
-        chosen = self._jacobian.choose_steps(
-            **self._arguments, n_steps=options.n_steps, tolerance=options.tolerance
+        self._options = options
+        self._tally = Tally() if tally is None else tally
+        self.method = options.method_class(
+            self._tally.counted(encoder.embed),
+            normalize=model.similarity == "cosine",
+            layer=self.layer.module,
         )
-        self.n_steps = chosen.n_steps
-        self.residual = float(chosen.residual)
+        at_input = self.layer.module is None
+        example = next(
+            self.method.examples(
+                self.prepared.inputs,
+                self.prepared.baseline if self.method.has_baseline else None,
+                None,
+                self.prepared.arguments,
+                self.layer.at_input and not at_input,
+                session=session,
+            )
+        )
+        self.layout = self.prepared.layout(example.shape, at_input, options.tokens)
+        self.example = example.masked(self._on_device(self.layout.mask))
+        self.cost = len(self.layout.features)
+        given = options.settings_for(at)
+        if self.embed_subsets is not None:
+            given["embed_subsets"] = self.embed_subsets
+        self.settings = self.method.settings_type(**given)
+        self.n_steps, self.residual = 0, 0.0
+        path = self.example
+        if isinstance(self.method, IntegratedJacobian) and isinstance(
+            path, BaselinePath
+        ):
+            chosen, residual = self.method.refined(path, self.settings)
+            self.settings, self.n_steps = chosen, chosen.n_steps
+            self.residual = float(residual)
 
-    def _value_shape(self) -> tuple[int, ...]:
-        prepared = self.prepared
-        if self.layer.module is None:
-            return tuple(prepared.inputs.shape)
-        place = Place(self.layer.module, self.layer.at_input, "layer")
-        with torch.no_grad(), place.visited() as visit:
-            self.encoder.embed(prepared.inputs, *prepared.arguments)
-        return tuple(place.check(visit).shape)
+    def _on_device(self, value: Tensor) -> Tensor:
+        return value.to(self.encoder.device)
 
     @property
-    def input(self) -> ExplainedInput:
+    def input(self) -> ExplainedInput:  # type: ignore[override]  # read only
         """What an explanation says of this input."""
+        baseline = self.prepared.baseline_name if self.method.has_baseline else "none"
+        if self._options.absent == REMOVED:
+            baseline = "nothing of it"
         return ExplainedInput(
             self.prepared.source,
             self.layout.features,
             self.layout.grid,
             self.layer.name,
-            (
-                "nothing of it"
-                if self._options.absent == REMOVED
-                else self.prepared.baseline_name if self._has_baseline else "none"
-            ),
+            baseline,
             self.n_steps,
             self.residual,
         )
-
-    def decompose(self) -> EmbeddingDecomposition:
-        """Contributions (1, i, k) of the features."""
-        if self._vectors is not None:
-            return self._of_another_method(self._vectors)
-        return self._integrated(self.layout.mask)
-
-    def _integrated(self, mask: Tensor) -> EmbeddingDecomposition:
-        found: EmbeddingDecomposition = self._jacobian.decompose(
-            **self._arguments,
-            feature_mask=mask.to(self.encoder.device),
-            n_steps=self.n_steps,
-        )
-        return found
-
-    def read(self, directions: Tensor) -> EmbeddingReading:
-        """Readings (1, i, m) along m directions (m, k)."""
-        if self._vectors is not None:
-            whole = self.decompose()
-            along = directions.to(whole.contributions)
-            return EmbeddingReading(
-                whole.embedding,
-                whole.baseline_embedding,
-                whole.contributions @ along.T,
-                whole.convergence_delta @ along.T,
-            )
-        found: EmbeddingReading = self._jacobian.read(
-            **self._arguments,
-            directions=directions.to(self.encoder.device),
-            feature_mask=self.mask,
-            n_steps=self.n_steps,
-        )
-        return found
-
-    def _of_another_method(self, vectors: Vectors) -> EmbeddingDecomposition:
-        """Vectors (1, i, k) that need not sum to the difference of the embeddings."""
-        options = self._options
-        arguments = {**self._arguments, "feature_mask": self.mask}
-        if not vectors.has_baseline:
-            del arguments["baselines"]
-        if self.embed_subsets is not None:
-            arguments["embed_subsets"] = self.embed_subsets
-        method = vectors.make(
-            self.encoder.embed, self._normalize, layer=self.layer.module
-        )
-        if vectors.is_sampled:
-            # the two sides' subsets have to be independent of each other
-            generator = torch.Generator().manual_seed(2 * options.seed + self._at)
-            model: EmbeddingDecomposition = method.decompose(
-                **arguments, n_samples=options.n_samples, generator=generator
-            )
-            return model
-        end, start = self._ends()
-        if not vectors.has_baseline:
-            start = torch.zeros_like(start)
-        elif self.embed_subsets is not None:
-            none = torch.zeros(1, len(self.layout.features), dtype=torch.bool)
-            with torch.no_grad():
-                start = self._normalized(self.embed_subsets(none)).to(end)
-        values = method.attribute(**arguments)
-        return EmbeddingDecomposition(end, start, values, values.sum(1) - (end - start))
-
-    def _ends(self) -> tuple[Tensor, Tensor]:
-        """The embeddings (1, k) of the input and of its baseline."""
-        with torch.no_grad():
-            width = self.encoder.embed(
-                self.prepared.inputs, *self.prepared.arguments
-            ).shape[1]
-        nothing = torch.zeros(1, width, device=self.encoder.device)
-        ends = self._jacobian.read(**self._arguments, directions=nothing, n_steps=1)
-        return ends.embedding, ends.baseline_embedding
-
-    @property
-    def _has_baseline(self) -> bool:
-        return self._vectors is None or self._vectors.has_baseline
-
-    @property
-    def mask(self) -> Tensor:
-        """The features of the layer's value."""
-        return self.layout.mask.to(self.encoder.device)
 
     @cached_property
     def embed_subsets(self) -> Optional[Callable[[Tensor], Tensor]]:
         """Embeds what is left when features are taken out, if they are."""
         if self._options.absent != REMOVED:
             return None
-        return embed_what_is_left(self.encoder, self.prepared, self.layer, self.layout)
+        embed = embed_what_is_left(self.encoder, self.prepared, self.layer, self.layout)
+        return self._tally.counted(embed)
 
-    def _normalized(self, embeddings: Tensor) -> Tensor:
-        if not self._normalize:
-            return embeddings
-        norms: Tensor = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
-        return embeddings / norms
+    def shares(self) -> Shares:
+        self._tally.announce(self.n_steps)
+        return _on_cpu(self.method.shares(self.example, self.settings))
 
-    def weighted(self, weights: Tensor) -> tuple[Tensor, EmbeddingDecomposition]:
-        """The contribution (k,) of features that count by a weight each."""
-        if self._vectors is not None:
-            found = self.decompose()
-            values = found.contributions[0]
-            return weights.to(values) @ values, found
+    def shares_along(self, directions: Tensor) -> Shares:
+        self._tally.announce(self.n_steps * len(directions))
+        along = self._on_device(directions)
+        return _on_cpu(self.method.shares_along(self.example, along, self.settings))
+
+    def weighted(self, weights: Tensor) -> Shares:
+        if not isinstance(self.method, IntegratedJacobian):
+            found = self.shares()
+            return found._replace(values=weights.to(found.values)[None] @ found.values)
         # features of the same weight are one in the integral
+        self._tally.announce(self.n_steps)
         levels, of_feature = torch.unique(weights, return_inverse=True)
-        found = self._integrated(of_feature[self.layout.mask])
-        values = found.contributions[0]
-        return levels.to(values) @ values, found
+        mask = self._on_device(of_feature[self.layout.mask])
+        found = _on_cpu(self.method.shares(self.example.masked(mask), self.settings))
+        return found._replace(values=levels.to(found.values)[None] @ found.values)
 
 
-def side_tasks(
-    model: EncoderPair, inputs: tuple[Any, Any], options: Options, bar: Any = None
-) -> tuple[Any, Any]:
-    """A :class:`SideTask` of each raw input; stored contributions as they are."""
-    first, second = (
-        (
-            checked(model, raw)
-            if isinstance(raw, InputContributions)
-            else SideTask(model, at, raw, options, bar)
+def _on_cpu(shares: Shares) -> Shares:
+    return Shares(*(each.cpu() for each in shares))
+
+
+def side_of(
+    model: EncoderPair,
+    at: int,
+    raw: Any,
+    options: Options,
+    session: Session,
+    tally: Optional[Tally] = None,
+) -> Side:
+    """An input ready to be attributed to as long as the session is open; or stored
+    contributions, if they are of this model and these options."""
+    if isinstance(raw, InputContributions):
+        kept = checked(model, raw, options, at)
+        ends = kept.embedding, kept.baseline_embedding
+        return Known(kept.input, Shares(kept.values, *ends))
+    return PreparedSide(model, at, raw, options, session, tally)
+
+
+def adopted(options: Options, *inputs: Any) -> Options:
+    """Options for these inputs: what stored contributions were found with, unless
+    something else was asked for."""
+    for each in inputs:
+        if isinstance(each, InputContributions):
+            return options.adopting(each.settings)
+    return options
+
+
+def stored(
+    model: EncoderPair, at: int, raw: Any, options: Options
+) -> InputContributions:
+    """All of an input's contributions."""
+    if isinstance(raw, InputContributions):
+        return checked(model, raw, options, at)
+    settings = options.of_side(model, at)
+    with Session() as session:
+        side = PreparedSide(model, at, raw, options, session)
+        return InputContributions(
+            side.input, *side.shares(), model.fingerprint, settings
         )
-        for at, raw in enumerate(inputs)
-    )
-    return first, second
 
 
-def checked(model: EncoderPair, stored: InputContributions) -> InputContributions:
-    """Contributions, if they are this model's."""
-    if stored.model != model.fingerprint:
+def checked(
+    model: EncoderPair, kept: InputContributions, options: Options, at: int
+) -> InputContributions:
+    """
+    Stored contributions, if they are this model's and were found as is asked for now.
+
+    Raises:
+        InvalidArgumentError: naming the setting that differs, and both values.
+    """
+    if kept.model != model.fingerprint:
         raise InvalidArgumentError(
             "contributions",
             f"contributions of the model {model.name} ({model.fingerprint})",
-            f"those of another one ({stored.model})",
+            f"those of another one ({kept.model})",
         )
-    return stored
-
-
-def contributions_of(
-    model: EncoderPair, task: SideTask, tolerance: float
-) -> InputContributions:
-    """All of an input's contributions."""
-    found = task.decompose()
-    return InputContributions(
-        task.input,
-        found.contributions[0].cpu(),
-        found.embedding[0].cpu(),
-        found.baseline_embedding[0].cpu(),
-        model.fingerprint,
-        tolerance,
-    )
+    wanted = options.of_side(model, at)
+    for name in {**kept.settings, **wanted}:
+        mine, theirs = wanted.get(name), kept.settings.get(name)
+        is_asked = name not in OF_SIDES or name in options.given
+        is_used = name in wanted or name not in OF_PAIRS
+        if is_asked and is_used and mine != theirs:
+            raise InvalidArgumentError(
+                name,
+                f"{theirs!r}, with which the stored contributions were found",
+                repr(mine),
+            )
+    return kept
 
 
 def side_of_query(model: EncoderPair, query: Any, side: Optional[str]) -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Optional, TYPE_CHECKING, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, Session
 from captum_pairs.explain.methods import check_width
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import signed
-from captum_pairs.explain.sides import checked, InputContributions, SideTask
+from captum_pairs.explain.sides import adopted, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
@@ -113,19 +113,15 @@ def zero_shot(
         raise InvalidArgumentError("prompts", "a list of texts", repr(prompts))
     if "{}" not in template:
         raise InvalidArgumentError("template", "a text with {} in it", repr(template))
-    check_width(options.method, "a classification")
+    check_width(adopted(options, image).method, "a classification")
     texts = tuple(template.replace("{}", name) for name in prompts)
     directions = torch.stack([_embedding(model, text) for text in texts])
-    if isinstance(image, InputContributions):
-        stored = checked(model, image)
-        given, start, end = stored.input, stored.baseline_embedding, stored.embedding
-        attributions = directions.to(stored.values) @ stored.values.T
-    else:
-        task = SideTask(model, 0, image, options)
-        reading = task.read(directions)
-        given, attributions = task.input, reading.attributions[0].T.cpu()
-        start, end = reading.baseline_embedding[0].cpu(), reading.embedding[0].cpu()
-    scores = directions.to(end) @ end
+    options = adopted(options, image)
+    with Session() as session:
+        side = side_of(model, 0, image, options, session)
+        found = side.shares_along(directions)
+        given = side.input
+    scores = directions.to(found.embedding) @ found.embedding
     head = model.heads[0]
     logits = head.scale * scores + head.bias
     return ZeroShot(
@@ -135,8 +131,8 @@ def zero_shot(
         texts,
         scores,
         logits.sigmoid() if head.bias else logits.softmax(0),
-        directions.to(start) @ start,
-        attributions.contiguous(),
+        directions.to(found.embedding) @ found.baseline_embedding,
+        found.values.T.contiguous(),
     )
 
 

@@ -8,11 +8,6 @@ import torch
 from torch import nn, Tensor
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 class TokenEncoder(nn.Module):
     """(b, t, d) -> (b, k): a layer for each token, mixing, masked mean, projection."""
 

@@ -1,11 +1,14 @@
 """What bad input gets: one error class that says what was expected and what came."""
 
+import ast
 import os
 import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import captum_pairs
 import numpy as np
 import pytest
 import torch
@@ -437,10 +440,10 @@ def test_invalid_output_that_is_too_large_to_hold():
 
 
 def test_invalid_batch_of_outputs_that_is_too_large_to_hold(monkeypatch):
-    from captum_pairs.attr._utils import path
+    from captum_pairs.attr._utils import forward_pass
 
     # Room for one example's attributions, not for the two of the batch.
-    monkeypatch.setattr(path, "_host_bytes", lambda: 2 * (3 * 2 * 8) * 3 // 2)
+    monkeypatch.setattr(forward_pass, "_host_bytes", lambda: 2 * (3 * 2 * 8) * 3 // 2)
     fpig = FeaturePairIntegratedGradients((linear(3), linear(2)))
     single = fpig.attribute((X[:1], Y[:1]), n_steps=1)
     if single.shape != (1, 3, 2):
@@ -501,16 +504,16 @@ def test_invalid_layer_in_a_forward_pass(net, name, came, at_input):
             (dict(layer=(linear(3),)), PAIR, "a tuple of 1"),
             (dict(layer="first"), PAIR, "'first'"),
             (dict(layer=None), PAIR, "None"),
-            (dict(layer=(linear(3), "first")), "torch.nn.Module", "'first'"),
         ),
+        *cases("layer[1]", (dict(layer=(linear(3), "first")), "torch.nn.M", "'first'")),
         *cases(
             "channel_dim",
             (dict(channel_dim=(1, 1, 1)), PAIR, "a tuple of 3"),
             (dict(channel_dim="last"), PAIR, "'last'"),
-            (dict(channel_dim=(1.5, None)), "a dimension or None", "1.5"),
-            (dict(channel_dim=(None, True)), "a dimension or None", "True"),
             (dict(channel_dim=True), "a dimension or None", "True"),
         ),
+        *cases("channel_dim[0]", (dict(channel_dim=(1.5, None)), "a dimension", "1.5")),
+        *cases("channel_dim[1]", (dict(channel_dim=(0, True)), "a dimension", "True")),
     ],
 )
 def test_invalid_layer_argument(net, argument, options, parts):
@@ -656,6 +659,20 @@ def test_error_survives_pickling():
     )
 
 
+def test_asserts_tell_the_type_checker_what_is_not_none():
+    """And nothing else: `python -O` drops them."""
+    package = Path(captum_pairs.__file__).parent
+    others = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert):
+                conditions = ast.unparse(node.test).split(" and ")
+                if not all(each.endswith(" is not None") for each in conditions):
+                    others.append(f"{path}:{node.lineno}")
+    assert others == []
+
+
+@pytest.mark.slow
 def test_nothing_here_is_validated_by_an_assert():
     # `python -O` drops assert statements, the library's and these tests' alike: the
     # checks above are made by pytest.raises and pytest.fail.

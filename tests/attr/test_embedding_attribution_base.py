@@ -4,55 +4,36 @@ from typing import Any, Optional
 
 import pytest
 import torch
-from captum.log import log_usage
-from captum_pairs.attr import EmbeddingAttribution, pair, PairAttribution
-from captum_pairs.attr._utils.path import Path
-from captum_pairs.attr._utils.similarity import make_similarity
+from captum_pairs.attr import (
+    BaselinePath,
+    EmbeddingAttribution,
+    FeaturePairIntegratedGradients,
+    IntegratedJacobian,
+    pair,
+    PairAttribution,
+)
 from torch import nn, Tensor
 
 # ---- the method ----------------------------------------------------------------------
 
 
-class Occlusion(EmbeddingAttribution[None]):
+class Occlusion(EmbeddingAttribution[Any]):
     """c_i = g(x) - g(x without i)."""
 
     needs_gradients = False
 
-    def _contributions(self, path: Path, settings: None) -> Tensor:
+    def contributions(self, example: BaselinePath, settings: Any) -> Tensor:
         without = [
-            path.end - path.features.part(path.difference, i)
-            for i in range(path.features.count)
+            example.value - example.features.part(example.difference, i)
+            for i in range(example.features.count)
         ]
-        return path.embedding - path.embed(torch.stack(without))
-
-    @log_usage()
-    def attribute(self, inputs: Tensor, baselines: Any = None, **others: Any) -> Tensor:
-        names = "feature_mask", "additional_forward_args"
-        side = self._side(inputs, baselines, *(others.get(name) for name in names))
-        return self._run(side, None).values
+        return example.embedding - example.embed(torch.stack(without))
 
 
-class PairOcclusion(PairAttribution[None]):
+class PairOcclusion(PairAttribution):
     """f(x, y) - f(x without i, y) - f(x, y without j) + f(without both)."""
 
-    def __init__(self, forward_func: Any, similarity: str = "cosine") -> None:
-        score = make_similarity(forward_func, similarity, 1.0)
-        first, second = (
-            Occlusion(encoder, score.kind == "cosine")
-            for encoder in (score.encode_first, score.encode_second)
-        )
-        super().__init__(score, first, second)
-
-    @log_usage()
-    def attribute(
-        self,
-        inputs: Any,
-        baselines: Any = None,
-        feature_mask: Any = None,
-        additional_forward_args: Any = None,
-    ) -> Tensor:
-        sides = self._sides(inputs, baselines, feature_mask, additional_forward_args)
-        return self._pairs(sides, None, effects=False).interactions
+    embedding_attribution = Occlusion
 
 
 # ---- the tests -----------------------------------------------------------------------
@@ -107,8 +88,8 @@ def test_arguments_stay_with_their_example(token_encoder):
 
 
 def test_at_a_layer(cnn):
-    method, images = Occlusion(cnn), torch.randn(2, 2, 8, 8).double()
-    method.layer = cnn[0]
+    method = Occlusion(cnn, layer=cnn[0])
+    images = torch.randn(2, 2, 8, 8).double()
     found = method.attribute(images, 0.25)
     assert found.shape == (2, 4, 4, 4)
     value, start = cnn[0](images), cnn[0](torch.full_like(images, 0.25))
@@ -117,12 +98,47 @@ def test_at_a_layer(cnn):
 
 
 def test_a_method_without_its_rule_says_so(encoders, inputs):
-    class Unfinished(EmbeddingAttribution[None]):
+    class Unfinished(EmbeddingAttribution[Any]):
         pass
 
     method = Unfinished(encoders[0])
-    with pytest.raises(NotImplementedError, match="Unfinished._contributions"):
-        method._run(method._side(inputs[0], None, None, None), None)
+    with pytest.raises(NotImplementedError, match="Unfinished.contributions"):
+        method.attribute(inputs[0])
+
+
+def test_the_whole_score_is_accounted_for_by_any_method(encoders, inputs):
+    """decompose: the delta is what the parts miss, none of them is lost."""
+    method = PairOcclusion(encoders, scale=2.0)
+    found = method.decompose(inputs, (0.5, -0.5))
+    close(found.interactions, method.attribute(inputs, (0.5, -0.5)))
+    close(found.score, method.forward_func(*inputs).detach())
+    start = [torch.full_like(each, v) for each, v in zip(inputs, (0.5, -0.5))]
+    close(found.constant, method.forward_func(*start).detach())
+    parts = found.first, found.second, found.interactions
+    total = found.constant + sum(part.flatten(1).sum(1) for part in parts)
+    close(found.convergence_delta, total - found.score)
+
+
+def test_readings_of_any_method(encoders, inputs):
+    method, directions = Occlusion(encoders[0]), torch.eye(4).double()[:2]
+    found = method.read(inputs[0], directions, baselines=0.5)
+    whole = method.decompose(inputs[0], 0.5)
+    close(found.attributions, whole.contributions @ directions.T)
+    close(found.convergence_delta, whole.convergence_delta @ directions.T)
+
+
+def test_every_example_takes_its_own_steps(encoders, inputs):
+    """A batch is its examples: one that needs many steps gives none to the others."""
+    x = torch.cat([inputs[0][:1] * 0.01, inputs[0][1:] * 30])
+    y = torch.cat([inputs[1][:1] * 0.01, inputs[1][1:] * 30])
+    fpig = FeaturePairIntegratedGradients(encoders)
+    options = dict(tolerance=1e-6, n_steps=128)
+    together = fpig.attribute((x, y), (0.5, 0.5), **options)
+    for row in range(2):
+        rows = slice(row, row + 1)
+        close(together[rows], fpig.attribute((x[rows], y[rows]), (0.5, 0.5), **options))
+    steps = IntegratedJacobian(encoders[0]).choose_steps(x, 0.5, **options).n_steps
+    assert steps[0] < steps[1]
 
 
 def test_encoders_without_gradients_can_be_occluded():

@@ -788,7 +788,8 @@ def test_their_residual_is_true_as_well(function: Any, residual: bool) -> None:
     x = vectors().double()
     found = IntegratedJacobian(custom).choose_steps(x, tolerance=1e-6)
     expected = IntegratedJacobian(plain).choose_steps(x, tolerance=1e-6)
-    assert found.n_steps == expected.n_steps > 4
+    assert found.n_steps.tolist() == expected.n_steps.tolist()
+    assert int(found.n_steps.min()) > 4
     torch.testing.assert_close(found.residual, expected.residual, rtol=1e-4, atol=1e-12)
 
 

@@ -242,13 +242,13 @@ def test_completeness_on_real_weights() -> None:
         states = bert(input_ids=ids, token_type_ids=segment).last_hidden_state
         return head(states[:, 0])
 
-    method = FeaturePairIntegratedHessians(score, bert.encoder.layer[3])
+    method = FeaturePairIntegratedHessians(score, bert.encoder.layer[4])
     found, delta = method.attribute(
         ids,
         padded,
         _segments(segment, special),
         additional_forward_args=segment,
-        n_steps=16,
+        n_steps=10,
         attribute_to_layer_input=True,
         return_convergence_delta=True,
     )

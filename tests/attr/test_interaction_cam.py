@@ -101,7 +101,9 @@ def test_errors(net: nn.Sequential) -> None:
     FeaturePairInteractionCam((net, net), net[1]).attribute(inputs)
     with pytest.raises(InvalidArgumentError, match="^layer: expected one module"):
         FeaturePairInteractionCam(net, (net[1], net[1]))
-    with pytest.raises(InvalidArgumentError, match="^layer: expected a value with pos"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"^layer\[0\]: expected a value with"
+    ):
         FeaturePairInteractionCam(net, net[4]).attribute(inputs)
     with pytest.raises(InvalidArgumentError, match="^reduction: "):
         FeaturePairInteractionCam(net, net[1]).maps(inputs, reduction="sum")

@@ -350,20 +350,24 @@ def test_shapiq_agrees_on_a_real_sentence_pair() -> None:
     for one in empty:
         one[:, 1:-1] = tokenizer.pad_token_id
 
-    def value(present: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        scores = []
-        for row in np.atleast_2d(present):
-            sides = []
-            for one, none, kept in zip(ids, empty, (row[:4], row[4:])):
-                shown = torch.tensor([True, *kept.tolist(), True])
-                sides.append(encode(torch.where(shown, one, none)))
-            g, h = (side[0] / side[0].norm() for side in sides)
-            scores.append(float(g @ h))
-        return np.array(scores)
-
+    # each side's 16 sentences: a score is the product of one of each
+    shown = torch.tensor(list(product([False, True], repeat=4)))
+    ends = torch.ones(len(shown), 1, dtype=torch.bool)
     with torch.no_grad():
-        game = shapiq.ExactComputer(n_players=8, game=value)
-        exact = {name: game(name, order=2) for name in ("BII", "SII")}
+        sides = [
+            encode(torch.where(torch.cat([ends, shown, ends], 1), one, none))
+            for one, none in zip(ids, empty)
+        ]
+    g, h = (torch.nn.functional.normalize(side, dim=1) for side in sides)
+    table = (g @ h.T).numpy()
+    places = np.array([8, 4, 2, 1])
+
+    def value(present: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        rows = np.atleast_2d(present)
+        return table[rows[:, :4] @ places, rows[:, 4:] @ places]
+
+    game = shapiq.ExactComputer(n_players=8, game=value)
+    exact = {name: game(name, order=2) for name in ("BII", "SII")}
     methods = {"BII": FeaturePairBanzhaf, "SII": FeaturePairShapley}
     for name, method in methods.items():
         pairs = method(encode, layer=words)
@@ -378,8 +382,7 @@ def test_shapiq_agrees_on_a_real_sentence_pair() -> None:
         close(found, expected, atol=1e-10)
     # other weights, enumerated: all 256 scores, and how often each is met
     subsets = np.array(list(product([False, True], repeat=8)))
-    with torch.no_grad():
-        scores = torch.from_numpy(value(subsets)).reshape([2] * 8)
+    scores = torch.from_numpy(value(subsets)).reshape([2] * 8)
     for p in (0.3, 0.7):
         found = FeaturePairBanzhaf(encode, layer=words).attribute(
             (ids[0], ids[1]),

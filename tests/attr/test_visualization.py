@@ -28,6 +28,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.testing.compare import compare_images
+from matplotlib.text import Text
 from PIL import Image, ImageFilter
 
 REFERENCES = Path(__file__).parent / "reference_images"
@@ -272,9 +273,9 @@ def test_outliers_do_not_wash_out_the_rest() -> None:
     assert legend(figure)[1] == pytest.approx(0.1)
     assert overlay(axes).max() == overlay(axes).min() == 1.0
     assert figure.axes[-1].get_children()[0] is not None
-    scale = v.image.scale_of(values, outlier_perc=5)
+    scale = v.scale_of(values, outlier_perc=5)
     assert scale.is_exceeded and scale.extend == "both"
-    assert not v.image.scale_of(values, outlier_perc=0).is_exceeded
+    assert not v.scale_of(values, outlier_perc=0).is_exceeded
 
 
 def test_smooth_is_between_the_patches_and_says_so() -> None:
@@ -519,6 +520,80 @@ def test_waterfall_steps_from_zero_to_the_sum() -> None:
     assert all(text.get_window_extent().x1 <= right + 2 for text in axes.texts)
 
 
+def test_probabilities_as_bars() -> None:
+    shares = [("a dog", 0.7), ("two $x", 0.3), ("a dog", 0.0)]
+    figure, axes = v.visualize_probabilities(shares, use_pyplot=False)
+    rendered(figure)
+    bars = [bar.get_width() for bar in axes.patches]
+    assert bars == [0.7, 0.3, 0.0]
+    assert [text.get_text() for text in axes.texts] == ["70.0%", "30.0%", "0.0%"]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [name for name, _ in shares]
+    assert axes.yaxis.get_inverted()  # the first is above
+
+
+# ---- sheets -------------------------------------------------------------------------
+
+
+def test_an_original_image_says_where_things_are() -> None:
+    figure, axes = v.visualize_original_image(
+        photo(), region=(8, 4, 24, 20), axis_labels=("x", "y"), use_pyplot=False
+    )
+    rendered(figure)
+    assert np.array_equal(axes.images[0].get_array(), photo())
+    outlined = [patch.get_bbox().extents.tolist() for patch in axes.patches]
+    assert outlined == [[8, 4, 24, 20]] * 2
+    assert len(axes.get_xticks()) > 1 and axes.get_ylabel() == "y"
+    _, bare = v.visualize_original_image(None, show_ticks=False, use_pyplot=False)
+    assert not bare.patches and not len(bare.get_xticks())
+
+
+def test_a_sheet_has_its_parts_below_one_another() -> None:
+    drawn: list[Any] = []
+    parts = [v.Part(1.0, drawn.append), v.Part(3.0, drawn.append)]
+    sheet = v.visualize_sheet("A heading " * 20, parts, width=5)
+    rendered(sheet)
+    width, height = sheet.get_size_inches()
+    lines = sheet.get_suptitle().split("\n")
+    assert width == 5 and 4 < height < 4 + 0.5 * len(lines) and len(lines) > 1
+    boxes = [place.bbox for place in drawn]
+    assert boxes[0].y0 >= boxes[1].y1 - 1
+    assert boxes[1].height == pytest.approx(3 * boxes[0].height, rel=0.01)
+
+
+def test_a_part_with_a_label() -> None:
+    drawn: list[Any] = []
+    part = v.labelled(v.Part(1.0, drawn.append), "name\nmore of it", 0.25)
+    assert part.height == 1.0
+    sheet = v.visualize_sheet("heading", [part], width=8)
+    rendered(sheet)
+    assert drawn[0].bbox.x0 == pytest.approx(0.25 * sheet.bbox.width, rel=0.01)
+    said = [text.get_text() for text in sheet.findobj(Text)]
+    assert "name" in said and "more of it" in said
+
+
+def test_heights_are_known_before_they_are_drawn() -> None:
+    words = WORDS * 8
+    one, many = (v.caption_height(w, width=4, fontsize=20) for w in (WORDS, words))
+    assert many > 4 * one
+    assert v.caption_height(words, width=8, fontsize=20) < 0.7 * many
+    axes = fixed((4, 2))["plt_fig_axis"][1]
+    axes.set_position((0, 0, 1, 1))
+    v.visualize_text_attr(
+        np.ones(len(words)),
+        words,
+        plt_fig_axis=(axes.figure, axes),
+        show_colorbar=False,
+        fontsize=20,
+    )
+    rows = {mark.get_y() for mark in marks(axes)}
+    assert many == pytest.approx(len(rows) * one)
+    (width, height), (wider, same) = (
+        v.matrix_size((WORDS, other)) for other in (WORDS, words)
+    )
+    assert wider > width and same < height  # cells are smaller
+
+
 # ---- fonts --------------------------------------------------------------------------
 
 SCRIPTS = {
@@ -648,6 +723,10 @@ BAD: dict[str, tuple[str, Callable[[], Any]]] = {
         lambda: v.visualize_image_pair_attr(board(2, 2), photo(), **OFF),
     ),
     "parts": ("parts", lambda: v.visualize_decomposition({}, **OFF)),
+    "no probability": (
+        "probabilities",
+        lambda: v.visualize_probabilities([("a", 1.5)], **OFF),
+    ),
     "axes": (
         "plt_fig_axis",
         lambda: v.visualize_image_attr_per_word(

@@ -200,10 +200,10 @@ def test_another_method(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
 
 def test_the_command_knows_every_method() -> None:
     from captum_pairs.cli import explain
-    from captum_pairs.explain.methods import METHODS
+    from captum_pairs.explain.methods import method_names
 
     option = next(one for one in explain.params if one.name == "method")
-    assert set(option.type.choices) == set(METHODS)  # type: ignore[attr-defined]
+    assert set(option.type.choices) == set(method_names())  # type: ignore[attr-defined]
 
 
 def test_a_page_to_explore(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     runs = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
     outputs = []
     for out, seed in zip(runs, (0, 0, 5)):
-        result = _run("demo", "--seed", seed, "--out", out)
+        result = _run("demo", "--seed", seed, "--tolerance", 0.1, "--out", out)
         assert result.exit_code == 0, result.output
         outputs.append(result.output.replace(str(out), ""))
     assert outputs[0] == outputs[1] != outputs[2]
@@ -279,7 +279,7 @@ def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     assert torch.equal(first.interactions, second.interactions)
     # what demo drew, explain reads
     text = first.second.source.text
-    more = ("--tolerance", 0.02, "--out", runs[0])
+    more = ("--tolerance", 0.1, "--out", runs[0])
     result = _explain("scenes", runs[0] / "demo_scene.png", text, *more)
     assert result.exit_code == 0, result.output
     again = PairExplanation.load(runs[0])

@@ -29,11 +29,6 @@ from captum_pairs.scenes import checkpoint_path
 from torch import nn, Tensor
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def _net(d: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(d, 6), nn.Tanh(), nn.Linear(6, 4)).double()
 

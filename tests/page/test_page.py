@@ -13,7 +13,8 @@ import torch
 from captum_pairs import load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.scenes import checkpoint_path
-from captum_pairs.show.page import page_html, write_page
+from captum_pairs.show.page import _script, page_html, write_page
+from captum_pairs.show.page._script import joined_script
 from explanations import contrast, image, pair, sound, text, vectors
 
 Show = Callable[..., Any]
@@ -129,7 +130,9 @@ def test_a_word_shows_its_regions(show: Show, found: PairExplanation) -> None:
 def test_a_trained_models_words_show_their_regions(show: Show) -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    found = load("scenes").explain(picture, "a red circle and a blue square")
+    found = load("scenes").explain(
+        picture, "a red circle and a blue square", tolerance=0.1
+    )
     page = show(found)
     for word in ("red", "circle", "blue"):
         words_of(page).get_by_text(word, exact=True).hover()
@@ -467,6 +470,47 @@ def test_two_images_side_by_side(show: Show) -> None:
 # ---- for everyone ----------------------------------------------------------
 
 
+STILL = """() => new Promise((resolve) => {
+  const entered = [];
+  for (const item of document.querySelectorAll(".match")) {
+    item.addEventListener("pointerenter", () => entered.push(item.innerText));
+  }
+  setTimeout(() => resolve(entered), 700);
+})"""
+# Two sentences that differ in many words: what is said of them has as many lines.
+SENTENCES = [
+    "a red circle beside a blue square below some green stars at the left",
+    "one striped parallelogram above three dark purple hexagons and a dotted line",
+]
+
+
+@pytest.mark.parametrize("width", [1200, 800, 360])
+@pytest.mark.parametrize("name", ["contrast", "pair"])
+def test_nothing_slides_under_a_still_mouse(show: Show, name: str, width: int) -> None:
+    long = text(" ".join(SENTENCES))
+    found = {
+        "contrast": lambda: contrast(image(), *map(text, SENTENCES)),
+        "pair": lambda: pair(image(), long).merge(second=SENTENCES),
+    }[name]()
+    page = show(found, width=width, height=800)
+    items = page.locator(".match:visible")
+    assert items.count() >= 4
+    for item in items.all()[:8]:
+        item.scroll_into_view_if_needed()
+        box = item.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
+        assert len(page.evaluate(STILL)) == 0
+        assert item.bounding_box() == box
+    # with a pin, what is pointed at has a line of its own
+    page.mouse.move(2, 2)
+    page.locator(".picture").first.click(position={"x": 5, "y": 5})
+    items.first.scroll_into_view_if_needed()
+    box = items.first.bounding_box()
+    items.first.hover()
+    assert "With " in page.inner_text("#readout")
+    assert items.first.bounding_box() == box
+
+
 def test_by_keyboard_alone(show: Show, found: PairExplanation) -> None:
     page = show(found)
     press = page.keyboard.press
@@ -568,17 +612,19 @@ def test_reduced_motion(show: Show, found: PairExplanation) -> None:
 def test_axe_finds_nothing(show: Show, axe: str, name: str, scheme: str) -> None:
     page = show(kinds()[name], color_scheme=scheme)
     page.evaluate(axe)
+    # in the dark only colours are others
+    run = "axe.run()" if scheme == "light" else "axe.run({runOnly: ['color-contrast']})"
     states = [lambda: None, lambda: page.locator(".picture").first.hover()]
     if name == "texts":
         states.pop()
     states.append(lambda: page.locator(".word").first.click())
     for state in states:
         state()
-        found = page.evaluate("axe.run()")
+        found = page.evaluate(run)
         assert _violations(found) == []
         assert found["passes"]
     page.set_viewport_size({"width": 360, "height": 740})
-    assert _violations(page.evaluate("axe.run()")) == []
+    assert _violations(page.evaluate(run)) == []
 
 
 def _violations(found: Any) -> list[str]:
@@ -635,6 +681,38 @@ def test_nothing_else_can_run(
 
 def test_the_file_names_no_address(found: PairExplanation) -> None:
     assert not re.search(r"https?://|@import|url\(", page_html(found))
+
+
+MODULES = Path(__file__).parents[2] / "captum_pairs" / "show" / "page"
+
+
+def test_the_script_is_all_modules_in_one_scope() -> None:
+    script = joined_script()
+    assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
+    for module in MODULES.glob("*.js"):
+        text = module.read_text(encoding="utf-8")
+        assert script.count(text.split("\n")[0]) == 1, module.name
+        assert not re.search(r"^import \{[^}]* as ", text, re.MULTILINE)
+    # one scope has no room for two things of a name
+    pattern = r"^(?:async )?(?:function|class|const|let) (\w+)"
+    names = re.findall(pattern, script, re.MULTILINE)
+    assert len(names) == len(set(names)) > 40
+
+
+def test_modules_that_import_one_another_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    modules = {
+        "one.js": 'import { b } from "./two.js";\nexport const a = b;\n',
+        "two.js": 'import { a } from "./one.js";\nexport const b = a;\n',
+        "three.js": 'import { c } from "./four.js";\nexport const d = c + 1;\n',
+        "four.js": "export const c = 1;\n",
+    }
+    monkeypatch.setattr(_script, "part", modules.__getitem__)
+    with pytest.raises(ImportError, match="one imports two imports one"):
+        joined_script.__wrapped__("one")
+    script = joined_script.__wrapped__("three")
+    assert script.index("const c = 1;") < script.index("const d = c + 1;")
 
 
 def test_inputs_are_kept_once() -> None:

@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Callable, Generic, Optional, TypeVar
+from typing import Any, Callable, ClassVar, Generic, NamedTuple, Optional, TypeVar
 
 import torch
 from captum.attr import Attribution
+from captum.log import log_usage
+from captum_pairs.attr._utils.example import BaselinePath, Example, Side
+from captum_pairs.attr._utils.forward_pass import too_large
 from captum_pairs.attr._utils.hooks import Session
-from captum_pairs.attr._utils.path import Path, Side, too_large
+from captum_pairs.attr._utils.settings import described, settings_of
 from captum_pairs.attr._utils.sides import make_side
 from captum_pairs.attr._utils.validation import (
     check_tensor,
@@ -18,20 +23,63 @@ from torch import nn, Tensor
 Settings = TypeVar("Settings")
 
 
-@dataclass(frozen=True)
-class Contributions:
-    """
-    What an embedding attribution found for a batch.
+class EmbeddingDecomposition(NamedTuple):
+    r"""
+    An embedding, wholly accounted for: :math:`g(x) = g(r_x) + \sum_i c_i`.
 
     Args:
 
-        values (Tensor): c_i, (b, \\*features, k).
-        embeddings, baseline_embeddings (Tensor): g(x) and g(r_x), (b, k).
+        embedding (Tensor): g(x), (b, k).
+        baseline_embedding (Tensor): :math:`g(r_x)`, (b, k); zeros of a method that has
+                    no baseline.
+        contributions (Tensor): c_i, (b, \*features, k), what ``attribute`` returns.
+        convergence_delta (Tensor): Sum of the contributions minus
+                    :math:`g(x) - g(r_x)`, (b, k).
+    """
+
+    embedding: Tensor
+    baseline_embedding: Tensor
+    contributions: Tensor
+    convergence_delta: Tensor
+
+
+class EmbeddingReading(NamedTuple):
+    r"""
+    Linear readings :math:`\langle g(x), v\rangle` of an embedding, accounted for.
+
+    Args:
+
+        embedding (Tensor): g(x), (b, k).
+        baseline_embedding (Tensor): :math:`g(r_x)`, (b, k).
+        attributions (Tensor): :math:`\langle c_i, v\rangle`, (b, \*features, m).
+        convergence_delta (Tensor): Sum of the attributions minus
+                    :math:`\langle g(x) - g(r_x), v\rangle`, (b, m).
+    """
+
+    embedding: Tensor
+    baseline_embedding: Tensor
+    attributions: Tensor
+    convergence_delta: Tensor
+
+
+class Shares(NamedTuple):
+    """
+    What one example's features contribute, and between which two embeddings that is.
+
+    Args:
+
+        values (Tensor): c_i, (G, k), or inner products with m directions, (G, m).
+        embedding, baseline_embedding (Tensor): (k,).
     """
 
     values: Tensor
-    embeddings: Tensor
-    baseline_embeddings: Tensor
+    embedding: Tensor
+    baseline_embedding: Tensor
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """A method that has none."""
 
 
 class EmbeddingAttribution(Attribution, Generic[Settings]):
@@ -44,19 +92,50 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
     :class:`PairAttribution`), and :math:`\langle c_i, v\rangle` attributes any linear
     reading v of the embedding.
 
-    A method is a subclass with its own ``attribute`` and :meth:`_contributions`.
-    Override :meth:`_readings` where a few readings cost less than all of the
-    embedding, and :meth:`_plan` where settings are chosen for the whole batch.
+    A method is a subclass with :meth:`contributions`. Its settings are the fields of a
+    dataclass, ``settings_type``, which checks them: they become arguments of
+    ``attribute``, ``decompose`` and ``read``. Override :meth:`readings`
+    where a few readings cost less than all of the embedding, and :meth:`shares` where
+    contributions do not lie between the baseline's embedding and the input's.
+
+    Attributes:
+
+        needs_gradients (bool): A method that only runs the encoder says False, and
+                    takes those without gradients.
+        has_baseline (bool): Whether there is a baseline. If so, examples are
+                    :class:`BaselinePath`.
+        keeps_width (bool): Whether :meth:`shares` are vectors of the embedding's own
+                    width k.
+        settings_type (type): The dataclass of the settings.
     """
 
-    # A method that only runs the encoder says False, and takes those without gradients.
-    needs_gradients = True
-    # A layer variant sets these.
+    needs_gradients: ClassVar[bool] = True
+    has_baseline: ClassVar[bool] = True
+    keeps_width: ClassVar[bool] = True
+    settings_type: ClassVar[type[Any]] = NoSettings
     layer: Optional[nn.Module] = None
-    channel_dim: Optional[int] = None
+    # set below, with the settings' names in their signatures
+    attribute: Callable[..., Any]
+    decompose: Callable[..., EmbeddingDecomposition]
+    read: Callable[..., EmbeddingReading]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "settings_type" not in own and "has_baseline" not in own:
+            return
+        for general in (_attribute, _decompose, _read):
+            name = general.__name__.lstrip("_")
+            if name not in own:
+                named = described(general, cls.settings_type, cls.has_baseline)
+                setattr(cls, name, named)
 
     def __init__(
-        self, forward_func: Callable[..., Tensor], normalize: bool = False
+        self,
+        forward_func: Callable[..., Tensor],
+        normalize: bool = False,
+        layer: Optional[nn.Module] = None,
+        channel_dim: Optional[int] = None,
     ) -> None:
         r"""
         Args:
@@ -65,33 +144,112 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
                         embeddings (b, k).
             normalize (bool, optional): Attribute the embedding divided by its norm.
                         Default: False
+            layer (torch.nn.Module, optional): Attribute to a layer's value instead of
+                        the input. Default: None
+            channel_dim (int, optional): The dimension of the layer's value that is
+                        summed when no feature_mask is given. Default: 1 for
+                        (b, c, h, w) and the last one otherwise; a value (b, d) has no
+                        positions, so that each of its units is a feature
         """
         if not callable(forward_func):
             raise InvalidArgumentError(
                 "forward_func", "an encoder that can be called", describe(forward_func)
             )
+        if layer is not None and not isinstance(layer, nn.Module):
+            raise InvalidArgumentError("layer", "a torch.nn.Module", describe(layer))
+        if channel_dim is not None and type(channel_dim) is not int:
+            raise InvalidArgumentError(
+                "channel_dim", "a dimension or None", describe(channel_dim)
+            )
         Attribution.__init__(self, forward_func)
         self.normalize = normalize
-
-    def attribute_future(self) -> None:
-        """This method is not implemented, as for Captum's gradient methods."""
-        raise NotImplementedError(f"attribute_future: {type(self).__name__}")
+        self.layer = layer
+        self.channel_dim = channel_dim
 
     # ---- what a method defines ---------------------------------------------
 
-    def _contributions(self, path: Path, settings: Settings) -> Tensor:
-        """Contribution vectors of one example: (G, k)."""
-        raise NotImplementedError(f"{type(self).__name__}._contributions")
+    def contributions(self, example: Any, settings: Settings) -> Tensor:
+        """
+        Contribution vectors of one example.
 
-    def _readings(self, path: Path, directions: Tensor, settings: Settings) -> Tensor:
-        """Inner products of contributions with directions (m, k): (G, m)."""
-        return self._contributions(path, settings) @ directions.T
+        Args:
 
-    def _plan(self, paths: "Paths", settings: Settings, index: Optional[int]) -> Any:
-        """Settings for the whole batch; by default those that were asked for."""
-        return settings
+            example (Example): The example, with its features and the encoder;
+                        a :class:`BaselinePath` if the method has a baseline.
+            settings: What the method was asked for, a ``settings_type``.
 
-    # ---- what it gets ------------------------------------------------------
+        Returns:
+            *Tensor* (G, k).
+        """
+        raise NotImplementedError(f"{type(self).__name__}.contributions")
+
+    def readings(
+        self, example: Any, directions: Tensor, settings: Settings
+    ) -> Optional[Tensor]:
+        """
+        Inner products of the contributions with directions (m, k), if they can be had
+        for less than the contributions.
+
+        Returns:
+            *Tensor* (G, m), or None: let the contributions be multiplied.
+        """
+        return None
+
+    def shares(self, example: Any, settings: Settings) -> Shares:
+        """The contributions, and between which two embeddings they lie."""
+        values = self.contributions(example, settings)
+        return Shares(values, example.embedding, example.baseline_embedding)
+
+    # ---- what can be asked of one example ----------------------------------
+
+    def shares_along(
+        self, example: Any, directions: Tensor, settings: Settings
+    ) -> Shares:
+        """Inner products (G, m) of the contributions with directions (m, k)."""
+        found = self.readings(example, directions.to(example.embedding), settings)
+        if found is not None:
+            return Shares(found, example.embedding, example.baseline_embedding)
+        whole = self.shares(example, settings)
+        return whole._replace(values=whole.values @ directions.to(whole.values).T)
+
+    def examples(
+        self,
+        inputs: object,
+        baselines: object = None,
+        feature_mask: object = None,
+        additional_forward_args: object = None,
+        attribute_to_layer_input: bool = False,
+        session: Optional[Session] = None,
+    ) -> Iterator[Example]:
+        """
+        The examples of a batch, one after the other, ready for :meth:`shares`.
+
+        Args:
+
+            inputs, baselines, feature_mask, additional_forward_args,
+            attribute_to_layer_input: As for ``attribute``.
+            session (Session, optional): In which they can be used as long as it is
+                        open. Default: one that ends with the loop over them
+
+        Raises:
+            InvalidArgumentError: a ``ValueError`` that names the argument.
+        """
+        side = self._side(
+            inputs,
+            baselines,
+            feature_mask,
+            additional_forward_args,
+            attribute_to_layer_input,
+        )
+        return self._examples(side, session)
+
+    def _examples(
+        self, side: Side, session: Optional[Session] = None
+    ) -> Iterator[Example]:
+        make = BaselinePath if self.has_baseline else Example
+        with Session() if session is None else nullcontext(session) as opened:
+            for row in range(len(side)):
+                yield make(side, row, opened)
 
     def _side(
         self,
@@ -99,9 +257,18 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
         baselines: object,
         feature_mask: object,
         additional_forward_args: object,
-        attribute_to_layer_input: bool = False,
+        attribute_to_layer_input: bool,
         index: Optional[int] = None,
     ) -> Side:
+        """Validated arguments; index is that of a pair's side, for errors."""
+        if index is None and attribute_to_layer_input and self.layer is None:
+            raise InvalidArgumentError(
+                "attribute_to_layer_input", "False for the encoder's input", "True"
+            )
+        if not self.has_baseline and baselines is not None:
+            raise InvalidArgumentError(
+                "baselines", "None for a method without a baseline", describe(baselines)
+            )
         return make_side(
             self.forward_func,
             inputs,
@@ -116,44 +283,220 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
             index=index,
         )
 
+    # ---- what can be asked of a batch --------------------------------------
+
+    @log_usage()
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor,
+        start_point: Any,
+        end_point: Tensor,
+        target: None = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Tensor:
+        r"""
+        Args:
+
+            attributions (Tensor): Contributions (b, \*features, k).
+            start_point (scalar or Tensor, optional): The baselines; None for a method
+                        that has none.
+            end_point (Tensor): The inputs (b, ...).
+            target (None, optional): As in Captum; an embedding has none.
+            additional_forward_args, attribute_to_layer_input: As for
+                        ``attribute``.
+
+        Returns:
+            *Tensor* (b, k): sum of the contributions minus
+            :math:`g(x) - g(r_x)`.
+
+        Raises:
+            NotImplementedError: if :meth:`has_convergence_delta` says no.
+        """
+        self._require_multiplied("attributions")
+        self._require_delta()
+        given = (end_point, start_point, None, additional_forward_args)
+        side = self._side(*given, attribute_to_layer_input)
+        check_attributions(attributions, len(side))
+        examples = [
+            (each.embedding, each.baseline_embedding) for each in self._examples(side)
+        ]
+        ends, starts = map(torch.stack, zip(*examples))
+        exact = torch.promote_types(attributions.dtype, ends.dtype)
+        return _delta(attributions.to(exact), ends, starts).to(attributions.dtype)
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether contributions are those of features, and not sensitivities."""
+        return True
+
+    def has_convergence_delta(self) -> bool:
+        """Whether the contributions of every input sum to a known vector."""
+        return False
+
+    def attribute_future(self) -> None:
+        """This method is not implemented, as for Captum's gradient methods."""
+        raise NotImplementedError(f"attribute_future: {type(self).__name__}")
+
+    def _require_delta(self) -> None:
+        if not self.has_convergence_delta():
+            name = type(self).__name__
+            raise NotImplementedError(f"{name} has no convergence delta")
+
+    def _require_multiplied(self, argument: str) -> None:
+        """Refuse what is meaningful for complete methods only."""
+
+    def _decomposed(
+        self, side: Side, settings: Mapping[str, Any]
+    ) -> EmbeddingDecomposition:
+        values, ends, starts = self._run(side, settings)
+        dtype = result_dtype(side, computed=values.dtype)
+        parts = (ends, starts, values, _delta(values, ends, starts))
+        return EmbeddingDecomposition(*(part.to(dtype) for part in parts))
+
     def _run(
-        self, side: Side, settings: Settings, directions: Optional[Tensor] = None
-    ) -> Contributions:
-        """Contributions of every example of a batch, or with directions (b, m, k) of
-        the embedding space their inner products with these instead."""
-        with Session() as session:
-            paths = Paths(side, session)
-            settings = self._plan(paths, settings, None)
-            results = []
-            for row in range(len(side)):
-                path = paths[row]
-                check_size(len(side), path.features.count, path.embedding.numel(), path)
-                if directions is None:
-                    vectors = self._contributions(path, settings)
-                else:
-                    along = self._directions(path, directions[row])
-                    vectors = self._readings(path, along, settings)
-                check_finite(vectors)
-                shape = (*path.features.shape, -1)
-                ends = path.embedding, path.baseline_embedding
-                results.append((vectors.reshape(shape), *ends))
-                paths.release(row)
-        values, embeddings, baseline_embeddings = map(torch.stack, zip(*results))
-        return Contributions(values, embeddings, baseline_embeddings)
-
-    def _directions(self, path: Path, directions: Tensor) -> Tensor:
-        """(m, k) as the path computes, if they are of the embedding's width."""
-        width = path.embedding.numel()
-        if directions.shape[-1] != width:
-            raise InvalidArgumentError(
-                "directions",
-                f"vectors of the embedding's width k = {width}",
-                describe(directions),
-            )
-        return directions.to(path.embedding)
+        self,
+        side: Side,
+        settings: Mapping[str, Any],
+        directions: Optional[Tensor] = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Contributions (b, *features, k) of a batch, or their inner products with
+        directions (b, m, k) instead, and both ends' embeddings (b, k)."""
+        asked = settings_of(self.settings_type, settings)
+        results = []
+        for row, example in enumerate(self._examples(side)):
+            check_size([example], len(side), example.embedding.numel())
+            if directions is None:
+                found = self.shares(example, asked)
+            else:
+                along = _of_width(directions[row], example)
+                found = self.shares_along(example, along, asked)
+            check_finite(found.values)
+            shape = (*example.features.shape, -1)
+            results.append(found._replace(values=found.values.reshape(shape)))
+        values, ends, starts = map(torch.stack, zip(*results))
+        return values, ends, starts
 
 
-def check_directions(directions: object, rows: int) -> Tensor:
+@log_usage()
+def _attribute(
+    self: EmbeddingAttribution[Any],
+    inputs: Tensor,
+    baselines: Any = None,
+    feature_mask: Optional[Tensor] = None,
+    additional_forward_args: Any = None,
+    attribute_to_layer_input: bool = False,
+    **settings: Any,
+) -> Tensor:
+    r"""
+    Args:
+
+        inputs (Tensor): (b, ...); floating, or at a layer token ids.
+        baselines (scalar or Tensor, optional): What stands for an absent input: a
+                    number, or a tensor of the input's shape or of batch 1; at a layer
+                    it is propagated there. Default: zeros
+        feature_mask (Tensor, optional): Ids 0...G-1 that sum scalars into G features;
+                    of the dimensions of the input, or of the layer's value, each its
+                    own size or 1. Default: every scalar is a feature, at a layer every
+                    position
+        additional_forward_args (Any, optional): One further argument of the encoder, or
+                    a tuple of them; tensors of batch 1 or b stay with their example.
+        attribute_to_layer_input (bool, optional): The layer's input instead of its
+                    output. Default: False
+        **settings: Those of the method.
+
+    Returns:
+        *Tensor*: contributions (b, \*features, k).
+
+    Raises:
+        InvalidArgumentError: a ``ValueError`` that names the argument.
+    """
+    given = (inputs, baselines, feature_mask, additional_forward_args)
+    side = self._side(*given, attribute_to_layer_input)
+    values, _, _ = self._run(side, settings)
+    return values.to(result_dtype(side, computed=values.dtype))
+
+
+@log_usage()
+def _decompose(
+    self: EmbeddingAttribution[Any],
+    inputs: Tensor,
+    baselines: Any = None,
+    feature_mask: Optional[Tensor] = None,
+    additional_forward_args: Any = None,
+    attribute_to_layer_input: bool = False,
+    **settings: Any,
+) -> EmbeddingDecomposition:
+    """
+    The whole embedding: the baseline's, and contributions. The arguments are those
+    of ``attribute``.
+
+    Returns:
+        :class:`EmbeddingDecomposition`
+    """
+    self._require_multiplied("decompose")
+    given = (inputs, baselines, feature_mask, additional_forward_args)
+    side = self._side(*given, attribute_to_layer_input)
+    return self._decomposed(side, settings)
+
+
+@log_usage()
+def _read(
+    self: EmbeddingAttribution[Any],
+    inputs: Tensor,
+    directions: Tensor,
+    baselines: Any = None,
+    feature_mask: Optional[Tensor] = None,
+    additional_forward_args: Any = None,
+    attribute_to_layer_input: bool = False,
+    **settings: Any,
+) -> EmbeddingReading:
+    r"""
+    Attributes linear readings of the embedding: :math:`\langle c_i, v\rangle` for
+    directions v, such as another input's embedding or contributions, a class
+    prompt's embedding or a probe's weights.
+
+    Args:
+
+        inputs (Tensor): (b, ...).
+        directions (Tensor): (m, k) for every example, or (b, m, k).
+
+    The other arguments are those of ``attribute``.
+
+    Returns:
+        :class:`EmbeddingReading`
+
+    Examples::
+
+        >>> jacobian = IntegratedJacobian(nn.Linear(4, 3))
+        >>> jacobian.read(torch.randn(2, 4), torch.eye(3)[:1]).attributions.shape
+        torch.Size([2, 4, 1])
+    """
+    self._require_multiplied("read")
+    given = (inputs, baselines, feature_mask, additional_forward_args)
+    side = self._side(*given, attribute_to_layer_input)
+    along = _directions(directions, len(side))
+    values, ends, starts = self._run(side, settings, along)
+    dtype = result_dtype(side, computed=values.dtype)
+    # (b, *features, m) -> (b, m)
+    total = values.flatten(1, -2).sum(dim=1)
+    expected = (along.to(ends) @ (ends - starts).unsqueeze(-1)).squeeze(-1)
+    parts = (ends, starts, values, total - expected)
+    return EmbeddingReading(*(part.to(dtype) for part in parts))
+
+
+EmbeddingAttribution.attribute = _attribute
+EmbeddingAttribution.decompose = _decompose
+EmbeddingAttribution.read = _read
+
+
+def _delta(values: Tensor, ends: Tensor, starts: Tensor) -> Tensor:
+    """Sum of the contributions minus the embeddings' difference: (b, k)."""
+    total = values.flatten(1, -2).sum(dim=1) if values.ndim > 2 else values
+    return total - (ends - starts)
+
+
+def _directions(directions: object, rows: int) -> Tensor:
     """Directions (b, m, k) of those that were given, (m, k) or (b, m, k)."""
     values = check_tensor("directions", directions)
     if (
@@ -169,44 +512,33 @@ def check_directions(directions: object, rows: int) -> Tensor:
     return values.detach().expand(rows, -1, -1)
 
 
-class Paths:
-    """
-    The paths of a batch, each made when it is asked for.
-
-    A batch of one keeps its path between the passes that a method makes over it;
-    larger ones are made anew, so that memory does not grow with the batch.
-    """
-
-    def __init__(self, side: Side, session: Session) -> None:
-        self.side = side
-        self._session = session
-        self._kept: dict[int, Path] = {}
-
-    def __len__(self) -> int:
-        return len(self.side)
-
-    def __getitem__(self, row: int) -> Path:
-        if row not in self._kept:
-            self._kept[row] = self.side.path(row, self._session)
-        return self._kept[row]
-
-    def release(self, row: int) -> None:
-        """Say that a pass is done with an example."""
-        if len(self) > 1:
-            self._kept.pop(row, None)
-
-
-def check_size(
-    rows: int, first: int, second: int, path: Path, argument: str = "feature_mask"
-) -> None:
-    """Refuse an output (b, first, second) that the device can't hold."""
-    size = too_large(rows * first * second, path.dtype, path.end.device)
-    if size is not None:
+def _of_width(directions: Tensor, example: Example) -> Tensor:
+    """(m, k) as the example computes, if they are of the embedding's width."""
+    width = example.embedding.numel()
+    if directions.shape[-1] != width:
         raise InvalidArgumentError(
-            argument,
+            "directions",
+            f"vectors of the embedding's width k = {width}",
+            describe(directions),
+        )
+    return directions.to(example.embedding)
+
+
+def check_size(examples: Iterable[Example], rows: int, width: int = 1) -> None:
+    """Refuse an output (b, *features of each, width) that the device can't hold."""
+    sizes = [each.features.count for each in examples]
+    sizes += [width] if width > 1 else []
+    elements, first = rows, next(iter(examples))
+    for size in sizes:
+        elements *= size
+    found = too_large(elements, first.dtype, first.value.device)
+    if found is not None:
+        shape = " x ".join(f"{size:,}" for size in (rows, *sizes))
+        raise InvalidArgumentError(
+            "feature_mask",
             "features few enough for the attributions to fit in memory",
-            f"an output of {rows} x {first:,} x {second:,} values, {size}; pass a "
-            "feature_mask that sums scalars into fewer features",
+            f"an output of {shape} values, {found}; pass a feature_mask that sums "
+            "scalars into fewer features",
         )
 
 
@@ -234,7 +566,8 @@ def check_finite(values: Tensor) -> None:
 
 def result_dtype(*sides: Side, computed: torch.dtype) -> torch.dtype:
     """The floating inputs' dtype; of integer ids, that in which they were computed."""
-    dtypes = [side.inputs.dtype for side in sides if side.inputs.is_floating_point()]
+    inputs = [side.inputs[0] for side in sides]
+    dtypes = [each.dtype for each in inputs if each.is_floating_point()]
     if len(dtypes) < len(sides):
         dtypes.append(computed)
     result = dtypes[0]

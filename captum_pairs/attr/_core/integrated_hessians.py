@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 
 import typing
-from collections.abc import Iterator
-from contextlib import contextmanager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Callable, Literal, Optional, Union
@@ -16,31 +16,17 @@ from captum_pairs.attr._core.embedding_attribution import (
 )
 from captum_pairs.attr._core.pair_attribution import PairDecomposition
 from captum_pairs.attr._utils.features import (
+    mask_row,
+    masked_features,
     position_features,
     scalar_features,
     validate_mask,
 )
-from captum_pairs.attr._utils.hooks import (
-    is_half,
-    observed,
-    Place,
-    plain_value,
-    Session,
-    twice_differentiable,
-)
-from captum_pairs.attr._utils.path import (
-    _batch_axis,
-    _expand,
-    _row,
-    _SAME,
-    depends,
-    hides,
-    points_that_fit,
-    saved_bytes,
-    too_large,
-)
+from captum_pairs.attr._utils.forward_pass import Call, ForwardPass, too_large
+from captum_pairs.attr._utils.hooks import Place, Session
+from captum_pairs.attr._utils.products import GRAPHS_FORWARD
 from captum_pairs.attr._utils.quadrature import quadrature, validate_quadrature
-from captum_pairs.attr._utils.sides import _args, _baseline
+from captum_pairs.attr._utils.sides import args_of, baseline_of
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
@@ -51,9 +37,6 @@ from captum_pairs.attr._utils.validation import (
 )
 from torch import nn, Tensor
 
-# Graphs that autograd keeps for a chunk, in those of a forward pass: as for
-# Jacobian-vector products, which differentiate a backward pass too.
-_GRAPHS = 4.0
 # How far a backward pass may be from linear, and a score in half precision from itself
 # in a batch.
 _GAP = {torch.float64: 1e-5, torch.float32: 3e-3}
@@ -64,27 +47,57 @@ Inputs = Union[Tensor, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class _Call:
+class _ScoreCall(Call):
     """
-    The validated arguments of one call.
+    The validated arguments of one call of a score.
 
     Args:
-        inputs, baselines: One or two of each.
-        places: Where the attributed tensors are; of a single one both sides are parts.
-        masks: Of each side its features' ids, if they are given.
-        args: Additional arguments.
+        masks: Of each side its features' ids, if they are given. Of a single attributed
+            tensor both sides are parts.
+        target: Which class of scores (b, classes).
     """
 
-    forward_func: Callable[..., Tensor]
-    inputs: tuple[Tensor, ...]
-    baselines: tuple[Tensor, ...]
-    places: tuple[Optional[Place], ...]
     masks: tuple[Optional[Tensor], Optional[Tensor]]
-    args: tuple[Any, ...]
     target: Any
 
-    def __len__(self) -> int:
-        return len(self.inputs[0])
+    def checked(self, output: object, n: int, row: int) -> Tensor:
+        """One finite score for each of n points of an example, (n,)."""
+        found = _selected(output, _target_of(self.target, row, len(self)))
+        if (
+            not isinstance(found, Tensor)
+            or found.shape != (n,)
+            or not found.is_floating_point()
+        ):
+            raise InvalidArgumentError(
+                "forward_func",
+                f"a function to a score for each of {n} example(s), ({n},), or to "
+                f"({n}, classes) and a target",
+                describe(output),
+            )
+        if not bool(torch.isfinite(found).all()):
+            raise InvalidArgumentError(
+                "forward_func", "finite scores", "NaN or infinity on the paths"
+            )
+        return found.to(torch.promote_types(found.dtype, torch.float32))
+
+    def size(self, outputs: Tensor, plain: Tensor) -> Tensor:
+        # a score may be near zero where its parts are not
+        return outputs.abs().max().clamp_min(1e-3)
+
+    def independent(self, place: int) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            "forward_func",
+            f"a score that can be differentiated with respect to {self.where(place)}",
+            "one that does not depend on it, or not through autograd (a quantised "
+            "layer, torch.no_grad or detach inside the model)",
+        )
+
+    def batch_dependent(self) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            "forward_func",
+            "a score that does not depend on the rest of its batch",
+            "one that differs between an example alone and in a batch",
+        )
 
 
 @dataclass(frozen=True)
@@ -160,112 +173,38 @@ class _Line:
         return totals.index_add_(0, self.ids.flatten() + 1, values.flatten())[1:]
 
 
-class _Surface:
+class _Surface(ForwardPass):
     """The score of one example, as a function of a place on each path."""
 
-    def __init__(self, call: _Call, row: int, session: Session) -> None:
-        self.call, self.row = call, row
-        self.target = _target_of(call.target, row, len(call))
-        self.inputs = [plain_value(_row(each, row)) for each in call.inputs]
-        self.args = [plain_value(_row(each, row)) for each in call.args]
-        self.axes = [0] * len(call.places)
-        with observed(session) as recorder:
-            plain, ends = self._values(self.inputs)
-        session.warn_if_random()
-        _, starts = self._values(
-            [
-                plain_value(_row(each, row)).to(at.device)
-                for each, at in zip(call.baselines, self.inputs)
-            ]
-        )
-        self.is_lossy = recorder.is_half or any(map(is_half, ends))
-        self.dtypes = [end.dtype for end in ends]
-        for start, end in zip(starts, ends):
-            if start.shape != end.shape:
-                raise InvalidArgumentError(
-                    "baselines",
-                    f"one with the input's value at the layer, {tuple(end.shape)}",
-                    f"one with a value of shape {tuple(start.shape)}",
-                )
-        self.lines = self._lines(starts, ends)
-        self._settle(plain, session)
-
-    # ---- setting out -------------------------------------------------------
-
-    @torch.no_grad()
-    def _values(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """An ordinary forward pass: the score (1,), and the attributed tensors,
-        (*value) each."""
-        call = self.call
-        with ExitStack() as stack:
-            visits = [
-                None if place is None else stack.enter_context(place.visited())
-                for place in call.places
-            ]
-            score = call.forward_func(*(each.clone() for each in inputs), *self.args)
-        values = []
-        for at, (place, visit) in enumerate(zip(call.places, visits)):
-            if place is None or visit is None:
-                values.append(inputs[at][0])
-                continue
-            found = place.check(visit)
-            self.axes[at] = _batch_axis(found, place.argument)
-            values.append(found.detach().movedim(self.axes[at], 0)[0].clone())
-        return self._checked(score, 1), values
-
-    def _settle(self, plain: Tensor, session: Session) -> None:
-        """The four corners, whether both sides can be differentiated, and what a point
-        costs."""
+    def __init__(self, call: _ScoreCall, row: int, session: Session) -> None:
+        super().__init__(call, row, session)
+        self.masks = call.masks
+        self.lines = self._lines(self.baseline_values())
         nodes = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-        with saved_bytes(session) as counted, self.scored(*nodes.T) as (leaves, found):
-            for at, leaf in enumerate(leaves):
-                known = found.requires_grad and depends(found, leaf)
-                if not known or hides(found, leaf):
-                    raise self._independent(at)
-            # s(x, y), s(r_x, y), s(x, r_y) and s(r_x, r_y): (4,)
-            self.corners: Tensor = found.detach()
-        self._point_bytes = max(1, counted[0] // 4)
-        coarsest = min((found.dtype, *self.dtypes), key=lambda dtype: dtype.itemsize)
-        if self.is_lossy or coarsest not in _GAP:
-            tolerance, self.gap = _LOSSY, _LOSSY
-        else:
-            tolerance, self.gap = _SAME[coarsest], _GAP[coarsest]
-        # a score may be near zero where its parts are not
-        size = self.corners.abs().max().clamp_min(1e-3)
-        gap = (self.corners[0] - plain[0]).abs()
-        if bool(gap > tolerance * size) and not session.is_random:
-            raise InvalidArgumentError(
-                "forward_func",
-                "a score that does not depend on the rest of its batch",
-                "one that differs between an example alone and in a batch",
-            )
-
-    def _independent(self, side: int) -> InvalidArgumentError:
-        at = 0 if len(self.call.places) == 1 else side
-        place = self.call.places[at]
-        name = f"inputs[{at}]" if len(self.call.places) == 2 else "inputs"
-        return InvalidArgumentError(
-            "forward_func",
-            "a score that can be differentiated with respect to "
-            f"{name if place is None else place.argument}",
-            "one that does not depend on it, or not through autograd (a quantised "
-            "layer, torch.no_grad or detach inside the model)",
-        )
+        # s(x, y), s(r_x, y), s(x, r_y) and s(r_x, r_y): (4,)
+        leaves = self._leaves(*nodes.T)
+        self.corners = self.settle(self._placed(leaves), 0, leaves)
+        lossy = self.is_lossy or self.precision not in _GAP
+        self.gap = _LOSSY if lossy else _GAP[self.precision]
 
     @property
-    def fitting(self) -> int:
-        """How many points to run at once."""
-        return points_that_fit(_GRAPHS * self._point_bytes, self.lines[0].start.device)
+    def is_joint(self) -> bool:
+        """Whether one tensor holds both sides."""
+        return len(self.values) == 1
 
-    def _lines(self, starts: list[Tensor], ends: list[Tensor]) -> tuple[_Line, _Line]:
-        exact = [torch.promote_types(end.dtype, torch.float32) for end in ends]
+    @property
+    def chunk(self) -> int:
+        """How many points to run at once."""
+        return self.fitting(GRAPHS_FORWARD)
+
+    def _lines(self, starts: Sequence[Tensor]) -> tuple[_Line, _Line]:
+        exact = [torch.promote_types(end.dtype, torch.float32) for end in self.values]
         starts = [each.to(dtype) for each, dtype in zip(starts, exact)]
-        ends = [each.to(dtype) for each, dtype in zip(ends, exact)]
-        is_joint = len(self.call.places) == 1
+        ends = [each.to(dtype) for each, dtype in zip(self.values, exact)]
         (ids, *one), (other_ids, *other) = (
-            self._features(side, 0 if is_joint else side, ends) for side in (0, 1)
+            self._features(side, 0 if self.is_joint else side) for side in (0, 1)
         )
-        if not is_joint:
+        if not self.is_joint:
             return (
                 _Line(starts[0], ends[0] - starts[0], ids, *one),
                 _Line(starts[1], ends[1] - starts[1], other_ids, *other),
@@ -284,31 +223,35 @@ class _Surface:
             _Line(none, torch.where(others, difference, none), other_ids, *other),
         )
 
-    def _features(self, side: int, at: int, values: list[Tensor]) -> tuple[Any, ...]:
+    def _features(self, side: int, at: int) -> tuple[Any, ...]:
         """Ids (*value), their number, and the axes of the features."""
-        mask, value, axis = self.call.masks[side], values[at], self.axes[at]
-        shape, name = tuple(value.shape), f"feature_mask[{side}]"
+        mask, value, name = self.masks[side], self.values[at], f"feature_mask[{side}]"
+        shape = tuple(value.shape)
         if mask is None:
             if self.call.places[at] is None:
                 features = scalar_features(shape, value.device)
             else:
                 features = position_features(shape, None, value.device)
             return features.mask.expand(shape), features.count, features.shape
-        ids = None
-        if mask.ndim == len(shape) + 1 and mask.shape[axis] in (1, len(self.call)):
-            ids = _row(mask.movedim(axis, 0), self.row)[0].to(value.device)
-        if ids is None or any(a not in (1, b) for a, b in zip(ids.shape, shape)):
-            whole = [*shape]
-            whole.insert(axis, len(self.call))
-            raise InvalidArgumentError(
-                name,
-                f"ids of shape {tuple(whole)}, each dimension its own or 1",
-                describe(mask),
-            )
+        rows = len(self.call)
+        ids = mask_row(name, mask, shape, self.axes[at], self.row, rows)
         count = int(mask.max()) + 1
-        return ids.to(torch.int64).expand(shape), count, (count,)
+        found = masked_features(name, ids.to(value.device), count, shape)
+        return found.mask.expand(shape), count, (count,)
 
     # ---- running -----------------------------------------------------------
+
+    def _leaves(self, alphas: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (n, *value) of both sides, of which derivatives are taken."""
+        first, second = (
+            line.at(nodes).requires_grad_()
+            for line, nodes in zip(self.lines, (alphas, betas))
+        )
+        return first, second
+
+    def _placed(self, leaves: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """The values at the places that they make."""
+        return (leaves[0] + leaves[1],) if self.is_joint else leaves
 
     @contextmanager
     def scored(
@@ -316,49 +259,9 @@ class _Surface:
     ) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         """Points (n, *value) of both sides and their scores (n,), with the graph
         between them, which is used inside the context and differentiated twice."""
-        n, call = len(alphas), self.call
-        with ExitStack() as stack:
-            # the hooks stay for the backward pass: checkpointing runs twice
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(twice_differentiable(True))
-            first, second = (
-                line.at(nodes).requires_grad_()
-                for line, nodes in zip(self.lines, (alphas, betas))
-            )
-            values = [first, second] if len(call.places) == 2 else [first + second]
-            inputs = [_expand(each, n) for each in self.inputs]
-            visits = []
-            for at, (place, value) in enumerate(zip(call.places, values)):
-                if place is None:
-                    inputs[at] = value.to(self.dtypes[at])
-                    continue
-                placed = value.to(self.dtypes[at]).movedim(0, self.axes[at])
-                visits.append((place, stack.enter_context(place.visited(placed))))
-            args = (_expand(each, n) for each in self.args)
-            score = call.forward_func(*(each.clone() for each in inputs), *args)
-            for place, visit in visits:
-                place.check(visit)
-            yield (first, second), self._checked(score, n)
-
-    def _checked(self, score: object, n: int) -> Tensor:
-        """One finite score for each of n examples, (n,)."""
-        found = _selected(score, self.target)
-        if (
-            not isinstance(found, Tensor)
-            or found.shape != (n,)
-            or not found.is_floating_point()
-        ):
-            raise InvalidArgumentError(
-                "forward_func",
-                f"a function to a score for each of {n} example(s), ({n},), or to "
-                f"({n}, classes) and a target",
-                describe(score),
-            )
-        if not bool(torch.isfinite(found).all()):
-            raise InvalidArgumentError(
-                "forward_func", "finite scores", "NaN or infinity on the paths"
-            )
-        return found.to(torch.promote_types(found.dtype, torch.float32))
+        leaves = self._leaves(alphas, betas)
+        with self.forward(self._placed(leaves), grad=True, twice=True) as scores:
+            yield leaves, scores
 
 
 class FeaturePairIntegratedHessians(Attribution):
@@ -639,7 +542,7 @@ class FeaturePairIntegratedHessians(Attribution):
         target: Any,
         additional_forward_args: Any,
         at_input: bool,
-    ) -> _Call:
+    ) -> _ScoreCall:
         is_single = isinstance(inputs, Tensor)
         given = (inputs,) if is_single else pair_of("inputs", inputs)
         names = [""] if is_single else ["[0]", "[1]"]
@@ -655,16 +558,17 @@ class FeaturePairIntegratedHessians(Attribution):
                 )
             if places[min(at, len(places) - 1)] is None:
                 _check_floating("inputs" + name, value)
-        return _Call(
+        return _ScoreCall(
             self.forward_func,
             values,
             tuple(
-                _baseline("baselines" + n, start, value)
+                baseline_of("baselines" + n, start, value)
                 for n, start, value in zip(names, starts, values)
             ),
+            args_of("additional_forward_args", additional_forward_args, rows),
             places,
+            tuple("inputs" + name for name in names),
             _masks(feature_mask, len(places) == 1),
-            _args("additional_forward_args", additional_forward_args, rows),
             target,
         )
 
@@ -696,7 +600,7 @@ class FeaturePairIntegratedHessians(Attribution):
 
     # ---- the integral ------------------------------------------------------
 
-    def _parts(self, call: _Call, grid: _Grid, effects: bool) -> PairDecomposition:
+    def _parts(self, call: _ScoreCall, grid: _Grid, effects: bool) -> PairDecomposition:
         """Of every example; without effects they are zero, and the delta is that of the
         interactions."""
         results = []
@@ -751,7 +655,7 @@ class FeaturePairIntegratedHessians(Attribution):
         few = int(lines[1].count <= lines[0].count)
         one, many = lines[few], lines[1 - few]
         table = one.start.new_zeros(one.count, many.count)
-        for alphas, betas, weights in grid.points((True, True), surface.fitting):
+        for alphas, betas, weights in grid.points((True, True), surface.chunk):
             with surface.scored(alphas, betas) as (leaves, scores):
                 # required, so that what can be differentiated only once says so
                 weights = weights.to(scores).requires_grad_()
@@ -769,7 +673,7 @@ class FeaturePairIntegratedHessians(Attribution):
         line = surface.lines[side]
         total = line.start.new_zeros(line.count)
         moving = side == 0, side == 1
-        for alphas, betas, weights in grid.points(moving, surface.fitting):
+        for alphas, betas, weights in grid.points(moving, surface.chunk):
             with surface.scored(alphas, betas) as (leaves, scores):
                 gradient = _gradient(scores, leaves[side], weights.to(scores))
                 total += line.sums(gradient.sum(0), multiplied=True)

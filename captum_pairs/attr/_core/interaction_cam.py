@@ -8,13 +8,11 @@ from captum.log import log_usage
 from captum_pairs.attr._core.embedding_attribution import (
     check_finite,
     EmbeddingAttribution,
-    Paths,
+    NoSettings,
     result_dtype,
 )
 from captum_pairs.attr._core.pair_attribution import PairAttribution
-from captum_pairs.attr._utils.hooks import Session
-from captum_pairs.attr._utils.path import Path, Side
-from captum_pairs.attr._utils.similarity import make_similarity
+from captum_pairs.attr._utils.example import Example, Side
 from captum_pairs.attr._utils.validation import describe, InvalidArgumentError, one_of
 from torch import nn, Tensor
 
@@ -44,45 +42,25 @@ class _Weighted:
         return attention @ self.values
 
 
-class _Features(EmbeddingAttribution[None]):
+class _Features(EmbeddingAttribution[NoSettings]):
     """An encoder at a layer, whose value is weighted by the similarity's gradient."""
 
-    def __init__(
-        self,
-        forward_func: Callable[..., Tensor],
-        normalize: bool,
-        layer: nn.Module,
-        channel_dim: Optional[int],
-    ) -> None:
-        super().__init__(forward_func, normalize)
-        self.layer, self.channel_dim = layer, channel_dim
+    has_baseline = False
 
     def weighted(
-        self, path: Path, direction: Tensor
+        self, example: Example, direction: Tensor
     ) -> tuple[_Weighted, tuple[int, ...]]:
         """By the gradient of the inner product with a direction (k,), and the axes of
         the positions."""
-        if path.end.ndim < 2:
-            raise InvalidArgumentError(
-                "layer",
-                "a value with positions, (b, tokens, d) or (b, c, h, w)",
-                f"one of shape (b, {', '.join(map(str, path.end.shape))})",
-            )
-        channel = path._channel_axis()
-        if channel is None:
-            channel = 0 if path.end.ndim == 3 else path.end.ndim - 1
-        at_input = torch.ones(1, dtype=path.dtype, device=path.end.device)
-        with path.run(at_input, twice=False) as (leaf, embeddings):
+        rows, axes, channel = example.positions()
+        with example.run(example.value[None]) as (leaf, embeddings):
             cotangent = direction.to(embeddings)[None]
-            gradient = path.gradient(embeddings, leaf, cotangent, create_graph=False)
-        positive = gradient[0].to(path.end).clamp_min(0.0).movedim(channel, -1)
-        values = path.end.movedim(channel, -1)
-        rows = values.reshape(-1, values.shape[-1])
-        weighted = rows * positive.reshape(rows.shape)
-        return _Weighted(rows, weighted), tuple(values.shape[:-1])
+            gradient = example.gradient(embeddings, leaf, cotangent, create_graph=False)
+        positive = gradient[0].to(rows).clamp_min(0.0).movedim(channel, -1)
+        return _Weighted(rows, rows * positive.reshape(rows.shape)), axes
 
 
-class FeaturePairInteractionCam(PairAttribution[Any]):
+class FeaturePairInteractionCam(PairAttribution):
     r"""
     Interaction-CAM (Sammani et al., "Visualizing and Understanding Contrastive
     Learning", IEEE TIP 2023, https://arxiv.org/abs/2206.09753): class activation maps
@@ -106,6 +84,10 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
     cosine the two gradients of similar inputs point in opposite directions, so that
     their positive parts hardly meet.
     """
+
+    embedding_attribution = _Features
+    first: _Features
+    second: _Features
 
     def __init__(
         self,
@@ -136,13 +118,12 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
             raise InvalidArgumentError(
                 "layer", "one module that both inputs pass", describe(layer)
             )
-        score = make_similarity(forward_func, similarity, scale)
-        first, second = (
-            _Features(encoder, score.kind == "cosine", layer, channel_dim)
-            for encoder in (score.encode_first, score.encode_second)
-        )
-        super().__init__(score, first, second)
-        self.layer = layer
+        super().__init__(forward_func, similarity, scale, layer, channel_dim)
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """As Captum's class activation maps."""
+        return False
 
     @log_usage()
     def attribute(
@@ -170,7 +151,8 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
             >>> pairs.attribute((x, y)).shape
             torch.Size([2, 3, 3, 2, 2])
         """
-        sides = self._both(inputs, additional_forward_args, attribute_to_layer_input)
+        given = (inputs, None, None, additional_forward_args)
+        sides = self._sides(*given, attribute_to_layer_input)
         found = []
         for (x, axes_x), (y, axes_y) in self._weighted(sides):
             table = x.weighted @ y.weighted.T
@@ -199,7 +181,8 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
             *tuple* of (b, \*places of x) and (b, \*places of y).
         """
         one_of("reduction", reduction, _REDUCTIONS)
-        sides = self._both(inputs, additional_forward_args, attribute_to_layer_input)
+        given = (inputs, None, None, additional_forward_args)
+        sides = self._sides(*given, attribute_to_layer_input)
         first, second = [], []
         for (x, axes_x), (y, axes_y) in self._weighted(sides):
             joint = x.pooled(reduction) * y.pooled(reduction)
@@ -207,33 +190,28 @@ class FeaturePairInteractionCam(PairAttribution[Any]):
             second.append((y.weighted @ joint).reshape(axes_y))
         return _stacked(sides, first), _stacked(sides, second)
 
-    def _both(self, inputs: Any, args: Any, at_input: bool) -> tuple[Side, Side]:
-        # there is no path: its other end is the input as well
-        return self._sides(inputs, inputs, None, args, at_input)
+    def decompose(self, *args: Any, **kwargs: Any) -> Any:
+        """Class activation maps are no parts of a score."""
+        raise NotImplementedError(f"{type(self).__name__} has no decomposition")
 
     def _weighted(self, sides: tuple[Side, Side]) -> Any:
         """Both sides of each example."""
-        with Session() as session:
-            paths = Paths(sides[0], session), Paths(sides[1], session)
-            for row in range(len(sides[0])):
-                x, y = paths[0][row], paths[1][row]
-                factor, _ = self._corners(x, y)
-                # before the positive part is taken, since a scale may be negative
-                first, second = (
-                    method.weighted(path, factor * other.embedding.to(factor))
-                    for method, path, other in ((self.first, x, y), (self.second, y, x))
+        for x, y in self._examples(sides):
+            factor, _ = self.corners(x, y)
+            # before the positive part is taken, since a scale may be negative
+            first, second = (
+                method.weighted(example, factor * other.embedding.to(factor))
+                for method, example, other in ((self.first, x, y), (self.second, y, x))
+            )
+            widths = [each.values.shape[1] for each, _ in (first, second)]
+            if widths[0] != widths[1]:
+                raise InvalidArgumentError(
+                    "channel_dim",
+                    "channels that both inputs share",
+                    f"{widths[0]} of the first input's value, {widths[1]} of the "
+                    "second's",
                 )
-                widths = [each.values.shape[1] for each, _ in (first, second)]
-                if widths[0] != widths[1]:
-                    raise InvalidArgumentError(
-                        "channel_dim",
-                        "channels that both inputs share",
-                        f"{widths[0]} of the first input's value, {widths[1]} of the "
-                        "second's",
-                    )
-                yield first, second
-                for each in paths:
-                    each.release(row)
+            yield first, second
 
 
 def _stacked(sides: tuple[Side, Side], found: list[Tensor]) -> Tensor:

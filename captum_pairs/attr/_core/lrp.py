@@ -9,18 +9,13 @@ from typing import Any, Callable, Literal, Optional, Union
 
 import torch
 from captum.log import log_usage
-from captum_pairs.attr._core.embedding_attribution import (
-    EmbeddingAttribution,
-    result_dtype,
-)
-from captum_pairs.attr._core.pair_attribution import layer_pair, PairAttribution
-from captum_pairs.attr._utils.path import Path, Side
-from captum_pairs.attr._utils.similarity import make_similarity
+from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution
+from captum_pairs.attr._core.pair_attribution import PairAttribution
+from captum_pairs.attr._utils.example import Example
 from captum_pairs.attr._utils.validation import (
+    check_chunk,
     describe,
     InvalidArgumentError,
-    optional_pair_of,
-    positive_int,
     warn_caller,
 )
 from torch import nn, Tensor
@@ -36,16 +31,19 @@ _LOST = 10.0
 
 @dataclass(frozen=True)
 class Passes:
-    """How the reverse passes run: so many at once."""
+    """
+    How the reverse passes run.
+
+    Args:
+
+        internal_batch_size (int, optional): The most embedding dimensions sent back at
+                    once. Default: by the memory that the encoder takes
+    """
 
     internal_batch_size: Optional[int] = None
 
-    @classmethod
-    def of(cls, internal_batch_size: object) -> "Passes":
-        """Validated settings."""
-        if internal_batch_size is None:
-            return cls()
-        return cls(positive_int("internal_batch_size", internal_batch_size))
+    def __post_init__(self) -> None:
+        check_chunk(self.internal_batch_size)
 
 
 class EmbeddingLRP(EmbeddingAttribution[Passes]):
@@ -74,6 +72,9 @@ class EmbeddingLRP(EmbeddingAttribution[Passes]):
     whatever the composite did to them.
     """
 
+    has_baseline = False
+    settings_type = Passes
+
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
@@ -101,14 +102,12 @@ class EmbeddingLRP(EmbeddingAttribution[Passes]):
             channel_dim (int, optional): Of the layer's value. Default: 1 of (b, c, h,
                         w), else the last one
         """
-        super().__init__(forward_func, normalize)
+        super().__init__(forward_func, normalize, layer, channel_dim)
         self.composite = _checked_composite("composite", composite)
         self.module = _root("module", module, forward_func)
-        self.layer = layer
-        self.channel_dim = channel_dim
 
     def has_convergence_delta(self) -> bool:
-        """The relevance that does not arrive can be returned."""
+        """The relevance that does not arrive is known."""
         return True
 
     @typing.overload
@@ -168,45 +167,46 @@ class EmbeddingLRP(EmbeddingAttribution[Passes]):
             >>> lrp.attribute(x, torch.zeros(1, 1, 1, 1, dtype=torch.long)).shape
             torch.Size([2, 1, 4])
         """
-        # there is no path: its other end is the input as well
-        side = self._side(inputs, inputs, feature_mask, additional_forward_args)
-        found = self._run(side, Passes.of(internal_batch_size))
-        dtype = result_dtype(side, computed=found.values.dtype)
-        values = found.values.to(dtype)
-        if not return_convergence_delta:
-            return values
-        arrived = found.values.flatten(1, -2).sum(1)
-        return values, (arrived - found.embeddings.to(arrived)).to(dtype)
+        side = self._side(inputs, None, feature_mask, additional_forward_args, False)
+        asked = {"internal_batch_size": internal_batch_size}
+        found = self._decomposed(side, asked)
+        if return_convergence_delta:
+            return found.contributions, found.convergence_delta
+        return found.contributions
 
-    def _contributions(self, path: Path, settings: Passes) -> Tensor:
-        width = path.embedding.numel()
-        axes = torch.eye(width, dtype=path.dtype, device=path.embedding.device)
-        return self._readings(path, axes, settings)
+    def contributions(self, example: Example, settings: Passes) -> Tensor:
+        width = example.embedding.numel()
+        axes = torch.eye(width, dtype=example.dtype, device=example.embedding.device)
+        return self.readings(example, axes, settings)
 
-    def _readings(self, path: Path, directions: Tensor, settings: Passes) -> Tensor:
+    def readings(
+        self, example: Example, directions: Tensor, settings: Passes
+    ) -> Tensor:
         r"""
         At given activations relevance is linear in what it starts with, so that
         :math:`\langle c_i, v \rangle` is one reverse pass that starts with
         :math:`v_k\, g_k(x)`.
         """
-        at_once = path.chunk_size(settings.internal_batch_size, _GRAPHS)
+        # how points run is found out before there are rules
+        fitting = example.chunk_size(None, _GRAPHS)
+        at_once = settings.internal_batch_size or fitting
         columns = []
         with applied(self.composite, self.module):
             for some in torch.split(directions, at_once):
-                columns.extend(self._reverse(path, some))
+                columns.extend(self._reverse(example, some))
         found = torch.stack(columns, dim=-1)
-        _check_conserved(found.sum(0), directions, path.embedding)
+        _check_conserved(found.sum(0), directions, example.embedding)
         return found
 
-    def _reverse(self, path: Path, directions: Tensor) -> list[Tensor]:
+    def _reverse(self, example: Example, directions: Tensor) -> list[Tensor]:
         """What arrives of each of the directions (m, k): m times (G,)."""
-        nodes = path.end.new_ones(len(directions))
-        with path._run(path.points(nodes), normalize=False, grad=True) as (leaf, ends):
+        values = example.value.expand(len(directions), *example.value.shape)
+        with example.run(values, normalize=False) as (leaf, ends):
             start = directions * ends.detach()
-            if path.side.normalize:
+            if example.side.normalize:
                 start = start / torch.linalg.vector_norm(ends.detach(), dim=-1)[:, None]
-            relevance = path.gradient(ends, leaf, start, create_graph=False)
-        return [path.features.sum(each) for each in relevance.to(path.dtype)]
+            relevance = example.gradient(ends, leaf, start, create_graph=False)
+        return [example.features.sum(each) for each in relevance.to(example.dtype)]
 
 
 @contextmanager
@@ -296,7 +296,7 @@ def _root(argument: str, module: object, forward_func: object) -> nn.Module:
     return found
 
 
-class FeaturePairBiLRP(PairAttribution[Any]):
+class FeaturePairBiLRP(PairAttribution):
     r"""
     BiLRP: inner products of :class:`EmbeddingLRP`'s vectors,
 
@@ -310,6 +310,8 @@ class FeaturePairBiLRP(PairAttribution[Any]):
     The side with fewer features takes a reverse pass for every embedding dimension, and
     the other one a pass for each of these features.
     """
+
+    embedding_attribution = EmbeddingLRP
 
     def __init__(
         self,
@@ -333,26 +335,13 @@ class FeaturePairBiLRP(PairAttribution[Any]):
                         of both encoders or of each.
             channel_dim (tuple, optional): As for :class:`EmbeddingLRP`, for each side.
         """
-        score = make_similarity(forward_func, similarity, scale)
-        layers = (None, None) if layer is None else layer_pair(layer)
-        encoders = score.encode_first, score.encode_second
         rules = _each("composite", composite)
-        modules = (None, None) if module is None else _each("module", module)
-        dims = optional_pair_of("channel_dim", channel_dim)
-        for index, (encoder, rule, root) in enumerate(zip(encoders, rules, modules)):
-            _checked_composite(f"composite[{index}]", rule)
-            _root(f"module[{index}]", root, encoder)
+        modules = _each("module", forward_func if module is None else module)
         first, second = (
-            EmbeddingLRP(encoder, rule, root, score.kind == "cosine", place, dim)
-            for encoder, rule, root, place, dim in zip(
-                encoders, rules, modules, layers, dims
-            )
+            {"composite": rule, "module": root} for rule, root in zip(rules, modules)
         )
-        super().__init__(score, first, second)
-
-    def has_convergence_delta(self) -> bool:
-        """The relevance that does not arrive can be returned."""
-        return True
+        options = first, second
+        self._build(forward_func, similarity, scale, layer, channel_dim, options)
 
     @typing.overload
     def attribute(
@@ -406,15 +395,13 @@ class FeaturePairBiLRP(PairAttribution[Any]):
             >>> pairs.attribute((x, y)).shape
             torch.Size([2, 6, 6])
         """
-        sides: tuple[Side, Side] = self._sides(
-            inputs, inputs, feature_mask, additional_forward_args
-        )
-        passes = Passes.of(internal_batch_size)
-        found = self._pairs(sides, passes, effects=False)
-        if not return_convergence_delta:
-            return found.interactions
-        total = found.interactions.flatten(1).sum(1)
-        return found.interactions, total - found.score
+        given = (inputs, None, feature_mask, additional_forward_args)
+        sides = self._sides(*given, False)
+        asked = {"internal_batch_size": internal_batch_size}
+        found = self._pairs(sides, asked, effects=False)
+        if return_convergence_delta:
+            return found.interactions, found.convergence_delta
+        return found.interactions
 
 
 def _each(argument: str, value: Any) -> tuple[Any, Any]:

@@ -1,20 +1,27 @@
 #!/usr/bin/env python3
 
-from typing import Any, Generic, NamedTuple, Optional, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, Callable, ClassVar, NamedTuple, Optional
 
 import torch
 from captum.attr import Attribution
+from captum.log import log_usage
 from captum_pairs.attr._core.embedding_attribution import (
     check_attributions,
     check_finite,
     check_size,
     EmbeddingAttribution,
-    Paths,
     result_dtype,
 )
+from captum_pairs.attr._utils.example import check_norm, Example, Side
 from captum_pairs.attr._utils.hooks import Session
-from captum_pairs.attr._utils.path import check_norm, Path, Side
-from captum_pairs.attr._utils.similarity import different_widths, Similarity
+from captum_pairs.attr._utils.settings import described, settings_of_pair
+from captum_pairs.attr._utils.similarity import (
+    different_widths,
+    make_similarity,
+    Similarity,
+)
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
@@ -24,7 +31,8 @@ from captum_pairs.attr._utils.validation import (
 )
 from torch import Tensor
 
-Settings = TypeVar("Settings")
+# Of each side what its embedding attribution is made with.
+Options = tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
 class PairDecomposition(NamedTuple):
@@ -126,31 +134,189 @@ def _contributions(argument: str, value: object) -> Tensor:
     return tensor
 
 
-class PairAttribution(Attribution, Generic[Settings]):
+class PairAttribution(Attribution):
     r"""
     Base class of the methods that attribute a similarity to pairs of features, made of
-    two :class:`EmbeddingAttribution` methods: :math:`A_{ij} = \langle c_i, c_j\rangle`.
+    an :class:`EmbeddingAttribution` of each side:
+    :math:`A_{ij} = \langle c_i, c_j\rangle`.
 
-    A method is a subclass whose constructor builds the two sides and whose
-    ``attribute`` and ``decompose`` call :meth:`_pairs`.
+    A method is a subclass that names its ``embedding_attribution``, whose settings
+    become arguments of ``attribute`` and ``decompose``: one for both sides, or
+    a pair where the settings' class says so (``per_side``).
     """
 
+    embedding_attribution: ClassVar[type[EmbeddingAttribution[Any]]]
     forward_func: Similarity
+    # set below, with the settings' names in their signatures
+    attribute: Callable[..., Any]
+    decompose: Callable[..., PairDecomposition]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "embedding_attribution" not in own:
+            return
+        method = cls.embedding_attribution
+        for general in (_attribute, _decompose):
+            name = general.__name__.lstrip("_")
+            if name not in own:
+                named = described(general, method.settings_type, method.has_baseline)
+                setattr(cls, name, named)
 
     def __init__(
         self,
-        similarity: Similarity,
-        first: EmbeddingAttribution[Settings],
-        second: EmbeddingAttribution[Settings],
+        forward_func: Any,
+        similarity: str = "cosine",
+        scale: float = 1.0,
+        layer: Any = None,
+        channel_dim: Any = None,
     ) -> None:
-        Attribution.__init__(self, similarity)
-        self.similarity = similarity
-        self.first = first
-        self.second = second
+        r"""
+        Args:
+
+            forward_func (Callable or tuple of Callable): (encode_first,
+                        encode_second), or one encoder for both sides; each maps
+                        (b, ...) to embeddings (b, k).
+            similarity (str, optional): ``cosine``, ``dot``, or ``frozen_cosine`` (the
+                        dot product divided by the two norms at the inputs; its
+                        ``forward_func`` is the cosine). Default: ``cosine``
+            scale (float, optional): A factor on the similarity, such as a logit
+                        scale. Default: 1.0
+            layer (Module or tuple, optional): A layer of each encoder; None on a side:
+                        its input; one module stands for both. Default: None
+            channel_dim (int or tuple, optional): For each side, the dimension of the
+                        layer's value that is summed when no feature_mask is given.
+                        Default: 1 for (b, c, h, w) and the last one otherwise
+        """
+        self._build(forward_func, similarity, scale, layer, channel_dim)
+
+    def _build(
+        self,
+        forward_func: Any,
+        similarity: str,
+        scale: float,
+        layer: Any,
+        channel_dim: Any,
+        options: Options = ({}, {}),
+    ) -> None:
+        """Both sides' methods, with what else each is made with."""
+        score = make_similarity(forward_func, similarity, scale)
+        Attribution.__init__(self, score)
+        self.similarity = score
+        self.layer = layer_pair(layer)
+        is_one = channel_dim is None or isinstance(channel_dim, int)
+        dims = (channel_dim,) * 2 if is_one else pair_of("channel_dim", channel_dim)
+        own = {name for name in options[0] if options[0][name] is not options[1][name]}
+        own |= {"layer"} if self.layer[0] is not self.layer[1] else set()
+        own |= set() if is_one else {"channel_dim"}
+        sides = []
+        for index, (encoder, module, dim, more) in enumerate(
+            zip(
+                (score.encode_first, score.encode_second),
+                self.layer,
+                dims,
+                options,
+            )
+        ):
+            try:
+                sides.append(
+                    self.embedding_attribution(
+                        encoder,
+                        normalize=score.kind == "cosine",
+                        layer=module,
+                        channel_dim=dim,
+                        **more,
+                    )
+                )
+            except InvalidArgumentError as error:
+                if error.argument not in own:
+                    raise
+                name = f"{error.argument}[{index}]"
+                raise InvalidArgumentError(name, error.expected, error.got) from error
+        self.first, self.second = sides
+
+    # ---- what can be asked of a batch --------------------------------------
+
+    @log_usage()
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor,
+        start_point: Any,
+        end_point: tuple[Tensor, Tensor],
+        target: None = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Tensor:
+        r"""
+        Args:
+
+            attributions (Tensor): (b, \*features of x, \*features of y).
+            start_point (tuple, optional): The pair of baselines.
+            end_point (tuple[Tensor, Tensor]): The pair of inputs.
+            target (None, optional): As in Captum; a similarity has none.
+            additional_forward_args, attribute_to_layer_input: As for
+                        ``attribute``.
+
+        Returns:
+            *Tensor* (b,): the sum of the attributions minus
+            :math:`s(x,y) - s(r_x,y) - s(x,r_y) + s(r_x,r_y)`.
+
+        Raises:
+            NotImplementedError: if :meth:`has_convergence_delta` says no.
+        """
+        self.first._require_multiplied("attributions")
+        self.first._require_delta()
+        given = (end_point, start_point, None, additional_forward_args)
+        sides = self._sides(*given, attribute_to_layer_input)
+        check_attributions(attributions, len(sides[0]))
+        targets = []
+        for example in self._examples(sides):
+            factor, corners = self.corners(*example)
+            targets.append(factor * corners[2])
+        target_sums = torch.stack(targets)
+        total = attributions.to(target_sums).flatten(1).sum(dim=1)
+        return (total - target_sums).to(attributions.dtype)
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether attributions are those of features, and not sensitivities."""
+        return self.first.multiplies_by_inputs
+
+    def has_convergence_delta(self) -> bool:
+        """Whether the attributions of every pair sum to a known number."""
+        return self.first.has_convergence_delta()
 
     def attribute_future(self) -> None:
         """This method is not implemented, as for Captum's gradient methods."""
         raise NotImplementedError(f"attribute_future: {type(self).__name__}")
+
+    # ---- arguments ---------------------------------------------------------
+
+    def examples(
+        self,
+        inputs: object,
+        baselines: object = None,
+        feature_mask: object = None,
+        additional_forward_args: object = None,
+        attribute_to_layer_input: bool = False,
+        session: Optional[Session] = None,
+    ) -> Iterator[tuple[Example, Example]]:
+        """
+        The pairs of a batch, one after the other: see
+        :meth:`EmbeddingAttribution.examples`.
+        """
+        given = (inputs, baselines, feature_mask, additional_forward_args)
+        sides = self._sides(*given, attribute_to_layer_input)
+        return self._examples(sides, session)
+
+    def _examples(
+        self, sides: tuple[Side, Side], session: Optional[Session] = None
+    ) -> Iterator[tuple[Example, Example]]:
+        with Session() if session is None else nullcontext(session) as opened:
+            yield from zip(
+                self.first._examples(sides[0], opened),
+                self.second._examples(sides[1], opened),
+            )
 
     def _sides(
         self,
@@ -158,7 +324,7 @@ class PairAttribution(Attribution, Generic[Settings]):
         baselines: object,
         feature_mask: object,
         additional_forward_args: object,
-        attribute_to_layer_input: bool = False,
+        attribute_to_layer_input: bool,
     ) -> tuple[Side, Side]:
         """Both sides' validated arguments."""
         values = pair_of("inputs", inputs)
@@ -173,16 +339,22 @@ class PairAttribution(Attribution, Generic[Settings]):
                 "two batches of the same size",
                 f"batches of {values[0].shape[0]} and {values[1].shape[0]}",
             )
+        if attribute_to_layer_input and self.layer == (None, None):
+            raise InvalidArgumentError(
+                "attribute_to_layer_input", "False for the encoders' inputs", "True"
+            )
         first, second = (
-            method._side(value, start, mask, arg, attribute_to_layer_input, index=index)
-            for index, (method, value, start, mask, arg) in enumerate(
-                zip((self.first, self.second), values, starts, masks, args)
+            method._side(*given, attribute_to_layer_input, index=index)
+            for index, (method, given) in enumerate(
+                zip((self.first, self.second), zip(values, starts, masks, args))
             )
         )
         return first, second
 
+    # ---- the product -------------------------------------------------------
+
     def _pairs(
-        self, sides: tuple[Side, Side], settings: Settings, effects: bool
+        self, sides: tuple[Side, Side], settings: Mapping[str, Any], effects: bool
     ) -> PairDecomposition:
         """
         Feature-pair attributions of a batch.
@@ -190,50 +362,50 @@ class PairAttribution(Attribution, Generic[Settings]):
         Args:
 
             sides (tuple): Both sides' arguments.
-            settings: The method's, for both sides.
+            settings (mapping): The method's.
             effects (bool): Whether main effects are computed too (else they are zero
                         and the delta is that of the interactions).
         """
+        asked = settings_of_pair(self.embedding_attribution.settings_type, settings)
         results = []
-        with Session() as session:
-            paths = Paths(sides[0], session), Paths(sides[1], session)
-            plans = tuple(
-                method._plan(of_side, settings, index)
-                for index, (method, of_side) in enumerate(
-                    zip((self.first, self.second), paths)
-                )
-            )
-            for row in range(len(sides[0])):
-                example = paths[0][row], paths[1][row]
-                results.append(self._one_pair(example, plans, effects))
-                paths[0].release(row)
-                paths[1].release(row)
+        for x, y in self._examples(sides):
+            check_size((x, y), len(sides[0]))
+            results.append(self._one_pair(x, y, asked, effects))
         dtype = result_dtype(*sides, computed=results[0].interactions.dtype)
         return PairDecomposition(
             *(torch.stack(parts).to(dtype).contiguous() for parts in zip(*results))
         )
 
     def _one_pair(
-        self, paths: tuple[Path, Path], plans: tuple[Any, ...], effects: bool
+        self, x: Example, y: Example, settings: tuple[Any, Any], effects: bool
     ) -> PairDecomposition:
-        x, y = paths
-        factor, (score, constant, target) = self._corners(x, y)
-        check_size(len(x.side), x.features.count, y.features.count, x)
+        factor, _ = self.corners(x, y)
+        one, other = (self.first, x, settings[0]), (self.second, y, settings[1])
+        swapped = x.features.count >= y.features.count
         # Contributions on the side with fewer features, readings on the other one.
-        if x.features.count < y.features.count:
-            table, main_x, main_y = self._products(
-                (self.first, x, plans[0]), (self.second, y, plans[1]), effects
-            )
-            table = table.T
-        else:
-            table, main_y, main_x = self._products(
-                (self.second, y, plans[1]), (self.first, x, plans[0]), effects
-            )
-        check_finite(table)
-        first, second, interactions = (
-            factor * part.to(factor) for part in (main_x, main_y, table)
+        (few, example, own), (many, wide, theirs) = (
+            (other, one) if swapped else (one, other)
         )
-        total = interactions.sum()
+        known = few.shares(example, own)  # (few, k)
+        directions = known.values
+        if effects:
+            start = known.baseline_embedding.to(directions)
+            directions = torch.cat([directions, start[None]])
+        read = many.shares_along(wide, directions, theirs)  # (many, few or few + 1)
+        table = read.values[:, : len(known.values)]
+        check_finite(table)
+        mains = (
+            known.values @ read.baseline_embedding.to(known.values),
+            read.values[:, -1] if effects else table.new_zeros(len(table)),
+        )
+        ends = _corners(known, read, factor)
+        score, constant, target = ends
+        first, second = mains[::-1] if swapped else mains
+        table = table if swapped else table.T
+        first, second, table = (
+            factor * part.to(factor) for part in (first, second, table)
+        )
+        total = table.sum()
         if effects:
             delta = total + first.sum() + second.sum() - factor * (score - constant)
         else:
@@ -244,65 +416,106 @@ class PairAttribution(Attribution, Generic[Settings]):
             factor * constant,
             first.reshape(axes[0]),
             second.reshape(axes[1]),
-            interactions.reshape(*axes[0], *axes[1]),
+            table.reshape(*axes[0], *axes[1]),
             delta,
         )
 
-    def _products(
-        self, few: tuple[Any, Path, Any], many: tuple[Any, Path, Any], effects: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The table (many, few), and main effects of few and of many."""
-        method, path, plan = few
-        other, other_path, other_plan = many
-        vectors = method._contributions(path, plan)  # (few, k)
-        main_few = vectors @ other_path.baseline_embedding.to(vectors)
-        directions = vectors
-        if effects:
-            baseline = path.baseline_embedding.to(vectors)
-            directions = torch.cat([vectors, baseline[None]])
-        directions = directions.to(other_path.embedding)
-        readings = other._readings(other_path, directions, other_plan)  # (many, m)
-        if not effects:
-            return readings, main_few, readings.new_zeros(readings.shape[0])
-        return readings[:, :-1], main_few, readings[:, -1]
-
-    def _corners(self, x: Path, y: Path) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def corners(self, x: Example, y: Example) -> tuple[Tensor, Tensor]:
         """
         The similarity's factor, and the inner products that it multiplies: the score,
-        that of the two baselines, and what the interactions sum to.
+        that of the two baselines, and what the interactions sum to, (3,).
         """
         if x.embedding.numel() != y.embedding.numel():
             raise different_widths(x.embedding.numel(), y.embedding.numel())
         if self.similarity.kind == "frozen_cosine":
-            for path in (x, y):
-                check_norm(path.embedding, path.side.name("inputs"))
+            for example in (x, y):
+                check_norm(example.embedding, example.side.name("inputs"))
         dtype = torch.promote_types(x.dtype, y.dtype)
-        g, g_baseline, h, h_baseline = (
-            end.to(device=x.end.device, dtype=dtype)
-            for path in (x, y)
-            for end in (path.embedding, path.baseline_embedding)
-        )
-        products = g @ h, g_baseline @ h_baseline, (g - g_baseline) @ (h - h_baseline)
-        return self.similarity.factor(g, h), products
+        g, h = (e.embedding.to(device=x.value.device, dtype=dtype) for e in (x, y))
+        factor = self.similarity.factor(g, h)
+        return factor, torch.stack(_corners(x, y, factor))
 
-    def _interaction_delta(
-        self, sides: tuple[Side, Side], attributions: Tensor
-    ) -> Tensor:
-        """Sum of the attributions minus what the four corners say, (b,)."""
-        check_attributions(attributions, len(sides[0]))
-        targets = []
-        with Session() as session:
-            for row in range(len(sides[0])):
-                x, y = (side.path(row, session) for side in sides)
-                factor, corners = self._corners(x, y)
-                targets.append(factor * corners[2])
-        target = torch.stack(targets)
-        total = attributions.to(target).flatten(1).sum(dim=1)
-        return (total - target).to(attributions.dtype)
+
+def _corners(x: Any, y: Any, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Inner products of both sides' ends: of the inputs, of the baselines, and of the
+    differences."""
+    g, g_baseline, h, h_baseline = (
+        end.to(like)
+        for side in (x, y)
+        for end in (side.embedding, side.baseline_embedding)
+    )
+    return g @ h, g_baseline @ h_baseline, (g - g_baseline) @ (h - h_baseline)
+
+
+@log_usage()
+def _attribute(
+    self: PairAttribution,
+    inputs: tuple[Tensor, Tensor],
+    baselines: Any = None,
+    feature_mask: Any = None,
+    additional_forward_args: Any = None,
+    attribute_to_layer_input: bool = False,
+    **settings: Any,
+) -> Tensor:
+    r"""
+    Args:
+
+        inputs (tuple[Tensor, Tensor]): (b, ...) of one batch size; floating, or at a
+                    layer token ids.
+        baselines (tuple, optional): What stands for an absent input: for each side a
+                    number, or a tensor of the input's shape or of batch 1; at a layer
+                    it is propagated there. Default: zeros
+        feature_mask (tuple, optional): For each side ids 0...G-1 that sum scalars into
+                    G features; of the dimensions of the input, or of the layer's value,
+                    each its own size or 1. Default: every scalar is a feature, at a
+                    layer every position
+        additional_forward_args (tuple, optional): For each side one further argument of
+                    its encoder, or a tuple of them; tensors of batch 1 or b stay with
+                    their example.
+        attribute_to_layer_input (bool, optional): The layers' inputs instead of their
+                    outputs. Default: False
+        **settings: Those of the method.
+
+    Returns:
+        *Tensor*: (b, \*features of x, \*features of y), in units of the similarity.
+
+    Raises:
+        InvalidArgumentError: a ``ValueError`` that names the argument.
+    """
+    given = (inputs, baselines, feature_mask, additional_forward_args)
+    sides = self._sides(*given, attribute_to_layer_input)
+    return self._pairs(sides, settings, effects=False).interactions
+
+
+@log_usage()
+def _decompose(
+    self: PairAttribution,
+    inputs: tuple[Tensor, Tensor],
+    baselines: Any = None,
+    feature_mask: Any = None,
+    additional_forward_args: Any = None,
+    attribute_to_layer_input: bool = False,
+    **settings: Any,
+) -> PairDecomposition:
+    r"""
+    The whole score: constant, main effects of each side, and interactions. The
+    arguments are those of ``attribute``.
+
+    Returns:
+        :class:`PairDecomposition`
+    """
+    self.first._require_multiplied("decompose")
+    given = (inputs, baselines, feature_mask, additional_forward_args)
+    sides = self._sides(*given, attribute_to_layer_input)
+    return self._pairs(sides, settings, effects=True)
+
+
+PairAttribution.attribute = _attribute
+PairAttribution.decompose = _decompose
 
 
 def layer_pair(layer: object) -> tuple[Optional[Any], Optional[Any]]:
     """One layer for each side; one module stands for both."""
     if isinstance(layer, torch.nn.Module):
         return layer, layer
-    return pair_of("layer", layer)
+    return optional_pair_of("layer", layer)

@@ -55,6 +55,12 @@ def scalar_features(shape: tuple[int, ...], device: torch.device) -> Features:
     return Features(mask, count, shape)
 
 
+def default_channel(ndim: int) -> int:
+    """The channels' axis of a value without the batch: the first of (c, h, w), and the
+    last one otherwise."""
+    return 0 if ndim == 3 else ndim - 1
+
+
 def position_features(
     shape: tuple[int, ...], channel_axis: Optional[int], device: torch.device
 ) -> Features:
@@ -68,7 +74,7 @@ def position_features(
     if len(shape) <= 1:
         return scalar_features(shape, device)
     if channel_axis is None:
-        channel_axis = 0 if len(shape) == 3 else len(shape) - 1
+        channel_axis = default_channel(len(shape))
     positions = [size for axis, size in enumerate(shape) if axis != channel_axis]
     features = scalar_features(tuple(positions), device)
     return Features(
@@ -85,6 +91,36 @@ def validate_mask(argument: str, mask: object) -> Tensor:
     if bool((mask < 0).any()):
         raise InvalidArgumentError(argument, "ids from 0 on", "negative ids")
     return mask
+
+
+def mask_row(
+    argument: str,
+    mask: Tensor,
+    shape: tuple[int, ...],
+    batch_axis: int,
+    row: int,
+    rows: int,
+) -> Tensor:
+    """
+    An example's row of a mask whose batch lies where the value's does.
+
+    Args:
+
+        argument (str): The name for an error.
+        mask (Tensor): Ids of the attributed tensor's dimensions, the batch included.
+        shape (tuple of int): The attributed tensor's, without the batch.
+        batch_axis, row, rows (int): Where the batch lies, which example, of how many.
+    """
+    if mask.ndim != len(shape) + 1 or mask.shape[batch_axis] not in (1, rows):
+        whole = [*shape]
+        whole.insert(batch_axis, rows)
+        raise InvalidArgumentError(
+            argument,
+            f"a mask of {len(whole)} dimensions, those of {tuple(whole)}",
+            describe(mask),
+        )
+    found: Tensor = mask.movedim(batch_axis, 0)
+    return found[row if len(found) > 1 else 0]
 
 
 def masked_features(

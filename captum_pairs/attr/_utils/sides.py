@@ -4,9 +4,9 @@
 from typing import Any, Callable, Optional
 
 import torch
+from captum_pairs.attr._utils.example import Side
 from captum_pairs.attr._utils.features import validate_mask
 from captum_pairs.attr._utils.hooks import Place
-from captum_pairs.attr._utils.path import Side
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
@@ -47,15 +47,14 @@ def make_side(
     if layer is not None:
         place = Place(layer, attribute_to_layer_input, "layer" + suffix)
     side = Side(
-        argument="inputs" + suffix,
-        encoder=encoder,
+        forward_func=encoder,
+        inputs=(values,),
+        baselines=(baseline_of("baselines" + suffix, baselines, values),),
+        args=args_of("additional_forward_args" + suffix, additional_forward_args, rows),
+        places=(place,),
+        names=("inputs" + suffix,),
         normalize=normalize,
-        place=place,
-        inputs=values,
-        baselines=_baseline("baselines" + suffix, baselines, values),
-        args=_args("additional_forward_args" + suffix, additional_forward_args, rows),
         mask=mask,
-        mask_count=0 if mask is None else int(mask.max()) + 1,
         channel_dim=channel_dim,
         differentiable=differentiable,
     )
@@ -83,7 +82,7 @@ def _check_mask_at_input(argument: str, mask: Tensor, values: Tensor) -> None:
         )
 
 
-def _baseline(argument: str, baseline: object, values: Tensor) -> Tensor:
+def baseline_of(argument: str, baseline: object, values: Tensor) -> Tensor:
     """A baseline as a tensor of batch 1 or b."""
     if baseline is None:
         baseline = 0
@@ -116,7 +115,7 @@ def _baseline(argument: str, baseline: object, values: Tensor) -> Tensor:
     return baseline.to(values.dtype)
 
 
-def _args(argument: str, args: object, rows: int) -> tuple[Any, ...]:
+def args_of(argument: str, args: object, rows: int) -> tuple[Any, ...]:
     """Additional arguments as a tuple; tensors have batch 1 or b (or no dimension)."""
     if args is None:
         return ()

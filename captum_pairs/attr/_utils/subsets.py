@@ -3,10 +3,10 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import torch
-from captum_pairs.attr._utils.path import Path
+from captum_pairs.attr._utils.example import BaselinePath, normalized
 from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from torch import Tensor
 
@@ -25,9 +25,14 @@ class Subsets:
     (tokens that are really taken out).
     """
 
-    path: Path
+    path: BaselinePath
     internal_batch_size: Optional[int] = None
     embed_subsets: Optional[EmbedSubsets] = None
+
+    @classmethod
+    def of(cls, path: BaselinePath, settings: Any) -> "Subsets":
+        """As a method's settings say."""
+        return cls(path, settings.internal_batch_size, settings.embed_subsets)
 
     def __post_init__(self) -> None:
         if self.embed_subsets is not None and len(self.path.side) > 1:
@@ -50,7 +55,7 @@ class Subsets:
             return torch.arange(self.count)
         features = self.path.features
         differs = (self.path.difference != 0).flatten()
-        ids = features.mask.expand(self.path.end.shape).flatten()[differs]
+        ids = features.mask.expand(self.path.value.shape).flatten()[differs]
         found: Tensor = torch.unique(ids).cpu()
         return found
 
@@ -70,8 +75,8 @@ class Subsets:
         path = self.path
         if self.embed_subsets is None:
             # (n, G), (*value) -> (n, *value)
-            shown = present.to(path.end.device)[:, path.features.mask]
-            return path.embed(torch.where(shown, path.end, path.start))
+            shown = present.to(path.value.device)[:, path.features.mask]
+            return path.embed(torch.where(shown, path.value, path.start))
         with torch.no_grad():
             found = self.embed_subsets(present)
         width = path.embedding.numel()
@@ -83,7 +88,7 @@ class Subsets:
             )
         found = found.to(path.embedding)
         if path.side.normalize:
-            found = found / torch.linalg.vector_norm(found, dim=-1, keepdim=True)
+            return normalized(found)
         return found
 
 

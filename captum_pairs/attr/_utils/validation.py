@@ -70,6 +70,12 @@ def positive_int(argument: str, value: object, least: int = 1) -> int:
     return value
 
 
+def check_chunk(internal_batch_size: object) -> None:
+    """Refuse what can't be the most points that run at once."""
+    if internal_batch_size is not None:
+        positive_int("internal_batch_size", internal_batch_size)
+
+
 def positive_float(argument: str, value: object) -> float:
     """``value`` if it is a finite number above zero."""
     number = finite_float(argument, value)

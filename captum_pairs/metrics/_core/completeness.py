@@ -3,7 +3,7 @@
 from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.metrics._core.games import play, several, table_of
+from captum_pairs.metrics._core.subset_scores import several, subset_scores, table_of
 from torch import Tensor
 
 
@@ -56,7 +56,7 @@ def completeness_residual(
     """
     methods, is_list = several(attributions)
     found: list[list[Tensor]] = [[] for _ in methods]
-    for game in play(
+    for game in subset_scores(
         forward_func,
         inputs,
         baselines,

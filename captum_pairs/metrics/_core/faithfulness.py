@@ -4,10 +4,16 @@ from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.games import validate_generator, validate_probability
+from captum_pairs.attr._utils.marginals import validate_generator, validate_probability
 from captum_pairs.attr._utils.validation import describe, pair_of, positive_int
 from captum_pairs.metrics._core.correlation import pearson, ROUNDING, spearman
-from captum_pairs.metrics._core.games import effects_of, Game, play, several, table_of
+from captum_pairs.metrics._core.subset_scores import (
+    effects_of,
+    several,
+    subset_scores,
+    SubsetScores,
+    table_of,
+)
 from torch import Tensor
 
 
@@ -104,7 +110,7 @@ def faithfulness(
     positive_int("n_samples", n_samples, least=2)
     validate_generator(generator)
     found: list[list[Faithfulness]] = [[] for _ in methods]
-    for game in play(
+    for game in subset_scores(
         forward_func,
         inputs,
         baselines,
@@ -141,7 +147,7 @@ def _as_many(main_effects: Any, number: int) -> list[Any]:
     )
 
 
-def _effects(main: Any, game: Game, rows: int) -> tuple[Tensor, Tensor]:
+def _effects(main: Any, game: SubsetScores, rows: int) -> tuple[Tensor, Tensor]:
     a, b = (
         effects_of(f"main_effects[{side}]", values, game, side, rows).cpu()
         for side, values in enumerate(pair_of("main_effects", main))

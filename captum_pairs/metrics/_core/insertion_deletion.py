@@ -5,12 +5,12 @@ from typing import Any, Optional
 
 import torch
 from captum_pairs.attr._utils.validation import one_of, pair_of, positive_int
-from captum_pairs.metrics._core.games import (
+from captum_pairs.metrics._core.subset_scores import (
     Attributions,
     effects_of,
-    Game,
-    play,
     several,
+    subset_scores,
+    SubsetScores,
     table_of,
 )
 from torch import Tensor
@@ -136,7 +136,7 @@ def insertion_deletion(
     positive_int("n_steps", n_steps)
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in methods]
     shares: list[Tensor] = []
-    for game in play(
+    for game in subset_scores(
         forward_func,
         inputs,
         baselines,
@@ -165,7 +165,9 @@ def insertion_deletion(
     return every if is_list else every[0]
 
 
-def _worth(attributions: Attributions, game: Game, rows: int) -> tuple[Tensor, Tensor]:
+def _worth(
+    attributions: Attributions, game: SubsetScores, rows: int
+) -> tuple[Tensor, Tensor]:
     """What the features of each side are worth, (G_x,) and (G_y,)."""
     if isinstance(attributions, tuple):
         one, other = (
@@ -177,7 +179,7 @@ def _worth(attributions: Attributions, game: Game, rows: int) -> tuple[Tensor, T
     return table.sum(1), table.sum(0)
 
 
-def _portions(game: Game, side: int, worth: Tensor, n_steps: int) -> Tensor:
+def _portions(game: SubsetScores, side: int, worth: Tensor, n_steps: int) -> Tensor:
     """(X + 1, G), bool: row r has the features of the first r portions."""
     always = game.always[side]
     order = torch.argsort(worth.cpu(), descending=True, stable=True)
@@ -189,7 +191,7 @@ def _portions(game: Game, side: int, worth: Tensor, n_steps: int) -> Tensor:
     return added
 
 
-def _shares(game: Game, side: int, added: Tensor) -> Tensor:
+def _shares(game: SubsetScores, side: int, added: Tensor) -> Tensor:
     movable = ~game.always[side]
     total = max(int(movable.sum()), 1)
     return added[:, movable].sum(1).double() / total

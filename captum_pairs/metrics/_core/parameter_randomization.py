@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.games import validate_generator
+from captum_pairs.attr._utils.marginals import validate_generator
 from captum_pairs.attr._utils.validation import describe, warn_caller
 from captum_pairs.metrics._core.correlation import rank_agreement
 from torch import nn, Tensor

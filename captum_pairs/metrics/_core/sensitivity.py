@@ -5,7 +5,7 @@ from typing import Any, Callable, Optional
 import torch
 from captum.metrics import sensitivity_max
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.games import validate_generator
+from captum_pairs.attr._utils.marginals import validate_generator
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,

@@ -8,19 +8,16 @@ import hashlib
 import html
 import json
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, TYPE_CHECKING, Union
+from typing import Any, Union
 
 from captum_pairs.show.page._content import content_of
-
-if TYPE_CHECKING:
-    from captum_pairs.explain.contrast import Contrast
-    from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.show.page._script import joined_script, part
+from captum_pairs.show.results import ContrastLike, PairLike
 
 __all__ = ["page_frame", "page_html", "write_page"]
 
-Explained = Union["PairExplanation", "Contrast"]
+Explained = Union[PairLike, ContrastLike]
 # In pixels: a picture, its caption and what was found, without a second scroll bar.
 _FRAME_HEIGHT = 820
 
@@ -53,7 +50,7 @@ def page_html(explanations: Union[Explained, Sequence[Explained]]) -> str:
     """
     several = explanations if isinstance(explanations, Sequence) else [explanations]
     content = content_of(several)
-    style, script = _part("page.css"), _part("page.js")
+    style, script = part("page.css"), joined_script()
     policy = (
         f"default-src 'none'; script-src {_digest(script)}; "
         f"style-src {_digest(style)}; img-src data:; "
@@ -67,7 +64,7 @@ def page_html(explanations: Union[Explained, Sequence[Explained]]) -> str:
         "data": _json(content),
         "script": script,
     }
-    pieces = _part("template.html").split("{{")
+    pieces = part("template.html").split("{{")
     page = [pieces[0]]
     for piece in pieces[1:]:
         name, rest = piece.split("}}", 1)
@@ -90,10 +87,6 @@ def _in_words(content: dict[str, Any], several: Sequence[Explained]) -> Iterator
     """What is there without scripts."""
     for entry, explanation in zip(content["entries"], several):
         yield f"{entry['label']}\n{explanation.summary()}"
-
-
-def _part(name: str) -> str:
-    return files("captum_pairs.show.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -8,12 +8,24 @@ from typing import Any, Optional
 
 import numpy as np
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.contrast import Contrast
-from captum_pairs.explain.pair import Match, PairExplanation
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
-from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
+from captum_pairs.show.results import ContrastLike, MatchLike, PairLike
+from captum_pairs.show.wording import (
+    capitalized,
+    completeness,
+    instead_of,
+    isolated,
+    logits,
+    measure,
+    method_name,
+    path,
+    question,
+    signed,
+    subject,
+    typeset,
+)
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -28,11 +40,6 @@ _MOST_MATCHES = 8
 _MOST_FRAMES = 1200
 # Bytes of a picture that need no saving.
 _CHEAP = 20_000
-_MEASURES = {
-    "cosine": ("Cosine similarity", "cosine similarities"),
-    "dot": ("Inner product", "inner products"),
-}
-_MINUS = str.maketrans("-", "−")
 
 
 class _Shared:
@@ -80,9 +87,9 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     shared = _Shared()
     entries = []
     for each in explanations:
-        if isinstance(each, PairExplanation):
+        if isinstance(each, PairLike):
             entries.append(_entry(each, shared))
-        elif isinstance(each, Contrast):
+        elif isinstance(each, ContrastLike):
             entries.append(_contrast_entry(each, shared))
         else:
             raise InvalidArgumentError("explanations", wanted, type(each).__name__)
@@ -98,35 +105,33 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
 # ---- entries ---------------------------------------------------------------
 
 
-def _entry(explanation: PairExplanation, shared: _Shared) -> dict[str, Any]:
-    logits = [
-        f"{name} {_number(value, 2)}" for name, value in explanation.logits.items()
-    ]
+def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
+    said = [f"{name} {signed(value, 2)}" for name, value in logits(explanation)]
     return {
-        "label": _label(explanation),
+        "label": capitalized(" and ".join(subject(explanation))),
         "score": explanation.score,
-        "heading": _MEASURES[explanation.similarity][0],
-        "subheading": [] if explanation.heads == (Head(),) else logits,
+        "heading": capitalized(measure(explanation.similarity)),
+        "subheading": said,
         "pairs": [_pair(explanation, shared)],
         "parts": [list(part) for part in explanation.parts().items()],
         "facts": list(_facts(explanation)),
     }
 
 
-def _contrast_entry(contrast: Contrast, shared: _Shared) -> dict[str, Any]:
+def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
-    name = preferred.heads[0].name
     subheading = [
-        f"{_number(preferred.score)} for the preferred {kind}, "
-        f"{_number(other.score)} for the other one"
+        f"{signed(preferred.score)} for the preferred {kind}, "
+        f"{signed(other.score)} for the other one"
     ]
-    if preferred.heads != (Head(),):
-        subheading.append(f"{_number(contrast.logit_difference, 2)} in {name}")
+    if logits(preferred):
+        name = preferred.heads[0].name
+        subheading.append(f"{signed(contrast.logit_difference, 2)} in {name}")
     entry = {
-        "label": _contrast_label(contrast),
+        "label": " ".join(question(contrast)),
         "score": contrast.difference,
-        "heading": f"Difference of the {_MEASURES[preferred.similarity][1]}",
+        "heading": f"Difference of the {measure(preferred.similarity, True)}",
         "subheading": subheading,
         "pairs": [
             _pair(preferred, shared, f"Preferred {kind}"),
@@ -141,13 +146,11 @@ def _contrast_entry(contrast: Contrast, shared: _Shared) -> dict[str, Any]:
     return entry
 
 
-def _pair(
-    explanation: PairExplanation, shared: _Shared, title: str = ""
-) -> dict[str, Any]:
+def _pair(explanation: PairLike, shared: _Shared, title: str = "") -> dict[str, Any]:
     effects = explanation.first_effects, explanation.second_effects
     return {
         "title": title,
-        "names": [_upper(name) for name in explanation.side_names],
+        "names": [capitalized(name) for name in explanation.side_names],
         "sides": [shared.side(explanation.first), shared.side(explanation.second)],
         "table": _packed(explanation.interactions),
         "effects": [None if values is None else _packed(values) for values in effects],
@@ -157,10 +160,10 @@ def _pair(
     }
 
 
-def _match(match: Match, explanation: PairExplanation) -> dict[str, Any]:
+def _match(match: MatchLike, explanation: PairLike) -> dict[str, Any]:
     sides = explanation.first, explanation.second
     said = [
-        _quoted(name) if side.kind == TEXT else name
+        isolated(name) if side.kind == TEXT else name
         for name, side in zip((match.first, match.second), sides)
     ]
     if sides[0].kind != TEXT == sides[1].kind:  # the word is read first
@@ -172,15 +175,11 @@ def _match(match: Match, explanation: PairExplanation) -> dict[str, Any]:
     }
 
 
-def _changes(contrast: Contrast) -> Iterator[dict[str, Any]]:
+def _changes(contrast: ContrastLike) -> Iterator[dict[str, Any]]:
     """The words of both candidates side by side, and their numbers."""
     for change, spans in zip(contrast.changes(), contrast.aligned()):
-        sides = [
-            _quoted(words) if words else "nothing"
-            for words in (change.preferred, change.other)
-        ]
         yield {
-            "label": " instead of ".join(sides) if change.is_changed else sides[0],
+            "label": instead_of(change.preferred, change.other, isolated("{}")),
             "changed": change.is_changed,
             "value": change.total,
             "features": [list(span) for span in spans],
@@ -201,7 +200,9 @@ def _side(side: ExplainedInput) -> dict[str, Any]:
         grid = None
     return {
         "kind": side.kind,
-        "label": _upper(str(side.source)) if side.kind != TEXT else side.source.text,
+        "label": (
+            capitalized(str(side.source)) if side.kind != TEXT else side.source.text
+        ),
         "text": side.source.text,
         "count": side.count,
         "grid": grid,
@@ -305,82 +306,21 @@ def _packed(values: Tensor) -> dict[str, Any]:
 # ---- words -----------------------------------------------------------------
 
 
-def _facts(explanation: PairExplanation) -> Iterator[tuple[str, str]]:
+def _facts(explanation: PairLike) -> Iterator[tuple[str, str]]:
     yield "Model", explanation.model
-    yield "Method", explanation.method.replace("_", " ")
-    sides = list(zip(explanation.side_names, (explanation.first, explanation.second)))
-    for name, side in sides:
-        yield (
-            f"Path of {name}",
-            f"attributed at the {_bare(side.layer)}, from {side.baseline}, in "
-            f"{side.n_steps} steps",
-        )
-    yield "Completeness", _completeness(explanation)
-
-
-def _contrast_facts(contrast: Contrast) -> Iterator[tuple[str, str]]:
-    facts = list(_facts(contrast.preferred))
-    yield from facts[:-1]
-    yield "Completeness, preferred", facts[-1][1]
-    yield "Completeness, other", _completeness(contrast.other)
-
-
-def _completeness(explanation: PairExplanation) -> str:
+    yield "Method", method_name(explanation.method)
     sides = explanation.first, explanation.second
-    worst = max(side.residual for side in sides)
-    verdict = "within" if worst <= explanation.tolerance else "ABOVE"
-    residuals = " and ".join(
-        f"{_small(side.residual)} ({name[4:]})"
-        for name, side in zip(explanation.side_names, sides)
-    )
-    return (
-        f"the parts miss the score by {_small(abs(explanation.convergence_delta))}; "
-        f"residuals of the paths {residuals}, {verdict} the tolerance "
-        f"{explanation.tolerance:g}"
-    )
+    for name, side in zip(explanation.side_names, sides):
+        yield f"Path of {name}", f"attributed at the {path(side, explanation.method)}"
+    if found := completeness(explanation):
+        yield "Completeness", typeset(found)
 
 
-def _bare(layer: str) -> str:
-    return layer[4:] if layer.startswith("the ") else layer
-
-
-def _label(explanation: PairExplanation) -> str:
-    """What the list calls it: its text, or both inputs."""
-    sides = explanation.first, explanation.second
-    texts = [_asked(side) for side in sides if side.kind == TEXT]
-    others = [_upper(str(side.source)) for side in sides if side.kind != TEXT]
-    return texts[0] if len(texts) == 1 else " and ".join(texts or others)
-
-
-def _asked(side: ExplainedInput) -> str:
-    """A text, or the phrase of it that was asked for alone."""
-    name = side.features[0].name
-    if len(side.features) > 1 or name == side.source.text:
-        return str(side.source)
-    return f"“{name}” in {side.source}"
-
-
-def _contrast_label(contrast: Contrast) -> str:
-    preferred, other = (str(side.source) for side in contrast.candidates)
-    if contrast.candidates[0].kind == TEXT:
-        return f"{preferred} rather than {other}"
-    query = contrast.query
-    asked = str(query.source) if query.kind == TEXT else f"an {query.source}"
-    return f"Two {contrast.candidates[0].kind}s for {asked}"
-
-
-def _quoted(words: str) -> str:
-    """Words as such, in whatever direction they are read."""
-    return f"“\u2068{words}\u2069”"
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return f"{value:+.{digits}f}".translate(_MINUS)
-
-
-def _small(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-").translate(_MINUS)
-
-
-def _upper(name: str) -> str:
-    return name[:1].upper() + name[1:]
+def _contrast_facts(contrast: ContrastLike) -> Iterator[tuple[str, str]]:
+    facts = dict(_facts(contrast.preferred))
+    facts.pop("Completeness", None)
+    yield from facts.items()
+    pairs = ("preferred", contrast.preferred), ("other", contrast.other)
+    for name, explanation in pairs:
+        if found := completeness(explanation):
+            yield f"Completeness, {name}", typeset(found)

@@ -116,8 +116,23 @@ def add_legend(
     along: Optional[float] = None,
     **more: Any,
 ) -> Any:
-    """The colours' legend beside axes (or below: ``location="bottom"``), its label
-    wrapped to a number of points, by default what the axes have now."""
+    """
+    The legend of a scale that several figures share.
+
+    Args:
+
+        figure (Figure or SubFigure): On which it is drawn.
+        axes (Axes or list of them): Beside which (``location="bottom"``: below which)
+            it stands.
+        scale (Scale): See :func:`scale_of`.
+        label (str, optional): Default: what the colours mean.
+        along (float, optional): To how many points the label is wrapped; default: what
+            the axes have now.
+        more: As ``Figure.colorbar`` takes it.
+
+    Returns:
+        The ``matplotlib.colorbar.Colorbar``.
+    """
     look: dict[str, Any] = {"extend": scale.extend, "extendfrac": 0.03, **more}
     bar = figure.colorbar(scale.mappable, ax=axes, **look)
     said = scale.meaning if label is None else label
@@ -143,6 +158,14 @@ def _length(axes: Union[Axes, Sequence[Axes]], horizontal: bool) -> float:
     return float(length) * 72 / _dpi(every[0])
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """With its sign, and a minus as wide as a plus."""
-    return f"{value:+.{digits}f}".replace("-", "−", 1)
+def signed(value: float, digits: int = 3, minus: str = "−") -> str:
+    """
+    A number with its sign.
+
+    Args:
+
+        value (float): The number.
+        digits (int): Behind the point.
+        minus (str): By default as wide as a plus; ``"-"`` for a terminal.
+    """
+    return f"{value:+.{digits}f}".replace("-", minus, 1)

@@ -148,7 +148,18 @@ def _family_name(path: str) -> str:
 
 @lru_cache(maxsize=8192)
 def width_of(text: str, size: float, weight: str = "normal") -> float:
-    """The width of a line of text in points."""
+    """
+    The width of a line of text, in whatever script, in the fonts that have it.
+
+    Args:
+
+        text (str): One line.
+        size (float): In points.
+        weight (str): Where the fonts have it.
+
+    Returns:
+        Points.
+    """
     if not text:
         return 0.0
     drawn, families = legible(text)

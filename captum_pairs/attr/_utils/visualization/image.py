@@ -2,11 +2,10 @@
 """Attributions on images: for a phrase, for each word, from image to image."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
-from captum.attr import visualization as captum_visualization
-from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
+from captum_pairs.attr._utils.validation import InvalidArgumentError
 from captum_pairs.attr._utils.visualization.figures import (
     add_legend,
     add_title,
@@ -16,6 +15,7 @@ from captum_pairs.attr._utils.visualization.figures import (
     panels,
     signed,
 )
+from captum_pairs.attr._utils.visualization.frame import Aspect, Box, Frame, outline
 from captum_pairs.attr._utils.visualization.scale import (
     ArrayLike,
     both,
@@ -26,27 +26,18 @@ from captum_pairs.attr._utils.visualization.scale import (
 )
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
-from torch import Tensor
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "visualize_image_attr",
     "visualize_image_attr_per_word",
     "visualize_image_contrast",
     "visualize_image_pair_attr",
+    "visualize_original_image",
 ]
 
-Aspect = Literal["equal", "auto"]
-# Left, top, right, bottom.
-Box = Sequence[float]
-# Small images are drawn with at least so many pixels, so that patches' edges are exact.
-_FINE = 400
-# No value is an outlier: at 0 itself Captum fails where 0.01 * 100 * a sum rounds up.
-_NONE_OUT = 1e-6
 # The methods whose colours need a legend.
 _COLORED = ("heat_map", "blended_heat_map")
-_INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def visualize_image_attr(
@@ -73,10 +64,10 @@ def visualize_image_attr(
     r"""
     What a phrase (or anything else) matched in an image.
 
-    The parameters are those of Captum's function of that name, which draws it. Other
-    than there, patches are not upsampled by the caller, the scale can be shared, is
-    centred on zero, in the attributions' units and in colours that are told apart with
-    any colour vision, and an attribution that is zero everywhere has a picture too.
+    The parameters are those of Captum's function of that name. Other than there,
+    patches are not upsampled by the caller, the scale can be shared, is centred on
+    zero, in the attributions' units and in colours that are told apart with any colour
+    vision, and an attribution that is zero everywhere has a picture too.
 
     Args:
 
@@ -131,7 +122,7 @@ def visualize_image_attr(
         use_pyplot,
     )
     frame = Frame(original_image, extent, boxes, aspect)
-    frame.draw(figure, axes, values, scale, method, alpha_overlay, interpolation)
+    frame.draw(axes, values, scale, method, alpha_overlay, interpolation)
     add_title(axes, title)
     if show_colorbar and method in _COLORED:
         label = _legend_label(scale, colorbar_label, interpolation, values)
@@ -202,7 +193,7 @@ def visualize_image_attr_per_word(
     figure, every = panels(plt_fig_axis, len(maps), size, use_pyplot, across)
     frame = Frame(original_image, extent, boxes, aspect)
     for index, (axes, each) in enumerate(zip(every, maps)):
-        frame.draw(figure, axes, each, scale, method, alpha_overlay, interpolation)
+        frame.draw(axes, each, scale, method, alpha_overlay, interpolation)
         named = f"{words[index]}: {signed(float(each.sum()))}"
         add_title(axes, titles[index] if titles else named)
     if show_colorbar and method in _COLORED:
@@ -274,7 +265,7 @@ def visualize_image_pair_attr(
     if region is not None:
         outline(every[0], region)
     second = Frame(originals[1], extents[1], boxes, aspect)
-    second.draw(figure, every[1], values, scale, method, alpha_overlay, interpolation)
+    second.draw(every[1], values, scale, method, alpha_overlay, interpolation)
     for axes, title in zip(every, titles):
         add_title(axes, title)
     if show_colorbar and method in _COLORED:
@@ -341,7 +332,7 @@ def visualize_image_contrast(
     figure, every = panels(plt_fig_axis, 2, fig_size, use_pyplot)
     for at, (axes, values) in enumerate(zip(every, maps)):
         frame = Frame(originals[at], extents[at], boxes[at], aspect)
-        frame.draw(figure, axes, values, scale, method, alpha_overlay, interpolation)
+        frame.draw(axes, values, scale, method, alpha_overlay, interpolation)
         named = f"{('preferred', 'other')[at]}: {signed(float(values.sum()))}"
         add_title(axes, titles[at] if titles else named)
     if show_colorbar and method in _COLORED:
@@ -351,131 +342,58 @@ def visualize_image_contrast(
     return figure, every
 
 
-class Frame:
-    """An image, and where things are in it."""
+def visualize_original_image(
+    original_image: Optional[ArrayLike],
+    plt_fig_axis: Optional[FigureAxes] = None,
+    title: Optional[str] = None,
+    fig_size: tuple[float, float] = (5, 4.2),
+    use_pyplot: bool = True,
+    *,
+    region: Optional[Box] = None,
+    boxes: Optional[Sequence[Optional[Box]]] = None,
+    extent: Optional[Box] = None,
+    aspect: Aspect = "equal",
+    show_ticks: bool = True,
+    axis_labels: tuple[str, str] = ("", ""),
+) -> tuple[Any, Axes]:
+    r"""
+    An image without attributions, with its pixels at the edges.
 
-    def __init__(
-        self,
-        original_image: Optional[ArrayLike],
-        extent: Optional[Box] = None,
-        boxes: Optional[Sequence[Optional[Box]]] = None,
-        aspect: Aspect = "equal",
-    ) -> None:
-        self.image = None if original_image is None else _pixels(original_image)
-        self.boxes, self.aspect = boxes, aspect
-        self.given_extent = None if extent is None else tuple(map(float, extent))
+    Args:
 
-    def extent(self, shape: Sequence[int]) -> tuple[float, ...]:
-        """Left, top, right, bottom; of an empty canvas from what lies on it."""
-        if self.given_extent is not None:
-            return self.given_extent
-        if self.image is not None:
-            return (0.0, 0.0, float(self.image.shape[1]), float(self.image.shape[0]))
-        placed = [box for box in self.boxes or () if box is not None]
-        if placed:
-            right = max(float(box[2]) for box in placed)
-            return (0.0, 0.0, right, max(float(box[3]) for box in placed))
-        return (0.0, 0.0, float(shape[-1]), float(shape[0]))
+        original_image (Tensor or array, optional): See :func:`visualize_image_attr`.
+        region (tuple, optional): Left, top, right, bottom in units of ``extent``, of a
+            box that is outlined.
+        show_ticks (bool): Where in the image things are, in units of ``extent``.
+        axis_labels (pair of str): What the ticks count, across and down.
+        plt_fig_axis, title, fig_size, use_pyplot, boxes, extent, aspect: See
+            :func:`visualize_image_attr`.
 
-    def draw_original(self, axes: Axes) -> None:
-        """The image, without attributions."""
-        image = self.image
-        if image is None:
-            image = np.full((1, 1, 3), 245, dtype=np.uint8)
-        left, top, right, bottom = self.extent(image.shape[:2])
-        axes.imshow(image, extent=(left, right, bottom, top), aspect=self.aspect)
-        _bare(axes)
+    Returns:
+        The figure and its axes.
 
-    def draw(
-        self,
-        figure: Any,
-        axes: Axes,
-        values: Floats,
-        scale: Scale,
-        method: str,
-        alpha_overlay: float,
-        interpolation: str,
-    ) -> None:
-        """Attributions by Captum's function, in a given scale."""
-        _check_method(method, scale.sign, interpolation)
-        extent = self.extent(values.shape)
-        image = self._fine(extent)
-        if self.image is None:
-            method = "heat_map"
-        shares = scale.shares(values)
-        spread = _spread(shares, image.shape[:2], extent, self.boxes, interpolation)
-        # Captum divides by the largest value that it finds, and stops where there is
-        # none: a last row that holds the largest possible value (and for the image
-        # black and white) makes its scale ours. It is cut off again.
-        strongest = -1.0 if scale.sign == "negative" else 1.0
-        spread = np.vstack([spread, np.full_like(spread[:1], strongest)])
-        image = np.vstack([image, np.zeros_like(image[:1])])
-        image[-1, -1] = 255
-        captum_visualization.visualize_image_attr(
-            spread,
-            image,
-            method,
-            scale.sign,
-            (figure, axes),
-            outlier_perc=_NONE_OUT,
-            cmap=scale.cmap,
-            alpha_overlay=alpha_overlay,
-            use_pyplot=False,
-        )
-        left, top, right, bottom = extent
-        for drawn in axes.images:
-            drawn.set_data(np.asarray(drawn.get_array())[:-1])
-            drawn.set_extent((left, right, bottom, top))
-        axes.set_aspect(self.aspect)
-        _bare(axes)
+    Raises:
+        InvalidArgumentError: naming the argument that does not fit.
 
-    def _fine(self, extent: Sequence[float]) -> NDArray[np.uint8]:
-        """The image, its pixels repeated if they are few; white without one."""
-        if self.image is None:
-            wide, high = abs(extent[2] - extent[0]), abs(extent[3] - extent[1])
-            longer = max(wide, high)
-            size = [max(round(_FINE * side / longer), 1) for side in (high, wide)]
-            return np.full((*size, 3), 255, dtype=np.uint8)
-        times = -(-_FINE // max(self.image.shape[:2]))
-        return self.image.repeat(times, axis=0).repeat(times, axis=1)
+    Examples::
 
-
-def outline(axes: Axes, box: Box) -> None:
-    """A box that is seen on any image: dark with a light edge."""
-    left, top, right, bottom = box
-    for color, width in (("white", 3.5), ("#b35806", 2.0)):
-        axes.add_patch(
-            Rectangle(
-                (left, top),
-                right - left,
-                bottom - top,
-                fill=False,
-                edgecolor=color,
-                linewidth=width,
-            )
-        )
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_linewidth(0.5)
-        spine.set_color("0.5")
-
-
-def _check_method(method: str, sign: str, interpolation: str) -> None:
-    names = [each.name for each in captum_visualization.ImageVisualizationMethod]
-    if method not in names:
-        raise InvalidArgumentError("method", f"one of {', '.join(names)}", repr(method))
-    if sign == "all" and method in ("masked_image", "alpha_scaling"):
-        raise InvalidArgumentError(
-            "sign", f"one sign for {method}, which shows no colours", "'all'"
-        )
-    if interpolation not in _INTERPOLATIONS:
-        raise InvalidArgumentError(
-            "interpolation", "'nearest' or 'bilinear'", repr(interpolation)
-        )
+        >>> figure, axes = visualization.visualize_original_image(
+        ...     torch.rand(64, 64, 3), region=(8, 8, 24, 24), use_pyplot=False
+        ... )
+    """
+    given = None if plt_fig_axis is None else (plt_fig_axis[0], [plt_fig_axis[1]])
+    figure, (axes,) = panels(given, 1, fig_size, use_pyplot)
+    Frame(original_image, extent, boxes, aspect).draw_original(axes)
+    if show_ticks:
+        for axis, label in zip((axes.xaxis, axes.yaxis), axis_labels):
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_label_text(label, fontsize=8)
+        axes.tick_params(labelsize=7, length=2)
+    if region is not None:
+        outline(axes, region)
+    add_title(axes, title)
+    finish(use_pyplot, plt_fig_axis)
+    return figure, axes
 
 
 def _attributions(
@@ -491,89 +409,6 @@ def _attributions(
     if boxes is not None and len(boxes) != values.size:
         raise InvalidArgumentError("boxes", f"{values.size} of them", f"{len(boxes)}")
     return values
-
-
-def _pixels(image: ArrayLike) -> NDArray[np.uint8]:
-    """(h, w, 3), from 0 to 255."""
-    array = np.asarray(
-        image.detach().cpu().numpy() if isinstance(image, Tensor) else image
-    )
-    if array.ndim == 3 and array.shape[2] not in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
-        expected = "an image (h, w), (h, w, 3) or (3, h, w)"
-        raise InvalidArgumentError("original_image", expected, describe(image))
-    values = array[:, :, :3].astype(np.float64)
-    if array.dtype.kind == "f" and values.max() <= 1.0:
-        values = values * 255  # Captum's rule
-    whole = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return np.broadcast_to(whole, (*whole.shape[:2], 3)).copy()
-
-
-def _spread(
-    values: Floats,
-    shape: Sequence[int],
-    extent: Sequence[float],
-    boxes: Optional[Sequence[Optional[Box]]],
-    interpolation: str,
-) -> Floats:
-    """Values on pixels (h, w) that lie evenly in an extent; zero where none is."""
-    left, top, right, bottom = extent
-    y = top + (np.arange(shape[0]) + 0.5) * (bottom - top) / shape[0]
-    x = left + (np.arange(shape[1]) + 0.5) * (right - left) / shape[1]
-    if interpolation == "bilinear" and values.ndim == 2:
-        rows, columns = _centers(values.shape, extent, boxes)
-        return _between(_between(values, rows, y, 0), columns, x, 1)
-    if boxes is None:
-        row = np.arange(shape[0]) * values.shape[0] // shape[0]
-        column = np.arange(shape[1]) * values.shape[1] // shape[1]
-        return np.asarray(values[row][:, column])
-    result = np.zeros(tuple(shape))
-    found = [(box, value) for box, value in zip(boxes, values.flat) if box is not None]
-    # larger ones first: what is "elsewhere" has a box around everything
-    for box, value in sorted(found, key=lambda pair: -_area(pair[0])):
-        inside_rows = (y >= box[1]) & (y < box[3])
-        inside_columns = (x >= box[0]) & (x < box[2])
-        result[np.ix_(inside_rows, inside_columns)] = value
-    return result
-
-
-def _area(box: Box) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
-
-
-def _centers(
-    shape: Sequence[int],
-    extent: Sequence[float],
-    boxes: Optional[Sequence[Optional[Box]]],
-) -> tuple[Floats, Floats]:
-    """Where the centres of rows and of columns are; NaN where nothing is known."""
-    left, top, right, bottom = extent
-    rows, columns = shape
-    if boxes is None:
-        return (
-            top + (np.arange(rows) + 0.5) * (bottom - top) / rows,
-            left + (np.arange(columns) + 0.5) * (right - left) / columns,
-        )
-    y, x = np.full(rows, np.nan), np.full(columns, np.nan)
-    for index, box in enumerate(boxes):
-        if box is not None:
-            row, column = divmod(index, columns)
-            y[row], x[column] = (box[1] + box[3]) / 2, (box[0] + box[2]) / 2
-    return y, x
-
-
-def _between(values: Floats, places: Floats, wanted: Floats, axis: int) -> Floats:
-    """Values at known places, interpolated along an axis."""
-    known = np.flatnonzero(np.isfinite(places))
-    known = known[np.argsort(places[known])]
-
-    def interpolated(line: Floats) -> Floats:
-        return np.interp(wanted, places[known], line[known])
-
-    return np.apply_along_axis(interpolated, axis, values)
 
 
 def _legend_label(

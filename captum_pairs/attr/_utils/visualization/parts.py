@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What a score is the sum of, as a waterfall."""
+"""Numbers as bars: what a score is the sum of, and probabilities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -14,12 +14,15 @@ from captum_pairs.attr._utils.visualization.figures import (
     panels,
     signed,
 )
+from captum_pairs.attr._utils.visualization.fonts import wrapped
 from captum_pairs.attr._utils.visualization.scale import DIVERGING
 from matplotlib.axes import Axes
 
-__all__ = ["visualize_decomposition"]
+__all__ = ["visualize_decomposition", "visualize_probabilities"]
 
 FOR, AGAINST = DIVERGING(0.85), DIVERGING(0.15)
+# Of a name beside a bar, in points.
+_NAME_WIDTH, _NAME_SIZE = 150.0, 9.0
 
 
 def visualize_decomposition(
@@ -72,7 +75,57 @@ def visualize_decomposition(
     low, high = min(0.0, float(stops.min())), max(0.0, float(stops.max()))
     span = (high - low) or 1.0
     axes.set_xlim(low - (0.02 * span if low < 0 else 0), high + 0.13 * span)
+    axes.margins(y=0.03)
+    axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
+    axes.locator_params(axis="x", nbins=6)
     _name_rows(axes, [*parts, total_name])
+    add_title(axes, title)
+    finish(use_pyplot, plt_fig_axis)
+    return figure, axes
+
+
+def visualize_probabilities(
+    probabilities: Sequence[tuple[str, float]],
+    plt_fig_axis: Optional[FigureAxes] = None,
+    title: Optional[str] = None,
+    fig_size: Optional[tuple[float, float]] = None,
+    use_pyplot: bool = True,
+) -> tuple[Any, Axes]:
+    r"""
+    Classes and their probabilities, from above to below in the order given.
+
+    Args:
+
+        probabilities (list of tuple): Names and numbers from 0 to 1.
+        plt_fig_axis, title, fig_size, use_pyplot: See :func:`visualize_image_attr`.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        InvalidArgumentError: naming the argument that does not fit.
+
+    Examples::
+
+        >>> figure, axes = visualization.visualize_probabilities(
+        ...     [("a dog", 0.7), ("a wolf", 0.3)], use_pyplot=False
+        ... )
+    """
+    values = np.array([float(share) for _, share in probabilities])
+    if not values.size or not ((values >= 0) & (values <= 1)).all():
+        raise InvalidArgumentError(
+            "probabilities", "numbers from 0 to 1", f"{len(values)} of them"
+        )
+    size = fig_size or (6.4, 0.36 * len(values) + 0.7)
+    given = None if plt_fig_axis is None else (plt_fig_axis[0], [plt_fig_axis[1]])
+    figure, (axes,) = panels(given, 1, size, use_pyplot)
+    axes.barh(range(len(values)), values, color="0.35")
+    for row, share in enumerate(values):
+        _label(axes, row, share, f"{share:.1%}")
+    _name_rows(
+        axes, [wrapped(name, _NAME_WIDTH, _NAME_SIZE) for name, _ in probabilities]
+    )
+    axes.set_xlim(0, float(values.max()) * 1.15 or 1)
     add_title(axes, title)
     finish(use_pyplot, plt_fig_axis)
     return figure, axes
@@ -108,11 +161,8 @@ def _name_rows(axes: Axes, names: list[str]) -> None:
     drawn = [in_text(name) for name in names]
     axes.set_yticks(range(len(names)), [text for text, _ in drawn])
     for label, (_, how) in zip(axes.get_yticklabels(), drawn):
-        label.set(fontsize=9, **how)
-    axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
+        label.set(fontsize=_NAME_SIZE, **how)
     axes.invert_yaxis()
-    axes.margins(y=0.03)
-    axes.locator_params(axis="x", nbins=6)
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)

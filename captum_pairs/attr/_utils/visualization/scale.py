@@ -112,12 +112,14 @@ def scale_of(
     The scale of attributions, centred on zero.
 
     Args:
-        values: all that share it.
-        sign: see :class:`Scale`.
-        outlier_perc: as Captum's: the strongest values that make up that percentage of
-            the sum of all are shown like the weakest of them.
-        cmap: default: purple, white, orange for "all" and a half of it for one sign.
-        limit: what has the strongest colour, if not found from the values.
+
+        values (array): All that share it.
+        sign (str): See :class:`Scale`.
+        outlier_perc (float): As Captum's: the strongest values that make up that
+            percentage of the sum of all are shown like the weakest of them.
+        cmap (str or Colormap): Default: purple, white, orange for "all" and a half of
+            it for one sign.
+        limit (float): What has the strongest colour, if not found from the values.
 
     Raises:
         InvalidArgumentError: naming what does not fit.

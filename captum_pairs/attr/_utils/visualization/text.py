@@ -43,7 +43,9 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.transforms import Affine2D, ScaledTranslation, Transform
 
 __all__ = [
+    "caption_height",
     "HTML",
+    "matrix_size",
     "visualize_text",
     "visualize_text_attr",
     "visualize_text_contrast",
@@ -400,6 +402,26 @@ class Caption:
         )
 
 
+def caption_height(
+    words: Sequence[str],
+    text: Optional[str] = None,
+    width: float = 7.5,
+    fontsize: float = 13,
+) -> float:
+    """
+    How high :func:`visualize_text_attr` makes a caption, title and legend not counted.
+
+    Args:
+
+        words, text, fontsize: As there.
+        width (float): Of its axes, in inches.
+
+    Returns:
+        Inches.
+    """
+    return Caption(words, text, fontsize).height(width * 72) / 72
+
+
 def _caption_size(
     captions: Sequence[Caption], legend: bool, titles: bool
 ) -> tuple[float, float]:
@@ -505,6 +527,21 @@ def matrix_plan(first: Sequence[str], second: Sequence[str]) -> MatrixPlan:
     inner = cell * len(first)
     height = above + inner + 0.3
     return MatrixPlan(rows, columns, size, is_turned, width, height, 72 * inner)
+
+
+def matrix_size(words: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """
+    How wide and high :func:`visualize_text_pair_attr` makes a matrix and its labels.
+
+    Args:
+
+        words (pair of lists of str): As there.
+
+    Returns:
+        Inches; the legend is not counted.
+    """
+    plan = matrix_plan(*words)
+    return plan.width, plan.height
 
 
 def _name_cells(axes: Axes, plan: MatrixPlan) -> None:

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
 r"""
-Marginal contributions to an embedding as a game of the features that are there.
+Marginal contributions of features to an embedding, over subsets of the others.
 
 :math:`\beta_i(p) = E_S[g(S \cup i) - g(S)]`, other features in S with probability p.
 """
 
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import ClassVar, Optional
 
 import numpy as np
 import torch
 from captum_pairs.attr._utils.quadrature import quadrature
 from captum_pairs.attr._utils.subsets import all_subsets, EmbedSubsets, Subsets
 from captum_pairs.attr._utils.validation import (
+    check_chunk,
     describe,
     InvalidArgumentError,
-    positive_int,
 )
 from torch import Tensor
 
@@ -29,21 +29,38 @@ _MOST_DRAWS = 100
 @dataclass(frozen=True)
 class Sampling:
     """
-    How games are played.
+    How subsets of the features are drawn.
 
     Args:
 
-        n_samples (int): The most embeddings of one input; all subsets are enumerated
-                    if there are no more than that.
+        n_samples (int or tuple): The most embeddings of an input; all subsets are
+                    taken if there are no more. Of a pair one for both sides or a tuple.
         generator (torch.Generator, optional): Where chance comes from.
+        embed_subsets (Callable, optional): Embeds subsets (n, G) of the (only)
+                    example's features as (n, k) in another way than by the baseline's
+                    value: tokens taken out. Of a pair one for each side.
         internal_batch_size (int, optional): The most points run at once.
-        embed_subsets (Callable, optional): See :class:`Subsets`.
     """
 
-    n_samples: int
+    n_samples: int = 2048
     generator: Optional[torch.Generator] = None
-    internal_batch_size: Optional[int] = None
     embed_subsets: Optional[EmbedSubsets] = None
+    internal_batch_size: Optional[int] = None
+
+    per_side: ClassVar[tuple[str, ...]] = ("embed_subsets",)
+    either: ClassVar[tuple[str, ...]] = ("n_samples",)
+
+    def __post_init__(self) -> None:
+        n_samples = self.n_samples
+        if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)):
+            raise InvalidArgumentError(
+                "n_samples", "a whole number", describe(n_samples)
+            )
+        if n_samples < 2:
+            raise InvalidArgumentError("n_samples", "at least 2", str(n_samples))
+        object.__setattr__(self, "n_samples", int(n_samples))
+        validate_generator(self.generator)
+        check_chunk(self.internal_batch_size)
 
     def is_exact(self, count: int) -> bool:
         """Whether all subsets of that many features are enumerated."""
@@ -226,27 +243,6 @@ def _fitted(design: Tensor, targets: Tensor) -> Marginals:
         part.to(targets) for part in (values, influence, residuals)
     )
     return Marginals(values, torch.zeros_like(values[0]), influence, residuals)
-
-
-def validate_sampling(
-    n_samples: object,
-    generator: object,
-    internal_batch_size: Optional[int],
-    embed_subsets: Optional[EmbedSubsets],
-) -> Sampling:
-    """Validated settings."""
-    if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)):
-        raise InvalidArgumentError("n_samples", "a whole number", describe(n_samples))
-    if n_samples < 2:
-        raise InvalidArgumentError("n_samples", "at least 2", str(n_samples))
-    if internal_batch_size is not None:
-        positive_int("internal_batch_size", internal_batch_size)
-    return Sampling(
-        int(n_samples),
-        validate_generator(generator),
-        internal_batch_size,
-        embed_subsets,
-    )
 
 
 def validate_generator(generator: object) -> Optional[torch.Generator]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-A similarity as a game: its score where only some features of each input are there.
+A similarity where only some features of each input are there.
 
 Notation: S and T are subsets of the features of x and of y, Z_x (m, G_x) and Z_y
 (n, G_y) several of each as rows of zeros and ones. Absent features have the baseline's
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.attr import FeaturePairOcclusion, InvalidArgumentError
-from captum_pairs.attr._core.embedding_attribution import Paths
-from captum_pairs.attr._utils.hooks import Session
-from captum_pairs.attr._utils.subsets import Subsets
+from captum_pairs.attr import (
+    BaselinePath,
+    FeaturePairOcclusion,
+    InvalidArgumentError,
+    Subsets,
+)
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
@@ -30,7 +32,7 @@ Attributions = Union[Tensor, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Game:
+class SubsetScores:
     """
     One example.
 
@@ -82,7 +84,7 @@ class Game:
         return scores
 
 
-def play(
+def subset_scores(
     forward_func: Any,
     inputs: Any,
     baselines: Any,
@@ -95,43 +97,37 @@ def play(
     always: Any = None,
     embed_subsets: Any = None,
     internal_batch_size: Optional[int] = None,
-) -> Iterator[Game]:
-    """The games of a batch, one after the other, from the arguments that a pair method
+) -> Iterator[SubsetScores]:
+    """The scores of a batch, one after the other, from the arguments that a pair method
     takes."""
     if internal_batch_size is not None:
         positive_int("internal_batch_size", internal_batch_size)
-    pairs = FeaturePairOcclusion(
-        forward_func, similarity, scale, (None, None) if layer is None else layer
-    )
-    sides = pairs._sides(
+    pairs = FeaturePairOcclusion(forward_func, similarity, scale, layer)
+    embeds = optional_pair_of("embed_subsets", embed_subsets)
+    kept = optional_pair_of("always", always)
+    examples = pairs.examples(
         inputs,
         baselines,
         feature_mask,
         additional_forward_args,
         attribute_to_layer_input,
     )
-    embeds = optional_pair_of("embed_subsets", embed_subsets)
-    kept = optional_pair_of("always", always)
-    with Session() as session:
-        paths = tuple(Paths(side, session) for side in sides)
-        for row in range(len(sides[0])):
-            x, y = paths[0][row], paths[1][row]
-            factor, corners = pairs._corners(x, y)
-            yield Game(
-                row,
-                (
-                    Subsets(x, internal_batch_size, embeds[0]),
-                    Subsets(y, internal_batch_size, embeds[1]),
-                ),
-                factor,
-                factor * torch.stack(corners),
-                (
-                    _always(kept[0], x.features.count, 0),
-                    _always(kept[1], y.features.count, 1),
-                ),
-            )
-            for each in paths:
-                each.release(row)
+    for row, (x, y) in enumerate(examples):
+        assert isinstance(x, BaselinePath) and isinstance(y, BaselinePath)
+        factor, corners = pairs.corners(x, y)
+        yield SubsetScores(
+            row,
+            (
+                Subsets(x, internal_batch_size, embeds[0]),
+                Subsets(y, internal_batch_size, embeds[1]),
+            ),
+            factor,
+            factor * corners,
+            (
+                _always(kept[0], x.features.count, 0),
+                _always(kept[1], y.features.count, 1),
+            ),
+        )
 
 
 def _always(features: Any, count: int, side: int) -> Tensor:
@@ -163,20 +159,20 @@ def several(attributions: object) -> tuple[list[Any], bool]:
     return [attributions], False
 
 
-def table_of(attributions: object, game: Game, rows: int) -> Tensor:
+def table_of(attributions: object, scores: SubsetScores, rows: int) -> Tensor:
     """A of an example, (G_x, G_y)."""
-    first, second = game.axes(0), game.axes(1)
-    shapes = ((*first, *second), game.counts)
-    found = _row("attributions", attributions, game.row, rows, shapes)
-    return found.reshape(game.counts)
+    first, second = scores.axes(0), scores.axes(1)
+    shapes = ((*first, *second), scores.counts)
+    found = _row("attributions", attributions, scores.row, rows, shapes)
+    return found.reshape(scores.counts)
 
 
 def effects_of(
-    argument: str, values: object, game: Game, side: int, rows: int
+    argument: str, values: object, scores: SubsetScores, side: int, rows: int
 ) -> Tensor:
     """What each feature of a side is worth, (G,)."""
-    shapes = (game.axes(side), (game.counts[side],))
-    return _row(argument, values, game.row, rows, shapes).reshape(-1)
+    shapes = (scores.axes(side), (scores.counts[side],))
+    return _row(argument, values, scores.row, rows, shapes).reshape(-1)
 
 
 def _row(

@@ -1,0 +1,408 @@
+#!/usr/bin/env python3
+"""
+One example's forward pass, and the same pass with other values at its places.
+
+Notation used for tensor shapes (as everywhere in ``captum_pairs``):
+
+- b: examples; n: points that run together; k: embedding dimensions
+- value: the shape of an attributed tensor (an input, or a layer's value) of one
+  example, without the batch
+- G: features; m: directions in the embedding space
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import torch
+from captum_pairs.attr._utils.hooks import (
+    Front,
+    is_half,
+    observed,
+    Place,
+    plain_value,
+    Session,
+    twice_differentiable,
+)
+from captum_pairs.attr._utils.validation import InvalidArgumentError
+from torch import Tensor
+
+# Bytes that autograd may keep for one chunk of points. Larger chunks were not faster
+# on CPUs; on CUDA a share of what is free keeps the device busy.
+_CPU_BYTES = 128 * 2**20
+_CUDA_SHARE = 0.25
+# How far the output of an example among others may be from its plain forward pass.
+_SAME = {torch.float64: 1e-7, torch.float32: 1e-3}
+_SAME_LOSSY = 0.1
+# Autograd's name for an operator without a derivative, whose gradient is silently none
+# (a dynamically quantised layer beside a residual connection).
+_OPAQUE = ("torch::autograd::WarnNotImplemented",)
+
+
+@dataclass(frozen=True)
+class Call:
+    """
+    The validated arguments of a model for a batch.
+
+    Args:
+
+        forward_func (Callable): The model.
+        inputs (tuple): Tensors (b, ...).
+        baselines (tuple): For each input (1 or b, ...).
+        args (tuple): Additional arguments; tensors (1 or b, ...).
+        places (tuple): Where the attributed tensors are: layers, or None for the input
+                    at the same position.
+        names (tuple of str): What the inputs are called in an error, e.g.
+                    ``inputs[0]``.
+    """
+
+    forward_func: Callable[..., Any]
+    inputs: tuple[Tensor, ...]
+    baselines: tuple[Tensor, ...]
+    args: tuple[Any, ...]
+    places: tuple[Optional[Place], ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return int(self.inputs[0].shape[0])
+
+    def checked(self, output: object, n: int, row: int) -> Tensor:
+        """The model's output (n, ...) for n points of an example, if it is one."""
+        raise NotImplementedError(f"{type(self).__name__}.checked")
+
+    def independent(self, place: int) -> InvalidArgumentError:
+        """The error for an output without a derivative at a place."""
+        raise NotImplementedError(f"{type(self).__name__}.independent")
+
+    def batch_dependent(self) -> InvalidArgumentError:
+        """The error for an example's output that the rest of its batch changes."""
+        raise NotImplementedError(f"{type(self).__name__}.batch_dependent")
+
+    def size(self, outputs: Tensor, plain: Tensor) -> Tensor:
+        """What a difference of outputs is compared with."""
+        size: Tensor = plain.norm()
+        return size
+
+    def where(self, place: int) -> str:
+        """What an attributed tensor is called in an error."""
+        found = self.places[place]
+        return self.names[place] if found is None else found.argument
+
+
+def row_of(value: Any, row: int) -> Any:
+    """An example's row of a tensor of batch 1 or b; anything else as it is."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    return value if value.shape[0] == 1 else value[row : row + 1]
+
+
+class ForwardPass:
+    r"""
+    An ordinary forward pass of one example, and what it takes to run it again with
+    other values at its places: modules that have finished before the first layer is
+    reached answer with what they gave, and the rest of the arguments has batch 1 and
+    broadcasts if the model allows it.
+
+    Attributes:
+
+        output (Tensor): The model's, (1, ...).
+        values (tuple of Tensor): At the places, (\*value) each.
+        axes (list of int): The batch axis of each of them.
+        is_lossy (bool): Whether a part of the model computes in half precision.
+    """
+
+    def __init__(self, call: Call, row: int, session: Session) -> None:
+        self.call, self.row, self.session = call, row, session
+        self._inputs = tuple(plain_value(row_of(each, row)) for each in call.inputs)
+        self._args = tuple(plain_value(row_of(each, row)) for each in call.args)
+        self.axes = [0] * len(call.places)
+        self._front = Front()
+        # None: not known before more than one point has run
+        self._is_expanded: Optional[bool] = None
+        self._point_bytes: Optional[int] = None
+        with observed(session) as recorder:
+            self.output, self.values = self._plain(self._inputs, recorder.reach)
+        if None not in call.places:
+            self._front = recorder.front()
+        halves = map(is_half, (*self.values, self.output))
+        self.is_lossy: bool = recorder.is_half or any(halves)
+        session.warn_if_random()
+
+    # ---- setting out -------------------------------------------------------
+
+    @torch.no_grad()
+    def _plain(
+        self,
+        inputs: Sequence[Tensor],
+        on_reach: Optional[Callable[[], None]] = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The output (1, ...) of these inputs, and the values at the places."""
+        call, values = self.call, []
+        with ExitStack() as stack:
+            visits = [
+                (
+                    None
+                    if place is None
+                    else stack.enter_context(place.visited(on_reach=on_reach))
+                )
+                for place in call.places
+            ]
+            output = call.forward_func(*(each.clone() for each in inputs), *self._args)
+            output = call.checked(output, 1, self.row).detach()
+        for at, (place, visit) in enumerate(zip(call.places, visits)):
+            if place is None or visit is None:
+                values.append(inputs[at][0])
+                continue
+            found = place.check(visit)
+            self.axes[at] = _batch_axis(found, place.argument)
+            values.append(found.detach().movedim(self.axes[at], 0)[0].clone())
+        return output, tuple(values)
+
+    def baseline_values(self) -> tuple[Tensor, ...]:
+        """The baselines' values at the places, propagated there: (*value) each."""
+        call = self.call
+        starts = tuple(
+            plain_value(row_of(baseline, self.row)).to(own.device)
+            for baseline, own in zip(call.baselines, self._inputs)
+        )
+        if all(place is None for place in call.places):
+            return tuple(start[0] for start in starts)
+        _, found = self._plain(starts)
+        for at, (start, end) in enumerate(zip(found, self.values)):
+            if start.shape != end.shape:
+                raise InvalidArgumentError(
+                    call.names[min(at, len(starts) - 1)].replace("inputs", "baselines"),
+                    f"a baseline with the input's value at the layer, "
+                    f"{self.shape_of(end, at)}",
+                    f"one with a value of shape {self.shape_of(start, at)}",
+                )
+        return found
+
+    def shape_of(self, value: Tensor, place: int) -> tuple[int, ...]:
+        """Of a place's value, the batch of one included where it lies."""
+        shape = [*value.shape]
+        shape.insert(self.axes[place], 1)
+        return tuple(shape)
+
+    def settle(
+        self,
+        values: Sequence[Tensor],
+        own: int,
+        leaves: Optional[Sequence[Tensor]] = None,
+    ) -> Tensor:
+        """
+        Find out how the model takes n points, and what a point costs.
+
+        Args:
+
+            values (sequence of Tensor): Points (n, *value) for each place.
+            own (int): The point that is the example itself.
+            leaves (sequence of Tensor, optional): What derivatives are needed of.
+                        Default: the values that require a gradient
+
+        Returns:
+            *Tensor*: the points' outputs (n, ...).
+        """
+        needed = values if leaves is None else leaves
+        needed = [each for each in needed if each.requires_grad]
+        for expanded in (False, True):
+            self._is_expanded = expanded
+            try:
+                outputs = self._settled(values, needed)
+            except Exception:
+                # Whether or not it is the broadcast that fails, the next try tells: its
+                # error goes to the caller as it is.
+                if expanded:
+                    self._is_expanded = None
+                    raise
+                continue
+            if self._is_same(outputs, own):
+                return outputs
+        if self.session.is_random:
+            return outputs
+        raise self.call.batch_dependent()
+
+    def _settled(self, values: Sequence[Tensor], leaves: Sequence[Tensor]) -> Tensor:
+        counting = saved_bytes(self.session)
+        with counting as counted, self.forward(values, bool(leaves)) as outputs:
+            for at, leaf in enumerate(leaves):
+                self.check_depends(outputs, leaf, min(at, len(values) - 1))
+            result = outputs.detach()
+        self._point_bytes = max(1, counted[0] // len(values[0]))
+        return result
+
+    def check_depends(self, outputs: Tensor, leaf: Tensor, place: int) -> None:
+        """Refuse outputs that autograd does not follow to a leaf."""
+        known = outputs.requires_grad and depends(outputs, leaf)
+        if not known or hides(outputs, leaf):
+            raise self.call.independent(place)
+
+    def _is_same(self, outputs: Tensor, own: int) -> bool:
+        found, plain = outputs[own], self.output[0].to(outputs)
+        if found.shape != plain.shape:
+            return False
+        size = self.call.size(outputs, plain)
+        return bool((found - plain).norm() <= self.closeness * size)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest of the values' and the output's."""
+        dtypes = [each.dtype for each in (*self.values, self.output)]
+        return min(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+
+    @property
+    def closeness(self) -> float:
+        """How far outputs of the same may be apart, relative."""
+        if self.is_lossy:
+            return _SAME_LOSSY
+        return _SAME.get(self.precision, _SAME_LOSSY)
+
+    # ---- running -----------------------------------------------------------
+
+    @contextmanager
+    def forward(
+        self, values: Sequence[Tensor], grad: bool, twice: bool = False
+    ) -> Iterator[Tensor]:
+        """
+        The model's output (n, ...) with these values at the places, with the graph
+        between them, which is used inside the context.
+
+        Args:
+
+            values (sequence of Tensor): (n, *value) for each place.
+            grad (bool): Whether there is a graph.
+            twice (bool): Whether it is differentiated twice.
+        """
+        n, call = values[0].shape[0], self.call
+        expanded = bool(self._is_expanded)
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(grad))
+            stack.enter_context(twice_differentiable(twice))
+            inputs, args, visits = list(self._inputs), self._args, []
+            if expanded:
+                inputs = [_expand(each, n) for each in inputs]
+                args = tuple(_expand(each, n) for each in args)
+            for at, (place, value) in enumerate(zip(call.places, values)):
+                value = value.to(self.values[at].dtype)
+                if place is None:
+                    inputs[at] = value
+                    continue
+                # The hooks stay for the backward pass: checkpointing runs twice.
+                placed = value.movedim(0, self.axes[at])
+                visits.append((place, stack.enter_context(place.visited(placed))))
+            if visits and self._is_expanded is False:
+                stack.enter_context(self._front.replayed())
+            output = call.forward_func(*(each.clone() for each in inputs), *args)
+            for place, visit in visits:
+                place.check(visit)
+            yield call.checked(output, n, self.row)
+
+    def fitting(self, graphs: float) -> int:
+        """How many points to run at once when autograd keeps ``graphs`` of theirs."""
+        assert self._point_bytes is not None  # it was settled
+        return points_that_fit(graphs * self._point_bytes, self.values[0].device)
+
+
+def _batch_axis(value: Tensor, argument: str) -> int:
+    """
+    The batch axis of a layer's value for one example.
+
+    Most layers have it first; those of OpenAI's ``clip`` are (tokens, b, d).
+    """
+    if value.shape[0] == 1:
+        return 0
+    if value.ndim > 1 and value.shape[1] == 1:
+        return 1
+    raise InvalidArgumentError(
+        argument,
+        "a layer whose value has the batch in dimension 0 or 1 (one example)",
+        f"a value of shape {tuple(value.shape)}",
+    )
+
+
+def _expand(value: Any, n: int) -> Any:
+    """A tensor of batch 1 repeated n times; anything else as it is."""
+    if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == 1:
+        return value.expand(n, *value.shape[1:])
+    return value
+
+
+# ---- graphs --------------------------------------------------------------------
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Every node of the autograd graph below a tensor or a node, once."""
+    start: Any = root.grad_fn if isinstance(root, Tensor) else root
+    waiting, seen = [start], {start}
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for below, _ in node.next_functions:
+            if below is not None and below not in seen:
+                seen.add(below)
+                waiting.append(below)
+
+
+def depends(root: Any, leaf: Tensor) -> bool:
+    """Whether a leaf is in the autograd graph below a tensor or a node."""
+    below = (getattr(node, "variable", None) for node in _nodes(root))
+    return any(variable is leaf for variable in below)
+
+
+def hides(output: Tensor, leaf: Tensor) -> bool:
+    """Whether autograd passes over an operation on the leaf with a warning only."""
+    opaque = [node for node in _nodes(output) if node.name() in _OPAQUE]
+    return any(depends(node, leaf) for node in opaque)
+
+
+# ---- memory --------------------------------------------------------------------
+
+
+@contextmanager
+def saved_bytes(session: Session) -> Iterator[list[int]]:
+    """The bytes (a list of one) that autograd saves for what runs inside, without the
+    parameters of the session's modules."""
+    counted = [0]
+    seen = {
+        parameter.untyped_storage().data_ptr()
+        for module in session.modules
+        for parameter in module.parameters(recurse=False)
+    }
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            counted[0] += storage.nbytes()
+        # without its graph: a result that kept itself would never be freed
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
+        yield counted
+
+
+def points_that_fit(point_bytes: float, device: torch.device) -> int:
+    """How many points to run at once if each takes ``point_bytes``."""
+    room = float(_CPU_BYTES)
+    if device.type == "cuda":
+        room = _CUDA_SHARE * torch.cuda.mem_get_info(device)[0]
+    return max(1, int(room / point_bytes))
+
+
+def too_large(elements: int, dtype: torch.dtype, device: torch.device) -> Optional[str]:
+    """The size in words of a tensor that the device can't hold, or None."""
+    size = elements * torch.finfo(dtype).bits // 8
+    if device.type == "cuda":
+        room = torch.cuda.mem_get_info(device)[0]
+    else:
+        room = _host_bytes() // 2
+    return f"{size / 2**30:,.1f} GiB" if size > room else None
+
+
+def _host_bytes() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return 2**34

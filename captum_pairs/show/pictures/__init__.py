@@ -1,0 +1,18 @@
+"""An explanation as a picture: the inputs, the parts of the score, what matched what.
+
+Orange speaks for the match and purple against it. The drawing is done by
+:mod:`captum_pairs.attr.visualization`; here is decided what is shown where.
+"""
+
+from captum_pairs.show.pictures.comparison import draw_comparison
+from captum_pairs.show.pictures.contrast import draw_contrast
+from captum_pairs.show.pictures.pair import draw, save_picture
+from captum_pairs.show.pictures.zero_shot import draw_zero_shot
+
+__all__ = [
+    "draw",
+    "draw_comparison",
+    "draw_contrast",
+    "draw_zero_shot",
+    "save_picture",
+]

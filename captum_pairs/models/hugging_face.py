@@ -6,8 +6,7 @@ from typing import Any, Optional
 
 import PIL.Image
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Encoder, Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
@@ -531,7 +530,7 @@ def _parts(processor: Any, sound: Optional[str]) -> Any:
             "processor",
             f"the model's own (AutoProcessor.from_pretrained), with a tokenizer and "
             f"{'a' if sound else 'an'} {other}, or a pair of these",
-            describe(processor),
+            validation.describe(processor),
         )
     return found
 

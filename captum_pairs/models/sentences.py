@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import (
@@ -429,7 +428,7 @@ def adopt_sentence_transformer(model: Any, processor: Any, name: str) -> Encoder
         raise InvalidArgumentError(
             "processor",
             "None for a sentence-transformer, which has its tokenizer inside",
-            describe(processor),
+            validation.describe(processor),
         )
     return sentence_encoders(model)
 

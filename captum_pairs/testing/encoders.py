@@ -6,8 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.hooks import Place
+from captum_pairs.attr import InvalidArgumentError, Place
 from captum_pairs.models import Encoder, EncoderPair, Feature, Layer, Layout, Prepared
 from captum_pairs.models.encoder import AUDIO, IMAGE, TEXT
 from captum_pairs.testing.broken import BrokenContractError, require

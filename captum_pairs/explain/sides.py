@@ -159,6 +159,8 @@ class PreparedSide(Side):
             layer=self.layer.module,
         )
         at_input = self.layer.module is None
+        if at_input:  # what has no path is refused in the adapter's words
+            self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
         example = next(
             self.method.examples(
                 self.prepared.inputs,

@@ -6,8 +6,7 @@ from typing import Any, Optional
 
 import PIL.Image
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Encoder, Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
@@ -25,7 +24,7 @@ from captum_pairs.models.texts import (
 )
 from captum_pairs.models.view import View, view_of, Views
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.words import offsets_of, surface_of
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import nn, Tensor
@@ -241,7 +240,7 @@ class HuggingFaceTextEncoder(TextEncoder):
             offsets = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
         else:
             surfaces = [
-                None if flag else name.replace("▁", "").replace("</w>", "")
+                None if flag else surface_of(name, self.tokenizer)
                 for name, flag in zip(names, special)
             ]
             offsets = offsets_of(text, surfaces)
@@ -531,7 +530,7 @@ def _parts(processor: Any, sound: Optional[str]) -> Any:
             "processor",
             f"the model's own (AutoProcessor.from_pretrained), with a tokenizer and "
             f"{'a' if sound else 'an'} {other}, or a pair of these",
-            describe(processor),
+            validation.describe(processor),
         )
     return found
 

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Optional, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 from captum_pairs.models.paths import directory, file
@@ -68,7 +67,7 @@ def load(
         raise InvalidArgumentError(
             "processor",
             "None for a model that is loaded by its name, which has its own",
-            describe(processor),
+            validation.describe(processor),
         )
     place = torch.device("cpu") if device is None else _device(device)
     encoders = _loaded(_name(model))
@@ -83,14 +82,14 @@ def _name(model: object) -> str:
         raise ModelUnavailableError(
             "model",
             "a directory, a model's name or a model in memory",
-            "an empty name" if isinstance(model, str) else describe(model),
+            "an empty name" if isinstance(model, str) else validation.describe(model),
         )
     return str(model)
 
 
 def _device(device: object) -> torch.device:
     """A device that tensors can be put on."""
-    reason = describe(device)
+    reason = validation.describe(device)
     if isinstance(device, (str, torch.device)):
         try:
             found = torch.device(device)
@@ -163,7 +162,7 @@ def _not_adopted(module: nn.Module) -> NoReturn:
         "a dual encoder of transformers, open_clip, OpenAI's clip or "
         "sentence-transformers, or an image backbone with its transform (of any other "
         "model give the two functions that embed to captum_pairs.from_functions)",
-        f"{describe(module)} that no adapter knows",
+        f"{validation.describe(module)} that no adapter knows",
     )
 
 

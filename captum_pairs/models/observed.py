@@ -9,8 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Optional
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.hooks import Place
+from captum_pairs.attr import InvalidArgumentError, Place
 from captum_pairs.models.modes import evaluating
 from torch import nn, Tensor
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import open_clip
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
@@ -27,7 +26,7 @@ from captum_pairs.models.transformed import (
 )
 from captum_pairs.models.view import View
 from captum_pairs.models.vocabulary import check_vocabulary
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.words import offsets_of, surface_of
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors import SafetensorError
@@ -86,7 +85,7 @@ def adopt_open_clip(model: Any, processor: Any, name: str) -> EncoderPair:
         raise ModelUnavailableError(
             "model",
             "a model of open_clip with encode_image and encode_text",
-            describe(model),
+            validation.describe(model),
         )
     both = processor if isinstance(processor, (tuple, list)) else ()
     is_read = len(both) == 2 and hasattr(both[1], "context_length")
@@ -95,7 +94,7 @@ def adopt_open_clip(model: Any, processor: Any, name: str) -> EncoderPair:
             "processor",
             "(transform, tokenizer): what open_clip.create_model_from_pretrained "
             "returns with the model, and open_clip.get_tokenizer",
-            describe(processor),
+            validation.describe(processor),
         )
     return _pair(name, model, *both)
 
@@ -304,7 +303,7 @@ def _hugging_face_tokens(
         places = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
         surfaces = [cleaned[a:b] for a, b in places]
     else:
-        surfaces = [name.replace("▁", "").replace("</w>", "") for name in names]
+        surfaces = [surface_of(name, inner) for name in names]
     if not (inner.is_fast and cleaned == text):
         # offsets in the text as it was before it was cleaned
         wanted = [None if flag else s for flag, s in zip(flags, surfaces)]

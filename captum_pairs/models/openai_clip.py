@@ -13,8 +13,7 @@ from warnings import catch_warnings, filterwarnings
 from zipfile import is_zipfile, ZipFile
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.fixed_texts import (
@@ -90,14 +89,14 @@ def adopt_openai_clip(model: Any, processor: Any, name: str) -> EncoderPair:
     """
     if not (hasattr(model, "encode_image") and hasattr(model, "encode_text")):
         raise ModelUnavailableError(
-            "model", "a model as clip.load returns it", describe(model)
+            "model", "a model as clip.load returns it", validation.describe(model)
         )
     steps = getattr(processor, "transforms", ())
     if not any(isinstance(step, Normalize) for step in steps):
         raise InvalidArgumentError(
             "processor",
             "the transform that clip.load returns with the model",
-            describe(processor),
+            validation.describe(processor),
         )
     return _pair(name, model, processor)
 

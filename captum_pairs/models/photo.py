@@ -18,7 +18,7 @@ from io import BytesIO
 from typing import Any, BinaryIO, Optional, Union
 
 import numpy as np
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import validation
 from captum_pairs.models.errors import UnreadableImageError
 from captum_pairs.models.paths import file
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -75,7 +75,7 @@ def read_image(source: ImageLike) -> Image.Image:
             return _from_file(name)
     if callable(getattr(source, "read", None)):
         return _decoded(lambda: _opened(source), "the open file")
-    raise UnreadableImageError("image", _WHAT, describe(source))
+    raise UnreadableImageError("image", _WHAT, validation.describe(source))
 
 
 def _from_file(name: str) -> Image.Image:

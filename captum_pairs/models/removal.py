@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.hooks import Place
+from captum_pairs.attr import InvalidArgumentError, Place
 from captum_pairs.models.encoder import (
     Encoder,
     Feature,

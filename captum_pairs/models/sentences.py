@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import (
@@ -27,7 +26,7 @@ from captum_pairs.models.texts import (
     without_words,
 )
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.words import offsets_of, surface_of
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch import nn, Tensor
@@ -222,7 +221,7 @@ class SentenceEncoder(_SentenceText):
             spans = offsets_of(
                 whole,
                 [
-                    None if flag else name.replace("▁", "").removesuffix("</w>")
+                    None if flag else surface_of(name, self.tokenizer)
                     for name, flag in zip(names, special)
                 ],
             )
@@ -429,7 +428,7 @@ def adopt_sentence_transformer(model: Any, processor: Any, name: str) -> Encoder
         raise InvalidArgumentError(
             "processor",
             "None for a sentence-transformer, which has its tokenizer inside",
-            describe(processor),
+            validation.describe(processor),
         )
     return sentence_encoders(model)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError, reason_of, unavailable
 from captum_pairs.models.observed import ImageParts, observe_parts
@@ -75,7 +74,9 @@ def siamese(
     >>> pair.explain("this.jpg", "that.jpg")
     """
     if not isinstance(backbone, nn.Module):
-        raise InvalidArgumentError("backbone", "a module", describe(backbone))
+        raise InvalidArgumentError(
+            "backbone", "a module", validation.describe(backbone)
+        )
     process, view, mean, std = _understood(transform)
     black = process(Image.new("RGB", (64, 64)))[None].float()
     parts = _parts(backbone, black)
@@ -155,7 +156,7 @@ def _measured(transform: Any) -> Understood:
             "transform",
             "torchvision's preset for image classification (a weights' transforms()), "
             "(size, mean, std), or a function from an image to a tensor (3, h, w)",
-            f"{describe(transform)} ({reason_of(error)})",
+            f"{validation.describe(transform)} ({reason_of(error)})",
         ) from error
     return transform, None, *found
 
@@ -170,7 +171,7 @@ def _from_parts(settings: tuple[Any, ...]) -> Understood:
             "transform",
             "(size, mean, std) with one size or (height, width), and three numbers "
             "each",
-            describe(settings),
+            validation.describe(settings),
         ) from error
     steps: list[Any] = [transforms.Resize(resize, antialias=True)]
     if len(resize) == 1:

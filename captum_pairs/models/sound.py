@@ -10,8 +10,7 @@ from typing import Any, BinaryIO, ClassVar, Optional, Union
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import (
     AUDIO,
     Encoder,
@@ -82,13 +81,13 @@ def read_sound(source: SoundLike, rate: int) -> NDArray[np.float32]:
         raise UnreadableSoundError(
             "audio",
             "a sound: a WAV file's path, or floating samples (n,)",
-            describe(source),
+            validation.describe(source),
         )
     if isinstance(own, bool) or own != rate:
         raise UnreadableSoundError(
             "audio",
             f"{rate} samples a second (torchaudio.functional.resample makes them)",
-            f"{own}" if isinstance(own, (int, float)) else describe(own),
+            f"{own}" if isinstance(own, (int, float)) else validation.describe(own),
         )
     return samples.astype(np.float32)
 

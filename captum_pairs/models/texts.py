@@ -119,6 +119,14 @@ def check_text(text: object) -> None:
         raise TextLengthError("text", "a string", type(text).__name__)
     if not text.strip():
         raise TextLengthError("text", "at least one word", "an empty text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextLengthError(
+            "text",
+            "whole characters",
+            f"half of one (a lone surrogate) at {error.start}",
+        ) from error
 
 
 def check_length(tokens: Sequence[Feature], longest: int) -> None:

@@ -556,3 +556,27 @@ def test_a_model_in_memory(every: Saved) -> None:
             load(every.model, wrong)
     with pytest.raises(ModelUnavailableError, match="encode_image and encode_text"):
         load(every.model.visual, (every.transform, every.tokenizer))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "two&nbsp;&nbsp;&nbsp;&nbsp;&nbsp;&nbsp;&nbsp; photo dogs",
+        f"two {'-' * 40} photo dogs",
+        f"two {'_' * 40} photo, dogs &amp; two",
+    ],
+)
+def test_what_a_tokenizer_cleans_away_hides_no_word(
+    saved: Any, directory: Path, text: str
+) -> None:
+    from captum_pairs.models.open_clip_models import _read_hugging_face
+
+    cleaning = open_clip.tokenizer.HFTokenizer(
+        str(_hugging_face_text(directory / "bert")),
+        context_length=60,
+        clean="canonicalize",
+    )
+    prepared = load(saved("tiny-vit").name).second.prepare(text)
+    for tokens in (prepared.tokens, _read_hugging_face(cleaning, None, text).tokens):
+        found = {text[slice(*t.span)] for t in tokens if t.span}
+        assert {"photo", "dogs"} <= found

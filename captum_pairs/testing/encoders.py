@@ -1,7 +1,6 @@
 """The contract of an adapter: what explanations rely on, checked on a model."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -9,14 +8,12 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, Place
 from captum_pairs.models import Encoder, EncoderPair, Feature, Layer, Layout, Prepared
 from captum_pairs.models.encoder import AUDIO, IMAGE, TEXT
-from captum_pairs.testing.broken import BrokenContractError, require
+from captum_pairs.testing.broken import BrokenContractError, refused, require, unchanged
 from PIL import Image
-from torch import nn, Tensor
+from torch import Tensor
 
 __all__ = ["check_encoder"]
 
-# Tables of hooks that a module keeps.
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 # What no image, text or sound is.
 _NO_INPUTS: tuple[Any, ...] = (
     None,
@@ -67,7 +64,7 @@ def check_encoder(
     ):
         raws = list(given) if given is not None else _examples(side, encoder)
         examples.append(raws)
-        with _unchanged(encoder):
+        with unchanged(encoder.module):
             for raw in raws:
                 _check_input(encoder, raw, tolerance)
             _check_refusals(encoder, raws[0])
@@ -203,7 +200,7 @@ def _check_layer(encoder: Encoder, prepared: Prepared, layer: Layer) -> None:
     if layer.module is None:
         shape = tuple(prepared.inputs.shape)
         if not prepared.inputs.is_floating_point():
-            _refused(
+            refused(
                 lambda: [prepared.layout(shape, True, False)].clear(),
                 "an input of whole numbers without a layer that stands for it",
             )
@@ -336,78 +333,16 @@ def _check_refusals(encoder: Encoder, raw: Any) -> None:
     def no_layer(wanted: Any) -> Callable[[], None]:
         return lambda: [encoder.layer(wanted)].clear()
 
-    _refused(no_baseline, "a baseline that there is not", "baseline")
+    refused(no_baseline, "a baseline that there is not", "baseline")
     count = len(encoder.blocks)
     for wanted in ("no such layer", count, -count - 1, 0.5, True):
-        _refused(no_layer(wanted), f"the layer {wanted!r}", "layer")
+        refused(no_layer(wanted), f"the layer {wanted!r}", "layer")
     if encoder.kind not in (IMAGE, TEXT, AUDIO):
         return  # what it takes is its author's own
     no_names = ("", " \n") if encoder.kind == TEXT else ("", "no such file", "\0")
     for value in (*_NO_INPUTS, *no_names):
-        _refused(
+        refused(
             lambda value=value: [encoder.prepare(value)].clear(),  # type: ignore[misc]
             f"{value!r} as {encoder.kind}",
             None,
         )
-
-
-def _refused(
-    call: Callable[[], None], what: str, argument: Optional[str] = None
-) -> None:
-    try:
-        call()
-    except InvalidArgumentError as error:
-        if argument is not None:
-            require(
-                error.argument == argument,
-                f"the error of {what} names {argument}",
-                error.argument,
-            )
-        return
-    except Exception as error:
-        raise BrokenContractError(
-            f"{what} gets an InvalidArgumentError; found {type(error).__name__}"
-        ) from error
-    raise BrokenContractError(f"{what} gets an InvalidArgumentError; found none")
-
-
-# ---- what is left behind -----------------------------------------------------
-
-
-@contextmanager
-def _unchanged(encoder: Encoder) -> Iterator[None]:
-    """What runs inside leaves the encoder's module as it was."""
-    before = _state(encoder.module)
-    yield
-    after = _state(encoder.module)
-    for what, value in before.items():
-        require(_same(value, after[what]), f"the {what} of the model are as they were")
-
-
-def _state(module: Optional[nn.Module]) -> dict[str, Any]:
-    if module is None:
-        return {}
-    parts = dict(module.named_modules())
-    parameters = dict(module.named_parameters())
-    return {
-        "modes": {name: part.training for name, part in parts.items()},
-        "hooks": {
-            name: [list(getattr(part, table, {})) for table in _HOOKS]
-            for name, part in parts.items()
-        },
-        "flags requires_grad": {n: p.requires_grad for n, p in parameters.items()},
-        "gradients": {n: p.grad is None for n, p in parameters.items()},
-        "parameters": {n: p.detach().clone() for n, p in parameters.items()},
-        "buffers": {n: b.clone() for n, b in module.named_buffers()},
-    }
-
-
-def _same(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return before.keys() == after.keys() and all(
-        (
-            torch.equal(value, after[name])
-            if isinstance(value, Tensor)
-            else value == after[name]
-        )
-        for name, value in before.items()
-    )

@@ -1,5 +1,6 @@
 """The models of open_clip, through their own ``encode_image`` and ``encode_text``."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from captum_pairs.models.fixed_texts import (
 )
 from captum_pairs.models.observed import find_blocks, ImageParts, observe_parts
 from captum_pairs.models.paths import directory, file
+from captum_pairs.models.remote_code import asks_for_code, never_asked
 from captum_pairs.models.texts import check_length, PADDING
 from captum_pairs.models.transformed import (
     centre_view,
@@ -31,6 +33,7 @@ from captum_pairs.models.words import offsets_of, surface_of
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 from torch import Tensor
+from transformers.utils.hub import cached_file
 
 __all__ = ["adopt_open_clip", "load_open_clip", "view_of_transform"]
 
@@ -51,8 +54,9 @@ def load_open_clip(name: str, rest: str) -> EncoderPair:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
     source, weights = _source(name, rest)
-    with loading(name):
+    with loading(name), never_asked():
         _check_files(source, weights)
+        _check_code(source)
         model, transform = open_clip.create_model_from_pretrained(source, weights)
         tokenizer = open_clip.get_tokenizer(source)
     return _pair(name, model, transform, tokenizer)
@@ -107,6 +111,27 @@ def _check_files(source: str, weights: Optional[str]) -> None:
         found = None if place is None else pointer_in(Path(place))
         if found is not None:
             raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
+
+
+def _check_code(source: str) -> None:
+    """Settings that would have open_clip run code that comes with a text tower."""
+    for prefix in (_DIRECTORY, _HUB):
+        if not source.startswith(prefix):
+            continue
+        found = cached_file(
+            source.removeprefix(prefix),
+            "open_clip_config.json",
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+        text = "null" if found is None else Path(found).read_text("utf-8")
+        if asks_for_code(json.loads(text)):
+            raise ValueError(
+                "its settings ask to run code of its own (trust_remote_code), which is "
+                "only done if you load it yourself and hand it in: load(model, "
+                "(transform, tokenizer))"
+            )
 
 
 def _source(name: str, rest: str) -> tuple[str, Optional[str]]:

@@ -19,6 +19,7 @@ from captum_pairs.models.errors import (
 )
 from captum_pairs.models.hugging_face import load_hugging_face
 from captum_pairs.models.modes import evaluating
+from captum_pairs.models.remote_code import never_asked
 from captum_pairs.models.texts import (
     check_length,
     PADDING,
@@ -473,7 +474,7 @@ def load_sentence_transformer(name: str, source: str) -> EncoderPair:
     if modules and str(modules[0].get("type", "")).endswith("CLIPModel"):
         return _clip_inside(name, source, modules)
     _check_code(name, modules)
-    with loading(name):
+    with loading(name), never_asked():
         found = pointer_in(Path(source))
         if found is not None:
             raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")

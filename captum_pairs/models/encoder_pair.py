@@ -1,12 +1,14 @@
 """Two encoders whose embeddings are compared: what every adapter returns."""
 
 import hashlib
+import pickle
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from captum_pairs.models.encoder import Encoder
-from torch import nn
+from torch import nn, Tensor
 
 __all__ = ["EncoderPair", "Head"]
 
@@ -60,7 +62,31 @@ class EncoderPair:
             digest.update(self.name.encode())
         for module in modules:
             for name, value in sorted(module.state_dict().items()):
-                digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-                flat = value.detach().cpu().contiguous().flatten()
-                digest.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+                digest.update(name.encode())
+                _add(digest, value)
         return digest.hexdigest()
+
+
+def _add(digest: Any, value: Any) -> None:
+    """A state's entry: a tensor, or what a quantised or opaque module keeps."""
+    if not isinstance(value, Tensor):
+        if isinstance(value, (list, tuple)):
+            for part in value:
+                _add(digest, part)
+        else:
+            try:
+                digest.update(pickle.dumps(value, protocol=4))
+            except Exception:  # what can't be pickled raises anything
+                digest.update(type(value).__name__.encode())
+        return
+    digest.update(f" {tuple(value.shape)} {value.dtype}".encode())
+    if value.is_meta:
+        return
+    flat = value.detach().cpu()
+    if flat.is_quantized:
+        digest.update(f"{flat.qscheme()}".encode())
+        flat = flat.dequantize()
+    if flat.layout is not torch.strided:
+        flat = flat.to_dense()
+    flat = flat.contiguous().flatten()
+    digest.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
+from captum_pairs.show.page import page_frame, write_page
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes, save as tensors_to_bytes
 from torch import Tensor
@@ -126,13 +127,11 @@ class Result(ByContent, ABC):
 
     def page(self, path: Union[str, Path]) -> Path:
         """Writes a page to explore it, one file (see :mod:`captum_pairs.show.page`)."""
-        from captum_pairs.show.page import write_page
 
         return write_page(self._shown(), path)
 
     def _repr_html_(self) -> str:
         """The page, as notebooks show it."""
-        from captum_pairs.show.page import page_frame
 
         return page_frame(self._shown())
 
@@ -193,13 +192,16 @@ def _digest(data: bytes) -> str:
 
 
 def read(
-    directory: Union[str, Path], name: str, version: int, with_tensors: bool = True
+    directory: Union[str, Path],
+    name: str,
+    versions: Union[int, Sequence[int]],
+    with_tensors: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     What :func:`write` wrote.
 
     Args:
-        version: of the format that is understood.
+        versions: of the format that are understood, the latest last.
         with_tensors: whether there is a second file.
 
     Raises:
@@ -209,12 +211,13 @@ def read(
     path = Path(directory) / f"{name}.json"
     if not path.is_file():
         raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
+    known = (versions,) if isinstance(versions, int) else tuple(versions)
     with well_formed(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != version:
+        if content.get("format") not in known:
             raise InvalidArgumentError(
                 "format",
-                f"{version}, that of this version",
+                f"{known[-1]}, that of this version",
                 f"{content.get('format')}, written by another version",
             )
     if not with_tensors:

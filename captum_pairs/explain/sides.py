@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 
+# Of each feature, at least, unless a number was asked for.
+_SAMPLES = 8
+
+
 class Side(ABC):
     """
     What a pair is made of, of one input; everything is on the CPU.
@@ -175,6 +179,9 @@ class PreparedSide(Side):
         self.example = example.masked(self._on_device(self.layout.mask))
         self.cost = len(self.layout.features)
         given = options.settings_for(at)
+        if "n_samples" in given and "n_samples" not in options.given:
+            # a fit needs as many as there are features, at each of several chances
+            given["n_samples"] = max(given["n_samples"], _SAMPLES * self.cost)
         if self.embed_subsets is not None:
             given["embed_subsets"] = self.embed_subsets
         self.settings = self.method.settings_type(**given)

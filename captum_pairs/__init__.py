@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from captum_pairs.explain.comparison import Comparison
     from captum_pairs.explain.contrast import Contrast
     from captum_pairs.explain.contributions import Contributions
+    from captum_pairs.explain.methods import register_method
     from captum_pairs.explain.pair import PairExplanation
     from captum_pairs.explain.zero_shot import ZeroShot
     from captum_pairs.model import DualEncoder, from_functions, load, siamese
+    from captum_pairs.models import register_loader
 
 __version__ = "0.1.0"
 
@@ -27,6 +29,8 @@ _HOMES = {
     "from_functions": "captum_pairs.model",
     "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
+    "register_loader": "captum_pairs.models",
+    "register_method": "captum_pairs.explain.methods",
     "siamese": "captum_pairs.model",
     "ZeroShot": "captum_pairs.explain.zero_shot",
 }
@@ -39,6 +43,8 @@ __all__ = [
     "from_functions",
     "load",
     "PairExplanation",
+    "register_loader",
+    "register_method",
     "siamese",
     "ZeroShot",
 ]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -238,7 +239,7 @@ def find_phrase(
     if not isinstance(phrase, str) or not phrase.strip():
         raise InvalidArgumentError(argument, "at least one word", repr(phrase))
     spans, wanted = word_spans(text), _words(phrase)
-    words = [text[slice(*span)].casefold() for span in spans]
+    words = _words(text)
     size = len(wanted)
     found = [
         (spans[at][0], spans[at + size - 1][1])
@@ -265,7 +266,8 @@ def find_phrase(
 
 
 def _words(text: str) -> list[str]:
-    return [text[slice(*span)].casefold() for span in word_spans(text)]
+    """In one of the forms in which Unicode writes the same."""
+    return [normalize("NFC", text[slice(*s)].casefold()) for s in word_spans(text)]
 
 
 def _nearest(text: str, spans: Sequence[tuple[int, int]], wanted: list[str]) -> str:

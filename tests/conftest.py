@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 # No test asks a network: what a model hub would be asked for is refused at once. No
 # window opens. Both are read when transformers and matplotlib are imported, which
@@ -20,6 +21,10 @@ os.environ["MPLBACKEND"] = "agg"
 
 # The tests' tensors are small: more threads would only wait for one another.
 torch.set_num_threads(1)
+
+# What is tried is the same in every run, and a busy machine is no error.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 # ---- any order ---------------------------------------------------------------

@@ -43,11 +43,8 @@ LATER = {
     "that captum_pairs.attr needs nothing but torch and captum",
     ("cli", "*"): "--help answers at once: nothing heavy before a command needs it",
     ("explain*", "pandas"): "an extra, needed by to_frame alone",
-    ("models.loading", "captum_pairs.models.open_clip_models"): "an extra's adapter",
-    ("models.loading", "captum_pairs.models.openai_clip"): "an extra's adapter",
-    ("models.loading", "captum_pairs.models.sentences"): "an extra's adapter",
-    ("models.loading", "transformers.utils.hub"): "names on the hub only: a directory "
-    "is loaded without it",
+    ("models.registry", "what is computed"): "an adapter, by the place that it "
+    "registered: what it needs may be an extra",
     ("models.openai_clip", "clip*"): "an extra that imports what setuptools no longer "
     "has, which is lent to it meanwhile",
     ("models.openai_clip", "packaging.version"): "lent to the extra clip",

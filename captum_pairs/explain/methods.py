@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Union
 
@@ -26,7 +27,7 @@ __all__ = [
     "Method",
     "method_names",
     "method_of",
-    "register",
+    "register_method",
     "settings_of",
     "subset_methods",
 ]
@@ -39,7 +40,7 @@ Method = Union[type[EmbeddingAttribution[Any]], type[PairAttribution]]
 _METHODS: dict[str, type[EmbeddingAttribution[Any]]] = {}
 
 
-def register(name: str, method: Method) -> Method:
+def register_method(name: str, method: Method) -> Method:
     """
     Make a method known by a name: to ``explain(method=name)``, ``compare``, corpora and
     the command.
@@ -106,11 +107,13 @@ def method_of(
     method: Union[str, Method],
 ) -> tuple[str, type[EmbeddingAttribution[Any]]]:
     """
-    A method's name and class, from either.
+    A method's name and class, from either, or from "package.module:Class".
 
     Raises:
         InvalidArgumentError: naming ``method``.
     """
+    if isinstance(method, str) and ":" in method:
+        method = _imported(method)
     if isinstance(method, str):
         if method not in _METHODS:
             known = ", ".join(_METHODS)
@@ -119,6 +122,17 @@ def method_of(
     found = _embedding_attribution(method)
     names = [name for name, known in _METHODS.items() if known is found]
     return (names[0] if names else found.__name__), found
+
+
+def _imported(where: str) -> Any:
+    """A class of somebody's own, by its module and name."""
+    module, _, name = where.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise InvalidArgumentError(
+            "method", "a registered name, or package.module:Class", f"{where}: {error}"
+        ) from error
 
 
 def check_width(method: Union[str, Method], what: str) -> None:
@@ -131,10 +145,10 @@ def check_width(method: Union[str, Method], what: str) -> None:
         )
 
 
-register(INTEGRATED_GRADIENTS, IntegratedJacobian)
-register("jacobian_x_input", JacobianXInput)
-register("occlusion", EmbeddingOcclusion)
-register("banzhaf", EmbeddingBanzhaf)
-register("shapley", EmbeddingShapley)
-register("lime", EmbeddingLime)
-register("token_similarity", TokenDecomposition)
+register_method(INTEGRATED_GRADIENTS, IntegratedJacobian)
+register_method("jacobian_x_input", JacobianXInput)
+register_method("occlusion", EmbeddingOcclusion)
+register_method("banzhaf", EmbeddingBanzhaf)
+register_method("shapley", EmbeddingShapley)
+register_method("lime", EmbeddingLime)
+register_method("token_similarity", TokenDecomposition)

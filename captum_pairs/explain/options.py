@@ -18,7 +18,7 @@ from captum_pairs.explain.methods import (
 from captum_pairs.models.encoder import Encoder, LayerLike
 from captum_pairs.models.encoder_pair import EncoderPair
 
-__all__ = ["BASELINE", "Options", "OptionsLike", "REMOVED"]
+__all__ = ["BASELINE", "OF_PAIRS", "OF_SIDES", "Options", "OptionsLike", "REMOVED"]
 
 # What becomes of a feature that is absent from a subset.
 BASELINE, REMOVED = "baseline", "removed"
@@ -28,7 +28,7 @@ MOST_STEPS = 128
 _MOST_SEED = 2**62
 
 # What both sides of a pair have to have in common, and what each has of its own.
-_OF_PAIRS = ("method", "tolerance", "n_steps", "n_samples", "seed", "absent")
+OF_PAIRS = ("method", "tolerance", "n_steps", "n_samples", "seed", "absent")
 OF_SIDES = ("layer", "baseline", "tokens")
 
 LayerPair = Union[LayerLike, tuple[Optional[LayerLike], Optional[LayerLike]], None]
@@ -184,7 +184,7 @@ class Options:
     def adopting(self, known: Mapping[str, Any]) -> "Options":
         """With what contributions were found with (see :meth:`of_side`), as far as
         nothing else was asked for: a pair is of one method."""
-        names = {each for each in _OF_PAIRS if each in known} - self.given
+        names = {each for each in OF_PAIRS if each in known} - self.given
         return replace(self, **{name: known[name] for name in names})
 
     def _settings(self, method: type[EmbeddingAttribution[Any]]) -> dict[str, Any]:

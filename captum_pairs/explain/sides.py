@@ -16,7 +16,7 @@ from captum_pairs.attr import (
     Shares,
 )
 from captum_pairs.explain.counting import Tally
-from captum_pairs.explain.options import OF_SIDES, Options, REMOVED
+from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
@@ -165,6 +165,8 @@ class PreparedSide(Side):
             layer=self.layer.module,
         )
         at_input = self.layer.module is None
+        if at_input:  # what has no path is refused in the adapter's words
+            self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
         example = next(
             self.method.examples(
                 self.prepared.inputs,
@@ -312,7 +314,8 @@ def checked(
     for name in {**kept.settings, **wanted}:
         mine, theirs = wanted.get(name), kept.settings.get(name)
         is_asked = name not in OF_SIDES or name in options.given
-        if is_asked and mine != theirs:
+        is_used = name in wanted or name not in OF_PAIRS
+        if is_asked and is_used and mine != theirs:
             raise InvalidArgumentError(
                 name,
                 f"{theirs!r}, with which the stored contributions were found",

@@ -22,8 +22,9 @@ from captum_pairs.models.errors import (
 )
 from captum_pairs.models.functions import from_functions
 from captum_pairs.models.images import ImageEncoder, PreparedImage
-from captum_pairs.models.loading import load, Support, SUPPORTED
+from captum_pairs.models.loading import load
 from captum_pairs.models.photo import read_image
+from captum_pairs.models.registry import register_loader, Support, SUPPORTED
 from captum_pairs.models.siamese import siamese
 from captum_pairs.models.texts import PreparedText, TextEncoder
 from captum_pairs.models.view import Box, View
@@ -44,6 +45,7 @@ __all__ = [
     "PreparedImage",
     "PreparedText",
     "read_image",
+    "register_loader",
     "siamese",
     "Source",
     "Support",

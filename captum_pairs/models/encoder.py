@@ -6,7 +6,7 @@ layer's value stand for, and how the model embeds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Optional, Union
 
@@ -16,6 +16,7 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models.described import described
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn, Tensor
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Layer",
     "LayerLike",
     "Layout",
+    "PADDING",
     "Prepared",
     "Source",
     "TENSOR",
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 IMAGE, TEXT, AUDIO, TENSOR = "image", "text", "audio", "tensor"
+# The name of the feature that all padding tokens are.
+PADDING = "padding"
 
 # A block's number (negative ones count from the last), "input", or any module.
 LayerLike = Union[int, str, nn.Module]
@@ -139,6 +143,29 @@ class Prepared(ABC):
                 told.
         """
 
+    def embed_what_is_left(
+        self, encoder: "Encoder", layer: "Layer", layout: Layout
+    ) -> Callable[[Tensor], Tensor]:
+        """
+        A function to embeddings (n, k) of subsets (n, features), bool, of the features:
+        the others are taken out, and the model reads what is left. Special ones stay,
+        whatever the subset says.
+
+        Args:
+            encoder: that prepared this input.
+            layer: where it is attributed to.
+            layout: of the layer's value.
+
+        Raises:
+            InvalidArgumentError: naming ``absent``, if nothing can be taken out there;
+                always, unless an adapter says how.
+        """
+        raise InvalidArgumentError(
+            "absent",
+            "'baseline', or for texts and at blocks of vision transformers 'removed'",
+            f"'removed' at the {layer.name} of {encoder.kind}",
+        )
+
     def to(self, device: torch.device) -> "Prepared":
         """The same on a device."""
         return replace(
@@ -218,6 +245,15 @@ class Encoder(ABC):
                 return parameter.device
         return torch.device("cpu")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the model takes what is no whole number."""
+        if self.module is not None:
+            for parameter in self.module.parameters():
+                if parameter.is_floating_point():
+                    return parameter.dtype
+        return torch.float32
+
     def layer(self, wanted: Optional[LayerLike]) -> Layer:
         """
         The layer that is meant.
@@ -276,8 +312,6 @@ class Encoder(ABC):
 
 def thumbnail(pixels: NDArray[np.uint8], most: int = 640) -> NDArray[np.uint8]:
     """(h, w, 3), made smaller if it is larger than that."""
-    from PIL import Image
-
     image = Image.fromarray(pixels)
     image.thumbnail((most, most))
     return np.asarray(image)

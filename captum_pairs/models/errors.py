@@ -4,11 +4,16 @@ from captum_pairs.attr import InvalidArgumentError
 
 __all__ = [
     "ModelUnavailableError",
+    "reason_of",
     "TextLengthError",
     "unavailable",
     "UnreadableImageError",
     "UnreadableSoundError",
 ]
+
+
+# Of a reason that is told, in characters.
+_LONGEST = 400
 
 
 class ModelUnavailableError(InvalidArgumentError):
@@ -29,10 +34,21 @@ class UnreadableSoundError(InvalidArgumentError):
 
 def unavailable(name: str, error: Exception) -> ModelUnavailableError:
     """A model that can't be loaded, and why."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelUnavailableError(
         "model",
         "a directory with a saved model, or a model's name (captum-pairs models lists "
         "what is supported)",
-        f"{name}: {reason}",
+        f"{name}: {reason_of(error)}",
     )
+
+
+def reason_of(error: BaseException) -> str:
+    """Another library's error in a line: its first one, or where that announces more
+    the one that says what it is."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    told = lines[0]
+    if told.endswith(":") and len(lines) > 1:
+        told = f"{told} {lines[1]}"
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}…"

@@ -11,6 +11,7 @@ from captum_pairs.models.texts import (
     TextEncoder,
     without_words,
 )
+from captum_pairs.models.vocabulary import check_ids
 from captum_pairs.models.words import offsets_of
 from torch import nn, Tensor
 
@@ -63,6 +64,7 @@ class ReadTextEncoder(TextEncoder):
 
     def tokenize(self, text: str) -> PreparedText:
         ids, tokens, padding = self._read(text)
+        check_ids(ids, self.entrance)
         return PreparedText(
             ids,
             without_words(ids, tokens, padding),

@@ -9,13 +9,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import (
-    describe,
-    finite_float,
-    one_of,
-    optional_pair_of,
-)
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import (
     Encoder,
     Feature,
@@ -85,16 +79,20 @@ def from_functions(
     ...                        prepare=(load_pixels, tokenize))
     >>> model.explain("dog.jpg", "a dog")
     """
-    one_of("similarity", similarity, _SIMILARITIES)
-    head = Head("similarity", finite_float("scale", scale), finite_float("bias", bias))
+    validation.one_of("similarity", similarity, _SIMILARITIES)
+    head = Head(
+        "similarity",
+        validation.finite_float("scale", scale),
+        validation.finite_float("bias", bias),
+    )
     encoders = [
         FunctionEncoder(*settings)
         for settings in zip(
             (encode_first, encode_second),
-            optional_pair_of("layers", layers),
-            optional_pair_of("prepare", prepare),
-            optional_pair_of("baselines", baselines),
-            optional_pair_of("names", names),
+            validation.optional_pair_of("layers", layers),
+            validation.optional_pair_of("prepare", prepare),
+            validation.optional_pair_of("baselines", baselines),
+            validation.optional_pair_of("names", names),
         )
     ]
     first, second = encoders
@@ -165,9 +163,13 @@ class FunctionEncoder(Encoder):
         """The arguments are one side's of :func:`from_functions`."""
         for argument, value in (("encode", encode), ("prepare", prepare)):
             if not (callable(value) or argument == "prepare" and value is None):
-                raise InvalidArgumentError(argument, "a function", describe(value))
+                raise InvalidArgumentError(
+                    argument, "a function", validation.describe(value)
+                )
         if not (layer is None or isinstance(layer, nn.Module)):
-            raise InvalidArgumentError("layers", "modules or None", describe(layer))
+            raise InvalidArgumentError(
+                "layers", "modules or None", validation.describe(layer)
+            )
         if isinstance(names, str):
             raise InvalidArgumentError("names", "a list of names", "a string")
         self._settings = (encode, layer, prepare, baseline, names)
@@ -200,7 +202,9 @@ class FunctionEncoder(Encoder):
         if self._prepare is not None and isinstance(made, (tuple, list)):
             if len(made) != 2:
                 raise InvalidArgumentError(
-                    "prepare", "a tensor, or (tensor, arguments)", describe(made)
+                    "prepare",
+                    "a tensor, or (tensor, arguments)",
+                    validation.describe(made),
                 )
             made, rest = made
             arguments = tuple(rest) if isinstance(rest, (tuple, list)) else (rest,)
@@ -228,7 +232,7 @@ class FunctionEncoder(Encoder):
         elif isinstance(baseline, Tensor):
             words = "a given tensor"
         else:
-            words = f"{finite_float('baselines', baseline):g} everywhere"
+            words = f"{validation.finite_float('baselines', baseline):g} everywhere"
         if isinstance(baseline, np.ndarray):
             baseline = torch.from_numpy(baseline)
         start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device)
@@ -238,7 +242,7 @@ class FunctionEncoder(Encoder):
             raise InvalidArgumentError(
                 "baselines",
                 f"a tensor that can be expanded to the input's {tuple(inputs.shape)}",
-                describe(start),
+                validation.describe(start),
             ) from error
 
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
@@ -255,7 +259,7 @@ def _example(argument: str, value: Any) -> Tensor:
             argument,
             "a tensor or an array with something in it"
             + (" (or give prepare=)" if argument == "input" else ""),
-            describe(value),
+            validation.describe(value),
         )
     tensor: Tensor = value.detach()
     if tensor.ndim == 0:

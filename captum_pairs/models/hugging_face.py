@@ -1,15 +1,18 @@
 """The dual encoders of Hugging Face's transformers, by their own forward passes."""
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, Optional
 
+import PIL.Image
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Encoder, Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.images import ImageEncoder
 from captum_pairs.models.naflex import NaFlexEncoder
+from captum_pairs.models.observed import find_blocks
 from captum_pairs.models.sound import ClapAudioEncoder
 from captum_pairs.models.texts import (
     check_length,
@@ -19,15 +22,24 @@ from captum_pairs.models.texts import (
     TextEncoder,
     without_words,
 )
-from captum_pairs.models.transformed import find_blocks
-from captum_pairs.models.view import View, view_of
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.view import View, view_of, Views
+from captum_pairs.models.vocabulary import check_ids, check_vocabulary
+from captum_pairs.models.words import offsets_of, surface_of
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import nn, Tensor
-from transformers import AutoConfig, AutoModel, AutoProcessor, BlipForImageTextRetrieval
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    BlipForImageTextRetrieval,
+    FeatureExtractionMixin,
+    ImageProcessingMixin,
+    PreTrainedTokenizerBase,
+)
 
 __all__ = [
+    "adopt_hugging_face",
     "HuggingFaceImageEncoder",
     "HuggingFaceTextEncoder",
     "load_hugging_face",
@@ -57,7 +69,6 @@ class HuggingFaceImageEncoder(ImageEncoder):
         embed: Embed,
         processor: Any,
         blocks: Sequence[nn.Module],
-        grid: tuple[int, int],
         default_block: Optional[int] = None,
     ) -> None:
         """
@@ -67,44 +78,46 @@ class HuggingFaceImageEncoder(ImageEncoder):
                 ``pooler_output``.
             processor: the image processor.
             blocks: of the image encoder.
-            grid: rows and columns of patches.
             default_block: a third of the blocks unless it is given.
         """
         self.module = model
         self.processor = processor
         self.blocks = list(blocks)
-        self.grid = grid
         self.default_block = (
             len(self.blocks) // 3 if default_block is None else default_block
         )
         self.mean = tuple(getattr(processor, "image_mean", None) or (0.5, 0.5, 0.5))
+        self.views = Views("image_processor")
         self._embed = embed
+        # a model that its processor does not fit is refused at once
+        plain = self.prepare(PIL.Image.new("RGB", (64, 64)))
+        self.grid = plain.grid
 
     def process(self, image: Image) -> tuple[Tensor, View]:
-        pixels = self.processor(images=image, return_tensors="pt")["pixel_values"]
-        view = view_of(self.processor, image.size)
-        height, width = pixels.shape[-2:]
-        if (width, height) != view.processed:
+        try:
+            told = view_of(self.processor, image.size)
+        except InvalidArgumentError:
+            told = None  # it is measured
+        view = self.views.view(self._pixels, image.size, told)
+        return self._pixels(image), view
+
+    def _pixels(self, image: Image) -> Tensor:
+        made = self.processor(images=image, return_tensors="pt")["pixel_values"]
+        if made.ndim != 4 or len(made) != 1:
             raise InvalidArgumentError(
                 "image_processor",
-                f"one that makes {view.processed[0]} x {view.processed[1]} pixels, as "
-                "its settings say",
-                f"{width} x {height}",
+                "one that makes pixels (1, 3, h, w) of an image",
+                f"shape {tuple(made.shape)}",
             )
-        return pixels.float(), view
+        pixels: Tensor = made.float()
+        return pixels
 
     def normalized(self, color: Sequence[float]) -> Tensor:
         if tuple(color) == self.mean and getattr(self.processor, "do_normalize", False):
             return torch.zeros(3)
         # through the processor itself, whatever it does to a value
-        size = max(self.grid) * 32
-        levels = [round(255 * value) for value in color]
-        plain = self.processor(
-            images=torch.tensor(levels, dtype=torch.uint8)[:, None, None].expand(
-                3, size, size
-            ),
-            return_tensors="pt",
-        )["pixel_values"][0].float()
+        red, green, blue = (round(255 * value) for value in color)
+        plain = self._pixels(PIL.Image.new("RGB", (256, 256), (red, green, blue)))[0]
         found: Tensor = plain[:, plain.shape[1] // 2, plain.shape[2] // 2]
         return found
 
@@ -142,7 +155,11 @@ class HuggingFaceTextEncoder(TextEncoder):
             longest: how many tokens it reads.
             padded: pad to that length.
             masked: whether `embed` takes an attention mask.
+
+        Raises:
+            ModelUnavailableError: if the tokenizer knows no words.
         """
+        check_vocabulary(tokenizer)
         self.module = model
         self.tokenizer = tokenizer
         self.blocks = list(blocks)
@@ -166,6 +183,7 @@ class HuggingFaceTextEncoder(TextEncoder):
         tokens = self._tokens(text, encoded, fast)
         check_length(tokens, self.longest)
         values = torch.tensor([ids])
+        check_ids(values, self.entrance)
         mask = encoded.get("attention_mask")
         arguments: tuple[Any, ...] = ()
         if self.masked and mask is not None:
@@ -222,7 +240,7 @@ class HuggingFaceTextEncoder(TextEncoder):
             offsets = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
         else:
             surfaces = [
-                None if flag else name.replace("▁", "").replace("</w>", "")
+                None if flag else surface_of(name, self.tokenizer)
                 for name, flag in zip(names, special)
             ]
             offsets = offsets_of(text, surfaces)
@@ -242,15 +260,6 @@ class HuggingFaceTextEncoder(TextEncoder):
 def scale_of(parameter: Tensor) -> float:
     """The logit scale, of which models keep the logarithm."""
     return float(parameter.detach().exp())
-
-
-def image_grid(config: Any) -> tuple[int, int]:
-    """Rows and columns of the patches of a vision transformer's (square) image."""
-    size, patch = config.image_size, getattr(config, "patch_size", 32)
-    size = size[0] if isinstance(size, (tuple, list)) else size
-    patch = patch[0] if isinstance(patch, (tuple, list)) else patch
-    side = -(-int(size) // int(patch))
-    return side, side
 
 
 def text_encoder(
@@ -299,14 +308,13 @@ _POSITIONS_FROM_PADDING = (
 
 
 def _image_encoder(
-    model: Any, processor: Any, grid: tuple[int, int], default: Optional[int] = None
+    model: Any, processor: Any, default: Optional[int] = None
 ) -> HuggingFaceImageEncoder:
     return HuggingFaceImageEncoder(
         model,
         lambda pixels: model.get_image_features(pixel_values=pixels),
         processor.image_processor,
         find_blocks(model.vision_model),
-        grid,
         default,
     )
 
@@ -314,7 +322,7 @@ def _image_encoder(
 def _clip(name: str, model: Any, processor: Any) -> EncoderPair:
     """CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP: patches, and a logit scale."""
     config = model.config
-    images = _image_encoder(model, processor, image_grid(config.vision_config))
+    images = _image_encoder(model, processor)
     texts = text_encoder(
         model, model.text_model, processor.tokenizer, config.text_config
     )
@@ -325,8 +333,7 @@ def _clip(name: str, model: Any, processor: Any) -> EncoderPair:
 def _siglip(name: str, model: Any, processor: Any) -> EncoderPair:
     """SigLIP's logits have a bias; its text encoder pools the last token of a text that
     is always padded."""
-    config = model.config
-    images = _image_encoder(model, processor, image_grid(config.vision_config))
+    images = _image_encoder(model, processor)
     return EncoderPair(name, images, *_sigmoid_text(model, processor))
 
 
@@ -349,8 +356,7 @@ def _align(name: str, model: Any, processor: Any) -> EncoderPair:
     coarse as patches."""
     config = model.config
     blocks = len(find_blocks(model.vision_model))
-    grid = image_grid(config.vision_config)
-    images = _image_encoder(model, processor, grid, 2 * blocks // 3)
+    images = _image_encoder(model, processor, 2 * blocks // 3)
     texts = text_encoder(
         model, model.text_model, processor.tokenizer, config.text_config
     )
@@ -379,7 +385,6 @@ def _blip(name: str, model: Any, processor: Any) -> EncoderPair:
         image,
         processor.image_processor,
         find_blocks(model.vision_model),
-        image_grid(config.vision_config),
     )
     texts = text_encoder(
         model, model.text_encoder, processor.tokenizer, config.text_config, text
@@ -438,19 +443,7 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
         raise unavailable(name, error) from error
     kind: str = config.model_type
     made: list[str] = list(config.architectures or [])
-    generates = any("Generation" in each or "Answering" in each for each in made)
-    if kind not in FAMILIES or generates:
-        reason = _REFUSED.get(kind, f"model_type {kind!r}")
-        if generates:
-            reason = f"a model that generates text ({made[0]})"
-        if any("SequenceClass" in each for each in made):
-            reason = "a cross-encoder or classifier, which reads both texts at once"
-        raise ModelUnavailableError(
-            "model",
-            f"a dual encoder of one of the kinds {', '.join(FAMILIES)} (for another, "
-            "give its two encoders to captum_pairs.from_functions)",
-            f"{name}: {reason}",
-        )
+    _check_kind(name, kind, made)
     try:
         loader: Any = AutoModel
         if "BlipForImageTextRetrieval" in made:
@@ -469,6 +462,77 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
         )
     model.train(False).requires_grad_(False)
     return FAMILIES[kind](name, model, processor)
+
+
+def adopt_hugging_face(model: Any, processor: Any, name: str) -> EncoderPair:
+    """
+    A dual encoder of transformers that is in memory; it stays as it is.
+
+    Args:
+        model: of one of the kinds in FAMILIES.
+        processor: with a tokenizer and an image processor or feature extractor; or a
+            pair of these.
+        name: what it is called.
+
+    Raises:
+        ModelUnavailableError: for a model of another kind.
+        InvalidArgumentError: naming ``processor``.
+    """
+    kind = str(getattr(getattr(model, "config", None), "model_type", ""))
+    classes = [base.__name__ for base in type(model).__mro__]
+    _check_kind(name, kind, classes)
+    embeds = hasattr(model, "get_text_features") or hasattr(model, "itm_head")
+    if not embeds:
+        raise _no_dual_encoder(name, "a part of a model, or one with another head")
+    parts = _parts(processor, "feature_extractor" if kind == "clap" else None)
+    return FAMILIES[kind](model.name_or_path or name, model, parts)
+
+
+def _check_kind(name: str, kind: str, classes: Sequence[str]) -> None:
+    """Refuse what is no dual encoder, by its model_type and its classes' names."""
+    for each in classes:
+        if "Generation" in each or "Answering" in each:
+            raise _no_dual_encoder(name, f"a model that generates text ({each})")
+        if "SequenceClass" in each:
+            raise _no_dual_encoder(
+                name, "a cross-encoder or classifier, which reads both texts at once"
+            )
+    if kind not in FAMILIES:
+        raise _no_dual_encoder(name, _REFUSED.get(kind, f"model_type {kind!r}"))
+
+
+def _no_dual_encoder(name: str, reason: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        "model",
+        f"a dual encoder of one of the kinds {', '.join(FAMILIES)} (for another, "
+        "give its two encoders to captum_pairs.from_functions)",
+        f"{name}: {reason}",
+    )
+
+
+def _parts(processor: Any, sound: Optional[str]) -> Any:
+    """What has a tokenizer, and an image processor or what reads sound."""
+    other = sound or "image_processor"
+    found = processor
+    if isinstance(processor, (tuple, list)):
+        found = SimpleNamespace()
+        for part in processor:
+            if isinstance(part, PreTrainedTokenizerBase):
+                found.tokenizer = part
+            elif isinstance(part, (ImageProcessingMixin, FeatureExtractionMixin)):
+                setattr(found, other, part)
+    reads = FeatureExtractionMixin if sound else ImageProcessingMixin
+    if not (
+        isinstance(getattr(found, "tokenizer", None), PreTrainedTokenizerBase)
+        and isinstance(getattr(found, other, None), reads)
+    ):
+        raise InvalidArgumentError(
+            "processor",
+            f"the model's own (AutoProcessor.from_pretrained), with a tokenizer and "
+            f"{'a' if sound else 'an'} {other}, or a pair of these",
+            validation.describe(processor),
+        )
+    return found
 
 
 def _processor(source: str) -> Any:

@@ -1,7 +1,7 @@
 """What every encoder of images has in common: baselines, and where patches lie."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Optional
 
@@ -12,12 +12,16 @@ from captum_pairs.models.encoder import (
     Encoder,
     Feature,
     IMAGE,
+    Layer,
     Layout,
     Prepared,
     Source,
     thumbnail,
 )
+from captum_pairs.models.errors import reason_of
+from captum_pairs.models.observed import MOST_BEFORE, observe_patches, Patches
 from captum_pairs.models.photo import ImageLike, read_image
+from captum_pairs.models.removal import PatchesLeft
 from captum_pairs.models.view import View
 from PIL.Image import Image
 from PIL.ImageFilter import GaussianBlur
@@ -43,13 +47,19 @@ class PreparedImage(Prepared):
 
     Args:
         view: how the processed image lies on the original.
-        grid: rows and columns of the patches into which the model cuts it; what the
-            pixels are summed into if they are attributed to.
+        patches: into which the model cuts it; what the pixels are summed into if they
+            are attributed to.
+        channels_last: whether feature maps are (b, h, w, c).
     """
 
     view: View = View((1, 1), (1, 1), (1.0, 1.0), (0, 0))
-    grid: tuple[int, int] = (1, 1)
+    patches: Patches = Patches((1, 1))
     channels_last: bool = False
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches."""
+        return self.patches.grid
 
     def layout(self, shape: Sequence[int], at_input: bool, tokens: bool) -> Layout:
         """Patches or places of a feature map, then tokens that are no patch."""
@@ -70,45 +80,75 @@ class PreparedImage(Prepared):
             "layer", "a layer whose value has patches", f"shape {tuple(shape)}"
         )
 
+    def embed_what_is_left(
+        self, encoder: Encoder, layer: Layer, layout: Layout
+    ) -> Callable[[Tensor], Tensor]:
+        """Patches are taken out at the layer, if its value is a sequence."""
+        if layer.module is None or layout.mask.ndim != 3:
+            return super().embed_what_is_left(encoder, layer, layout)
+        return PatchesLeft(encoder, self, layer, layout)
+
     def _pixel_layout(self, shape: Sequence[int]) -> Layout:
         """(1, 3, h, w): pixels, summed into patches."""
         (rows, columns), (height, width) = self.grid, shape[-2:]
-        row = (torch.arange(height) * rows) // height
-        column = (torch.arange(width) * columns) // width
+        down, across = self.patches.size or (height / rows, width / columns)
+        # a rest at the edge that is in no patch goes with the last one
+        row = (torch.arange(height) / down).long().clamp(max=rows - 1)
+        column = (torch.arange(width) / across).long().clamp(max=columns - 1)
         mask = (row[:, None] * columns + column)[None, None]
-        return Layout(patch_features(self.view, self.grid), mask, self.grid)
+        features = patch_features(self.view, self.grid, self.patches.size)
+        return Layout(features, mask, self.grid)
 
     def _token_layout(self, shape: Sequence[int]) -> Layout:
-        """(1, tokens, d) or (tokens, 1, d): tokens before the patches are special."""
+        """(1, tokens, d) or (tokens, 1, d): tokens that are no patches are special."""
         axis = 1 if shape[0] == 1 else 0
         count = int(shape[axis])
-        grid = self.grid
+        grid, size = self.grid, self.patches.size
         while math.prod(grid) > count and max(grid) > 1:
             # deeper stages of a hierarchical model have half the rows and columns
             grid = -(-grid[0] // 2), -(-grid[1] // 2)
-        before = count - math.prod(grid)
-        if grid != self.grid and before:
+            size = None if size is None else (2 * size[0], 2 * size[1])
+        more = count - math.prod(grid)
+        if not 0 <= more <= (MOST_BEFORE if grid == self.grid else 0):
             raise InvalidArgumentError(
                 "layer",
                 f"a value whose tokens are patches of a {self.grid[0]} x "
                 f"{self.grid[1]} grid",
                 f"{count} tokens",
             )
-        names = ["class token", *(f"register {n}" for n in range(1, before))]
-        features = patch_features(self.view, grid) + tuple(
-            Feature(name, special=True) for name in names[:before]
+        before = more if self.patches.before is None else self.patches.before
+        names = ["class token", *(f"register {n}" for n in range(1, before))][:before]
+        names += [f"token behind {n}" for n in range(1, more - before + 1)]
+        features = patch_features(self.view, grid, size) + tuple(
+            Feature(name, special=True) for name in names[:more]
         )
-        patches = math.prod(grid)
-        ids = torch.cat([torch.arange(patches, count), torch.arange(patches)])
+        patches, before = math.prod(grid), min(before, more)
+        ids = torch.cat(
+            [
+                torch.arange(patches, patches + before),
+                torch.arange(patches),
+                torch.arange(patches + before, count),
+            ]
+        )
         mask_shape = [1] * 3
         mask_shape[axis] = count
         return Layout(features, ids.reshape(mask_shape), grid)
 
 
-def patch_features(view: View, grid: tuple[int, int]) -> tuple[Feature, ...]:
-    """The patches of a grid that covers the processed image, row by row."""
+def patch_features(
+    view: View,
+    grid: tuple[int, int],
+    size: Optional[tuple[float, float]] = None,
+) -> tuple[Feature, ...]:
+    """
+    The patches of a grid, row by row.
+
+    Args:
+        size: their height and width in pixels of the processed image; None if they
+            cover it evenly.
+    """
     width, height = view.processed
-    across, down = width / grid[1], height / grid[0]
+    down, across = size or (height / grid[0], width / grid[1])
     return tuple(
         Feature(
             f"patch ({row}, {column})",
@@ -116,8 +156,8 @@ def patch_features(view: View, grid: tuple[int, int]) -> tuple[Feature, ...]:
                 (
                     column * across,
                     row * down,
-                    (column + 1) * across,
-                    (row + 1) * down,
+                    min((column + 1) * across, width),
+                    min((row + 1) * down, height),
                 )
             ),
         )
@@ -131,8 +171,8 @@ class ImageEncoder(Encoder):
     Base of the encoders of images: an adapter says how pixels are made.
 
     Attributes:
-        grid: rows and columns of patches of the processed image; for a convolutional
-            model those of its last feature map.
+        grid: rows and columns of patches of an image that is processed as most are;
+            for a convolutional model those of its last feature map.
         channels_last: whether its feature maps are (b, h, w, c).
     """
 
@@ -163,15 +203,43 @@ class ImageEncoder(Encoder):
         name = self.check_baseline(baseline)
         image = read_image(raw)
         pixels, view = self.process(image)
+        pixels = pixels.to(self.dtype)
         return PreparedImage(
             pixels,
             self.baseline(pixels, name),
             image_source(image, view),
             IN_WORDS[name],
             view=view,
-            grid=self.grid,
+            patches=self.patches(pixels),
             channels_last=self.channels_last,
         )
+
+    def patches(self, pixels: Tensor) -> Patches:
+        """
+        How the model cuts pixels of this shape, which it is asked once for each.
+
+        Raises:
+            InvalidArgumentError: naming ``image_processor``, if it does not take them.
+        """
+        known: dict[Any, Patches] = self.__dict__.setdefault("_patches", {})
+        shape = tuple(pixels.shape)
+        if shape not in known:
+            if self.module is None:
+                return Patches(self.grid)
+            inputs = pixels.to(self.device)
+            try:
+                known[shape] = observe_patches(
+                    self.module, self.embed, inputs, self.blocks
+                )
+            except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+                if isinstance(error, InvalidArgumentError):
+                    raise
+                raise InvalidArgumentError(
+                    "image_processor",
+                    "one that makes pixels that the model takes",
+                    f"{shape[3]} x {shape[2]}: {reason_of(error)}",
+                ) from error
+        return known[shape]
 
     def baseline(self, pixels: Tensor, name: str) -> Tensor:
         """Pixels that say nothing, of the shape of pixels (1, 3, h, w)."""

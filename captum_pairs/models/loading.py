@@ -1,184 +1,179 @@
-"""From a directory or a name to a dual encoder."""
+"""From a directory, a name or a model in memory to a dual encoder."""
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NoReturn, Optional, Union
 
 import torch
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
-
-__all__ = ["load", "SCENES", "Support", "SUPPORTED"]
-
-# The name of the model that comes with the package.
-SCENES = "scenes"
-# The block of its image encoder to whose input is attributed (the card's pointing
-# game: 0.903, as block 1 with 0.907, at half the cost and a tenth of the delta).
-_SCENES_BLOCK = 2
-
-
-class Support(NamedTuple):
-    """
-    A kind of model that can be loaded.
-
-    Args:
-        models: in words.
-        write: what `load` takes.
-        package: that has to be installed for it, as pip knows it.
-        module: that it is imported as.
-    """
-
-    models: str
-    write: str
-    package: str
-    module: str
-
-    @property
-    def is_installed(self) -> bool:
-        """Whether the package is there."""
-        return find_spec(self.module) is not None
-
-
-SUPPORTED = (
-    Support(
-        "the model that comes with this package", "scenes", "transformers", "torch"
-    ),
-    Support(
-        "CLIP, MetaCLIP 2, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP "
-        "(image-text retrieval), VisionTextDualEncoder, CLAP (sound)",
-        "openai/clip-vit-base-patch32 (hub id or directory)",
-        "transformers",
-        "transformers",
-    ),
-    Support(
-        "open_clip: ViT, ResNet and timm towers, CoCa, custom text towers",
-        "open_clip:ViT-B-32/laion2b_s34b_b79k",
-        "open_clip_torch",
-        "open_clip",
-    ),
-    Support("OpenAI's clip package", "clip:ViT-B/32", "openai-clip", "clip"),
-    Support(
-        "sentence-transformers",
-        "sentence-transformers/all-MiniLM-L6-v2 (hub id or directory)",
-        "sentence-transformers",
-        "sentence_transformers",
-    ),
-    Support(
-        "torchvision's classifiers as Siamese image encoders",
-        "torchvision:resnet50",
-        "torchvision",
-        "torchvision",
-    ),
+from captum_pairs.models.paths import directory, file
+from captum_pairs.models.registry import (
+    latest_first,
+    register_loader,
+    supported,
+    SUPPORTED,
 )
+from captum_pairs.models.siamese import siamese
+from torch import nn
+from transformers.utils.hub import cached_file
+
+__all__ = ["load"]
 
 
 def load(
-    name: Union[str, Path], device: Optional[Union[str, torch.device]] = None
+    model: Union[str, Path, nn.Module],
+    processor: Any = None,
+    *,
+    device: Optional[Union[str, torch.device]] = None,
 ) -> EncoderPair:
     """
-    A dual encoder, in float32, in evaluation mode, its parameters frozen.
+    A dual encoder.
 
     Args:
-        name: a directory that ``save_pretrained`` wrote or a model's id on the Hugging
+        model: a directory that ``save_pretrained`` wrote or a model's id on the Hugging
             Face hub (transformers or sentence-transformers);
             ``open_clip:ARCHITECTURE/WEIGHTS`` (a tag of open_clip's or a file),
             ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
             file); or "scenes" for the model that comes with the package
-            ("scenes:withheld", "scenes:finetuned": see its card).
-        device: where it is put; default: the CPU.
+            ("scenes:withheld", "scenes:finetuned": see its card). It is loaded in
+            float32, in evaluation mode, its parameters frozen.
+
+            Or a model that is in memory already. It is used as it is, in its mode, on
+            its device, and its parameters keep their ``requires_grad``: call
+            ``model.eval()`` yourself.
+        processor: of a model in memory, what makes its inputs: transformers' processor,
+            or a pair (image processor, tokenizer); of open_clip (transform, tokenizer);
+            of OpenAI's clip its transform; of a sentence-transformer nothing; of an
+            image backbone, which becomes a Siamese encoder of its own output, the
+            transform that :func:`siamese` takes.
+        device: where a model that is loaded is put; default: the CPU.
 
     Raises:
         ModelUnavailableError: if there is no such model, it can't be read, or it is of
             a kind without an adapter.
+        InvalidArgumentError: naming ``processor`` or ``device``.
     """
-    encoders = _load(str(name))
+    if isinstance(model, nn.Module):
+        if device is not None:
+            raise InvalidArgumentError(
+                "device",
+                "None for a model in memory, which stays where it is (model.to moves "
+                "it)",
+                str(device),
+            )
+        return _adopted(model, processor)
+    if processor is not None:
+        raise InvalidArgumentError(
+            "processor",
+            "None for a model that is loaded by its name, which has its own",
+            validation.describe(processor),
+        )
+    place = torch.device("cpu") if device is None else _device(device)
+    encoders = _loaded(_name(model))
     for encoder in (encoders.first, encoders.second):
         if encoder.module is not None:
-            encoder.module.train(False).requires_grad_(False)
-            if device is not None:
-                encoder.module.to(device)
+            encoder.module.train(False).requires_grad_(False).to(place)
     return encoders
 
 
-def _load(name: str) -> EncoderPair:
-    # an adapter's package is imported when it is needed, and may not be there
-    prefix, colon, rest = name.partition(":")
-    if prefix == SCENES:
-        return _load_scenes(name, rest or "default")
-    if colon and prefix == "open_clip":
-        _require("open_clip")
-        from captum_pairs.models.open_clip_models import load_open_clip
-
-        return load_open_clip(name, rest)
-    if colon and prefix == "clip":
-        _require("clip")
-        from captum_pairs.models.openai_clip import load_openai_clip
-
-        return load_openai_clip(name, rest)
-    if colon and prefix == "torchvision":
-        from captum_pairs.models.siamese import load_torchvision
-
-        return load_torchvision(name, rest)
-    source = _source(name)
-    if _is_sentence_transformer(source):
-        _require("sentence_transformers")
-        from captum_pairs.models.sentences import load_sentence_transformer
-
-        return load_sentence_transformer(name, source)
-    from captum_pairs.models.hugging_face import load_hugging_face
-
-    return load_hugging_face(name, source)
-
-
-def _load_scenes(name: str, checkpoint: str) -> EncoderPair:
-    """One of the models that come with the package."""
-    from captum_pairs.models.hugging_face import load_hugging_face
-    from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
-
-    if checkpoint not in CHECKPOINTS:
-        known = ", ".join(f"{SCENES}:{each}" for each in CHECKPOINTS)
-        raise ModelUnavailableError("model", f"one of {known}", name)
-    directory = checkpoint_path(checkpoint)
-    if not directory.is_dir():
-        raise ModelUnavailableError(
-            "model", "the embedded checkpoint", "an installation without it"
-        )
-    scenes = load_hugging_face(name, str(directory))
-    scenes.first.default_block = _SCENES_BLOCK
-    return scenes
-
-
-def _require(module: str) -> None:
-    """Refuse a model whose package is not installed, and say which it is."""
-    support = next(row for row in SUPPORTED if row.module == module)
-    if not support.is_installed:
+def _name(model: object) -> str:
+    if not isinstance(model, (str, Path)) or not str(model).strip():
         raise ModelUnavailableError(
             "model",
-            f"the package {support.package} (pip install {support.package})",
-            "an installation without it",
+            "a directory, a model's name or a model in memory",
+            "an empty name" if isinstance(model, str) else validation.describe(model),
         )
+    return str(model)
+
+
+def _device(device: object) -> torch.device:
+    """A device that tensors can be put on."""
+    reason = validation.describe(device)
+    if isinstance(device, (str, torch.device)):
+        try:
+            found = torch.device(device)
+            torch.zeros(1, device=found).tolist()
+            return found
+        # without a driver it is an assertion, without an operator another one
+        except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
+            reason = f"{device}: {str(error).strip().splitlines()[0]}"
+    raise InvalidArgumentError(
+        "device", "a device that PyTorch can use, such as 'cpu' or 'cuda:0'", reason
+    )
+
+
+def _loaded(name: str) -> EncoderPair:
+    """By its prefix, or by who claims it."""
+    prefix, colon, rest = name.partition(":")
+    kind = supported(prefix)
+    if kind is not None and (colon or directory(name) is None):
+        return kind.load(name, rest if kind.claims is None else _source(rest))
+    source = _source(name)
+    for kind in latest_first():
+        if kind.claims is not None and kind.claims(source):
+            return kind.load(name, source)
+    raise ModelUnavailableError("model", f"one of {_written()}", name)
+
+
+def _written() -> str:
+    return "; ".join(kind.write for kind in SUPPORTED)
 
 
 def _source(name: str) -> str:
     """What is loaded from; a path that leads nowhere is no name on the hub."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
+    found = directory(name)
+    if found is not None:
+        return str(found)
     looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") != 1
-    if path.exists() or looks_like_a_path and "/" in name:
+    if not name or file(name) is not None or looks_like_a_path and "/" in name:
         raise ModelUnavailableError(
-            "model", "a directory or a name on the hub", f"{name}: no such directory"
+            "model",
+            "a directory or a name on the hub",
+            f"{name or 'an empty name'}: no such directory",
         )
     return name
 
 
+def _adopted(module: nn.Module, processor: Any) -> EncoderPair:
+    """By the nearest of its classes that an adapter knows."""
+    # a compiled module holds the one that it was made of; so does PEFT's
+    module = getattr(module, "_orig_mod", module)
+    if _defined_in(type(module), "peft"):
+        inner: Any = module
+        module = inner.get_base_model()
+    name = type(module).__name__
+    for base in type(module).__mro__:
+        for kind in latest_first():
+            if any(_defined_in(base, place) for place in kind.classes):
+                return kind.adopt(module, processor, name)
+    if processor is None or _defined_in(type(processor), "transformers"):
+        _not_adopted(module)
+    return siamese(module, processor, name=name)
+
+
+def _defined_in(kind: type, place: str) -> bool:
+    return f"{kind.__module__}.".startswith(f"{place}.")
+
+
+def _not_adopted(module: nn.Module) -> NoReturn:
+    raise ModelUnavailableError(
+        "model",
+        "a dual encoder of transformers, open_clip, OpenAI's clip or "
+        "sentence-transformers, or an image backbone with its transform (of any other "
+        "model give the two functions that embed to captum_pairs.from_functions)",
+        f"{validation.describe(module)} that no adapter knows",
+    )
+
+
+# ---- the kinds that come with the package ------------------------------------
+
+
 def _is_sentence_transformer(source: str) -> bool:
     """Whether sentence-transformers wrote it: a list of modules lies beside it."""
-    path = Path(source)
-    if path.is_dir():
+    path = directory(source)
+    if path is not None:
         return (path / "modules.json").is_file()
-    from transformers.utils.hub import cached_file
-
     try:
         found: Any = cached_file(
             source,
@@ -187,6 +182,68 @@ def _is_sentence_transformer(source: str) -> bool:
             _raise_exceptions_for_connection_errors=False,
             _raise_exceptions_for_gated_repo=False,
         )
-    except OSError:
+    except (OSError, ValueError):
         return False  # no such model: the loading that follows says so
     return found is not None
+
+
+_HERE = "captum_pairs.models"
+register_loader(
+    "scenes",
+    f"{_HERE}.embedded:load_scenes",
+    models="the model that comes with this package",
+    write="scenes",
+)
+register_loader(
+    "transformers",
+    f"{_HERE}.hugging_face:load_hugging_face",
+    models="CLIP, MetaCLIP 2, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP "
+    "(image-text retrieval), VisionTextDualEncoder, CLAP (sound)",
+    write="openai/clip-vit-base-patch32 (hub id or directory)",
+    package="transformers",
+    module="transformers",
+    adopter=f"{_HERE}.hugging_face:adopt_hugging_face",
+    classes=("transformers",),
+    claims=lambda source: True,
+)
+register_loader(
+    "open_clip",
+    f"{_HERE}.open_clip_models:load_open_clip",
+    models="open_clip: ViT, ResNet and timm towers, CoCa, custom text towers",
+    write="open_clip:ViT-B-32/laion2b_s34b_b79k",
+    package="open_clip_torch",
+    module="open_clip",
+    adopter=f"{_HERE}.open_clip_models:adopt_open_clip",
+    classes=("open_clip",),
+)
+register_loader(
+    "clip",
+    f"{_HERE}.openai_clip:load_openai_clip",
+    models="OpenAI's clip package",
+    write="clip:ViT-B/32",
+    package="openai-clip",
+    module="clip",
+    adopter=f"{_HERE}.openai_clip:adopt_openai_clip",
+    classes=("clip",),
+)
+register_loader(
+    "sentence-transformers",
+    f"{_HERE}.sentences:load_sentence_transformer",
+    models="sentence-transformers",
+    write="sentence-transformers/all-MiniLM-L6-v2 (hub id or directory)",
+    package="sentence-transformers",
+    module="sentence_transformers",
+    adopter=f"{_HERE}.sentences:adopt_sentence_transformer",
+    classes=("sentence_transformers",),
+    claims=_is_sentence_transformer,
+)
+register_loader(
+    "torchvision",
+    f"{_HERE}.siamese:load_torchvision",
+    models="torchvision's classifiers as Siamese image encoders",
+    write="torchvision:resnet50",
+    package="torchvision",
+    module="torchvision",
+    adopter=f"{_HERE}.siamese:adopt_backbone",
+    classes=("torchvision", "timm"),
+)

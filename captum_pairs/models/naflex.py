@@ -18,8 +18,8 @@ from captum_pairs.models.images import (
     patch_features,
     PreparedImage,
 )
+from captum_pairs.models.observed import find_blocks, Patches
 from captum_pairs.models.photo import ImageLike, read_image
-from captum_pairs.models.transformed import find_blocks
 from captum_pairs.models.view import View
 from PIL import Image
 from torch import Tensor
@@ -89,14 +89,14 @@ class NaFlexEncoder(Encoder):
             IN_WORDS[name],
             (torch.ones(1, rows * columns), torch.tensor([[rows, columns]])),
             view=view,
-            grid=(rows, columns),
+            patches=Patches((rows, columns)),
         )
 
     def _patches(self, image: Image.Image) -> tuple[Tensor, tuple[int, int]]:
         """(1, rows * columns, values) without padding; rows and columns."""
         found = self.processor(images=image, return_tensors="pt")
         rows, columns = (int(n) for n in found["spatial_shapes"][0])
-        patches = found["pixel_values"][:, : rows * columns].float()
+        patches = found["pixel_values"][:, : rows * columns].to(self.dtype)
         return patches, (rows, columns)
 
     def _baseline(self, image: Image.Image, patches: Tensor, name: str) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import open_clip
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
@@ -16,23 +17,22 @@ from captum_pairs.models.fixed_texts import (
     Reading,
     ReadTextEncoder,
 )
+from captum_pairs.models.observed import find_blocks, ImageParts, observe_parts
 from captum_pairs.models.texts import check_length, PADDING
 from captum_pairs.models.transformed import (
     centre_view,
-    find_blocks,
-    ImageParts,
-    observe_parts,
     shortest_edge,
     TransformedImageEncoder,
 )
 from captum_pairs.models.view import View
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.vocabulary import check_vocabulary
+from captum_pairs.models.words import offsets_of, surface_of
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-__all__ = ["load_open_clip", "view_of_transform"]
+__all__ = ["adopt_open_clip", "load_open_clip", "view_of_transform"]
 
 _HUB, _DIRECTORY = "hf-hub:", "local-dir:"
 # What open_clip raises for weights that are not there, or not the architecture's.
@@ -65,7 +65,41 @@ def load_open_clip(name: str, rest: str) -> EncoderPair:
         tokenizer = open_clip.get_tokenizer(source)
     except _ERRORS as error:
         raise unavailable(name, error) from error
-    model.eval()
+    return _pair(name, model, transform, tokenizer)
+
+
+def adopt_open_clip(model: Any, processor: Any, name: str) -> EncoderPair:
+    """
+    A dual encoder of open_clip that is in memory; it stays as it is.
+
+    Args:
+        model: with ``encode_image`` and ``encode_text``.
+        processor: its transform for inference, and its tokenizer.
+        name: what it is called.
+
+    Raises:
+        ModelUnavailableError: for a part of a model.
+        InvalidArgumentError: naming ``processor``.
+    """
+    if not (hasattr(model, "encode_image") and hasattr(model, "encode_text")):
+        raise ModelUnavailableError(
+            "model",
+            "a model of open_clip with encode_image and encode_text",
+            validation.describe(model),
+        )
+    both = processor if isinstance(processor, (tuple, list)) else ()
+    is_read = len(both) == 2 and hasattr(both[1], "context_length")
+    if not is_read or not callable(both[0]) or hasattr(both[0], "context_length"):
+        raise InvalidArgumentError(
+            "processor",
+            "(transform, tokenizer): what open_clip.create_model_from_pretrained "
+            "returns with the model, and open_clip.get_tokenizer",
+            validation.describe(processor),
+        )
+    return _pair(name, model, *both)
+
+
+def _pair(name: str, model: Any, transform: Any, tokenizer: Any) -> EncoderPair:
     bias = getattr(model, "logit_bias", None)
     head = Head(
         "image_logits",
@@ -187,6 +221,7 @@ def _texts(model: Any, tokenizer: Any) -> ReadTextEncoder:
     if isinstance(tokenizer, open_clip.SimpleTokenizer):
         read = partial(_read_byte_pairs, tokenizer)
     else:
+        check_vocabulary(tokenizer.tokenizer)
         read = partial(_read_hugging_face, tokenizer, masked)
     return ReadTextEncoder(model, embed, read, blocks, entrance)
 
@@ -268,7 +303,7 @@ def _hugging_face_tokens(
         places = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
         surfaces = [cleaned[a:b] for a, b in places]
     else:
-        surfaces = [name.replace("▁", "").replace("</w>", "") for name in names]
+        surfaces = [surface_of(name, inner) for name in names]
     if not (inner.is_fast and cleaned == text):
         # offsets in the text as it was before it was cleaned
         wanted = [None if flag else s for flag, s in zip(flags, surfaces)]

@@ -13,6 +13,7 @@ from warnings import catch_warnings, filterwarnings
 from zipfile import is_zipfile, ZipFile
 
 import torch
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import ModelUnavailableError, unavailable
 from captum_pairs.models.fixed_texts import (
@@ -21,17 +22,17 @@ from captum_pairs.models.fixed_texts import (
     Reading,
     ReadTextEncoder,
 )
+from captum_pairs.models.observed import ImageParts
 from captum_pairs.models.texts import check_length
 from captum_pairs.models.transformed import (
     centre_view,
-    ImageParts,
     shortest_edge,
     TransformedImageEncoder,
 )
 from captum_pairs.models.view import View
 from torchvision.transforms import Normalize
 
-__all__ = ["import_clip", "load_openai_clip"]
+__all__ = ["adopt_openai_clip", "import_clip", "load_openai_clip"]
 
 _ERRORS = (
     OSError,
@@ -70,8 +71,40 @@ def load_openai_clip(name: str, rest: str) -> EncoderPair:
             model, transform = _load_state_dict(path)
     except _ERRORS as error:
         raise unavailable(name, error) from error
+    return _pair(name, model, transform)
+
+
+def adopt_openai_clip(model: Any, processor: Any, name: str) -> EncoderPair:
+    """
+    A CLIP of OpenAI's package that is in memory; it stays as it is.
+
+    Args:
+        model: as ``clip.load`` returns it.
+        processor: the transform that ``clip.load`` returns with it.
+        name: what it is called.
+
+    Raises:
+        ModelUnavailableError: for a part of a model.
+        InvalidArgumentError: naming ``processor``.
+    """
+    if not (hasattr(model, "encode_image") and hasattr(model, "encode_text")):
+        raise ModelUnavailableError(
+            "model", "a model as clip.load returns it", validation.describe(model)
+        )
+    steps = getattr(processor, "transforms", ())
+    if not any(isinstance(step, Normalize) for step in steps):
+        raise InvalidArgumentError(
+            "processor",
+            "the transform that clip.load returns with the model",
+            validation.describe(processor),
+        )
+    return _pair(name, model, processor)
+
+
+def _pair(name: str, model: Any, transform: Any) -> EncoderPair:
     head = Head("logits_per_image", float(model.logit_scale.detach().exp()))
-    return EncoderPair(name, _images(model, transform), _texts(clip, model), (head,))
+    texts = _texts(import_clip(), model)
+    return EncoderPair(name, _images(model, transform), texts, (head,))
 
 
 def import_clip() -> Any:

@@ -1,17 +1,22 @@
 """An input without some of its words or patches, which are taken out and not replaced:
 the model reads a shorter sequence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.hooks import Place
-from captum_pairs.models.encoder import Encoder, IMAGE, Layer, Layout, Prepared
-from captum_pairs.models.texts import PADDING, PreparedText
+from captum_pairs.attr import InvalidArgumentError, Place
+from captum_pairs.models.encoder import (
+    Encoder,
+    Feature,
+    Layer,
+    Layout,
+    PADDING,
+    Prepared,
+)
 from torch import Tensor
 
-__all__ = ["embed_what_is_left"]
+__all__ = ["embed_what_is_left", "PatchesLeft", "WordsLeft"]
 
 # Sequences of the same length are run together, at most so many.
 _CHUNK = 64
@@ -20,40 +25,35 @@ _CHUNK = 64
 def embed_what_is_left(
     encoder: Encoder, prepared: Prepared, layer: Layer, layout: Layout
 ) -> Callable[[Tensor], Tensor]:
-    """
-    A function to embeddings (n, k) of subsets (n, features), bool, of an input's words
-    or patches; special ones stay whatever the subset says.
-
-    Words are taken out of the token ids. Patches are taken out at the layer: what the
-    blocks before it read of the whole image stays in the others.
-
-    Raises:
-        InvalidArgumentError: naming ``absent``, if the layer's value is no sequence, or
-            the input is neither a text nor an image.
-    """
-    if isinstance(prepared, PreparedText):
-        return _Words(encoder, prepared, layout)
-    if encoder.kind != IMAGE or layer.module is None or layout.mask.ndim != 3:
-        raise InvalidArgumentError(
-            "absent",
-            "'baseline', or for texts and at blocks of vision transformers 'removed'",
-            f"'removed' at the {layer.name} of {encoder.kind}",
-        )
-    return _Patches(encoder, prepared, layer, layout)
+    """See :meth:`Prepared.embed_what_is_left`."""
+    return prepared.embed_what_is_left(encoder, layer, layout)
 
 
-class _Words:
-    """Token ids of which some are missing."""
+class WordsLeft:
+    """Embeddings of token ids of which some are missing."""
 
     def __init__(
-        self, encoder: Encoder, prepared: PreparedText, layout: Layout
+        self,
+        encoder: Encoder,
+        prepared: Prepared,
+        tokens: Sequence[Feature],
+        layout: Layout,
     ) -> None:
+        """
+        Args:
+            encoder: that prepared the text.
+            prepared: the text.
+            tokens: of every position its name, and whether it is special.
+            layout: of the tokens.
+        """
         self.encoder, self.prepared = encoder, prepared
         # (T,), without what the model itself appends
-        self.feature = layout.mask.flatten()[: len(prepared.tokens)].cpu()
+        self.feature = layout.mask.flatten()[: len(tokens)].cpu()
         self.special = torch.tensor([f.special for f in layout.features])[self.feature]
-        padding = [t.name == PADDING for t in prepared.tokens]
+        padding = [token.name == PADDING for token in tokens]
         self.end = padding.index(True) if any(padding) else None
+        # where a baseline has no special token it is padding
+        self.word = [token.special for token in tokens].index(False)
 
     def __call__(self, present: Tensor) -> Tensor:
         kept = present.cpu()[:, self.feature] | self.special  # (n, T)
@@ -65,9 +65,7 @@ class _Words:
         """(n, T): all of one length, or all padded."""
         order = torch.stack([self._order(row) for row in kept])
         prepared = self.prepared
-        # where a baseline has no special token it is padding
-        word = [token.special for token in prepared.tokens].index(False)
-        padding = prepared.baseline[0, word : word + 1]
+        padding = prepared.baseline[0, self.word : self.word + 1]
         ids = self._taken(prepared.inputs, order, padding)
         arguments = (
             (
@@ -96,13 +94,21 @@ class _Words:
         return more[order.to(values.device)]
 
 
-class _Patches:
-    """A layer's value of which some tokens are missing."""
+class PatchesLeft:
+    """Embeddings of a layer's value of which some tokens are missing: what the blocks
+    before it read of the whole image stays in the others."""
 
     def __init__(
         self, encoder: Encoder, prepared: Prepared, layer: Layer, layout: Layout
     ) -> None:
-        assert layer.module is not None  # it was checked
+        """
+        Args:
+            encoder: that prepared the image.
+            prepared: the image.
+            layer: a block or another module.
+            layout: of its value, a sequence.
+        """
+        assert layer.module is not None  # the input is no sequence of patches
         self.encoder, self.prepared = encoder, prepared
         self.place = Place(layer.module, layer.at_input, "layer")
         with torch.no_grad(), self.place.visited() as visit:

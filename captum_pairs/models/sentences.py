@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import (
@@ -15,6 +16,7 @@ from captum_pairs.models.errors import (
     unavailable,
 )
 from captum_pairs.models.hugging_face import load_hugging_face
+from captum_pairs.models.modes import evaluating
 from captum_pairs.models.texts import (
     check_length,
     PADDING,
@@ -23,7 +25,8 @@ from captum_pairs.models.texts import (
     TextEncoder,
     without_words,
 )
-from captum_pairs.models.words import offsets_of
+from captum_pairs.models.vocabulary import check_ids, check_vocabulary
+from captum_pairs.models.words import offsets_of, surface_of
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch import nn, Tensor
@@ -32,6 +35,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
 __all__ = [
+    "adopt_sentence_transformer",
     "load_sentence_transformer",
     "sentence_encoders",
     "SentenceEncoder",
@@ -122,6 +126,7 @@ class SentenceEncoder(_SentenceText):
         found = _Anatomy(model, task)
         if found.transformer is None or found.tokenizer is None:
             raise _not_understood(model)
+        check_vocabulary(found.tokenizer)
         self.tokenizer = found.tokenizer
         self.entrance = found.transformer.get_input_embeddings()
         self.blocks = found.blocks()
@@ -139,6 +144,7 @@ class SentenceEncoder(_SentenceText):
         check_length([token for _, token in known], self._positions)
         features = _features(self._model, self.task, text)
         ids = features.pop("input_ids")
+        check_ids(ids, self.entrance)
         attended = features.get("attention_mask", torch.ones_like(ids))[0].bool()
         tokens = self._tokens(text, ids[0].tolist(), attended.tolist())
         padding = self.tokenizer.pad_token_id
@@ -215,7 +221,7 @@ class SentenceEncoder(_SentenceText):
             spans = offsets_of(
                 whole,
                 [
-                    None if flag else name.replace("▁", "").removesuffix("</w>")
+                    None if flag else surface_of(name, self.tokenizer)
                     for name, flag in zip(names, special)
                 ],
             )
@@ -388,7 +394,7 @@ def sentence_encoders(
 ) -> EncoderPair:
     """
     Both sides of a sentence-transformer that was loaded already; it stays as it is, in
-    evaluation mode.
+    its mode.
 
     Args:
         model: a SentenceTransformer of text.
@@ -405,11 +411,26 @@ def sentence_encoders(
     """
     label = name or _name_of(model)
     similarity = _similarity(model, label)
-    model.train(False)
     wanted = _default_tasks(model) if tasks is None else tasks
     first = _side(model, wanted[0])
     second = first if wanted[0] == wanted[1] else _side(model, wanted[1])
     return EncoderPair(label, first, second, similarity=similarity)
+
+
+def adopt_sentence_transformer(model: Any, processor: Any, name: str) -> EncoderPair:
+    """
+    A sentence-transformer that is in memory; see :func:`sentence_encoders`.
+
+    Raises:
+        InvalidArgumentError: naming ``processor``, which it has inside.
+    """
+    if processor is not None:
+        raise InvalidArgumentError(
+            "processor",
+            "None for a sentence-transformer, which has its tokenizer inside",
+            validation.describe(processor),
+        )
+    return sentence_encoders(model)
 
 
 def _similarity(model: Any, label: str) -> str:
@@ -527,7 +548,8 @@ def _arguments(task: Optional[str]) -> dict[str, str]:
 def _features(model: Any, task: Optional[str], text: str) -> dict[str, Any]:
     """What the first module gets for a text."""
     settings = {"show_progress_bar": False, "convert_to_numpy": False}
-    with _first_call(model[0]) as call:
+    # encoding leaves a model in evaluation mode
+    with evaluating(model), _first_call(model[0]) as call:
         if task == "query":
             model.encode_query(text, **settings)
         elif task == "document":

@@ -4,18 +4,17 @@ embeddings."""
 import pickle
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.validation import describe
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder_pair import EncoderPair
-from captum_pairs.models.errors import ModelUnavailableError, unavailable
+from captum_pairs.models.errors import ModelUnavailableError, reason_of, unavailable
+from captum_pairs.models.observed import ImageParts, observe_parts
 from captum_pairs.models.transformed import (
     centre_view,
-    ImageParts,
-    observe_parts,
     shortest_edge,
     TransformedImageEncoder,
 )
@@ -24,15 +23,15 @@ from PIL import Image
 from torch import nn, Tensor
 from torchvision import models, transforms
 
-__all__ = ["load_torchvision", "siamese", "Transform"]
+__all__ = ["adopt_backbone", "load_torchvision", "siamese", "Transform"]
 
-# A torchvision preset for image classification, or a size with mean and std.
+# A function from an image to (3, h, w), or a size with mean and std.
 Transform = Union[Callable[[Any], Tensor], tuple[Any, Any, Any]]
 
-# The transform, what it does to a size (width, height), its mean and std.
+# The transform, what it does to a size (width, height) if it says so, its mean and std.
 Understood = tuple[
     Callable[[Image.Image], Tensor],
-    Callable[[tuple[int, int]], View],
+    Optional[Callable[[tuple[int, int]], View]],
     tuple[float, ...],
     tuple[float, ...],
 ]
@@ -63,7 +62,9 @@ def siamese(
         transform: a torchvision preset, as a weights' ``transforms()`` gives it; or
             ``(size, mean, std)``, where a whole number is the size to which the shorter
             side is resized before the square at the centre is cut out, and a pair
-            (height, width) is resized to. Default: ImageNet's, 256 and 224.
+            (height, width) is resized to; or any other function from a PIL image to
+            (3, h, w), of which is measured what it does. Default: ImageNet's, 256 and
+            224.
         name: in words.
 
     Raises:
@@ -73,7 +74,9 @@ def siamese(
     >>> pair.explain("this.jpg", "that.jpg")
     """
     if not isinstance(backbone, nn.Module):
-        raise InvalidArgumentError("backbone", "a module", describe(backbone))
+        raise InvalidArgumentError(
+            "backbone", "a module", validation.describe(backbone)
+        )
     process, view, mean, std = _understood(transform)
     black = process(Image.new("RGB", (64, 64)))[None].float()
     parts = _parts(backbone, black)
@@ -81,6 +84,28 @@ def siamese(
         backbone, partial(_embed, backbone), process, view, mean, std, parts
     )
     return EncoderPair(name, images, images)
+
+
+def adopt_backbone(backbone: nn.Module, processor: Any, name: str) -> EncoderPair:
+    """
+    An image backbone that is in memory, as a Siamese encoder of what it returns: of a
+    classifier its logits, unless its last layer was taken off.
+
+    Args:
+        backbone: as :func:`siamese` takes it.
+        processor: its transform.
+        name: what it is called.
+
+    Raises:
+        InvalidArgumentError: naming ``processor``, ``backbone`` or ``transform``.
+    """
+    if processor is None:
+        raise InvalidArgumentError(
+            "processor",
+            "the backbone's transform: a weights' transforms(), or (size, mean, std)",
+            "None",
+        )
+    return siamese(backbone, processor, name=name)
 
 
 def _embed(backbone: nn.Module, pixels: Tensor) -> Tensor:
@@ -108,14 +133,32 @@ def _understood(
     try:
         resize, crop = list(preset.resize_size), list(preset.crop_size)
         mean, std = _color(preset.mean), _color(preset.std)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError):
+        return _measured(preset)
+    return preset, partial(_view, resize, crop), mean, std
+
+
+def _measured(transform: Any) -> Understood:
+    """Any function that makes (3, h, w) of an image: what it does to its place is
+    measured, and its mean and deviation on black and on white."""
+    try:
+        black, white = (
+            transform(Image.new("RGB", (256, 256), color)).double().mean((1, 2))
+            for color in ("black", "white")
+        )
+        std = 1 / (white - black)
+        mean = -black * std
+        found = _color(mean.tolist()), _color(std.tolist())
+        if not all(map(isfinite, (*found[0], *found[1]))):
+            raise ValueError("it makes the same of black and of white")
+    except Exception as error:  # what is no transform raises anything
         raise InvalidArgumentError(
             "transform",
-            "torchvision's preset for image classification (a weights' transforms()) "
-            "or (size, mean, std)",
-            describe(preset),
+            "torchvision's preset for image classification (a weights' transforms()), "
+            "(size, mean, std), or a function from an image to a tensor (3, h, w)",
+            f"{validation.describe(transform)} ({reason_of(error)})",
         ) from error
-    return preset, partial(_view, resize, crop), mean, std
+    return transform, None, *found
 
 
 def _from_parts(settings: tuple[Any, ...]) -> Understood:
@@ -128,7 +171,7 @@ def _from_parts(settings: tuple[Any, ...]) -> Understood:
             "transform",
             "(size, mean, std) with one size or (height, width), and three numbers "
             "each",
-            describe(settings),
+            validation.describe(settings),
         ) from error
     steps: list[Any] = [transforms.Resize(resize, antialias=True)]
     if len(resize) == 1:

@@ -1,15 +1,16 @@
 """CLAP's sounds: spectrograms cut into patches of time and mel bands."""
 
 import math
+import os
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Optional, Union
+from io import BytesIO
+from typing import Any, BinaryIO, ClassVar, Optional, Union
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import (
     AUDIO,
     Encoder,
@@ -19,6 +20,7 @@ from captum_pairs.models.encoder import (
     Source,
 )
 from captum_pairs.models.errors import UnreadableSoundError
+from captum_pairs.models.paths import file
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,8 +31,24 @@ _IN_WORDS = {_SILENCE: "silence", _MEAN: "the spectrogram's mean"}
 # Mel bands and frames of a feature where the spectrogram itself is attributed to.
 _CELL_BANDS, _CELL_FRAMES = 8, 32
 
-# A file, samples at the model's rate, or samples and their rate.
-SoundLike = Union[str, Path, NDArray[Any], Tensor, tuple[Any, int]]
+# A file, its bytes, samples at the model's rate, or samples and their rate.
+SoundLike = Union[
+    str,
+    "os.PathLike[str]",
+    bytes,
+    BinaryIO,
+    NDArray[Any],
+    Tensor,
+    tuple[Any, int],
+]
+# Whole numbers, and the size of the largest one.
+_FULL_SCALE = {"uint8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+_MOST_CHANNELS = 8
+# Floating samples go a little beyond 1 where a sound was resampled.
+_LOUDEST = 2.0
+# What a program writes as the size of a stream whose end it does not know.
+_ENDLESS = 0xFFFFFF00
+_KINDS = {"3": "floating numbers", "65534": "an extensible header"}
 
 
 def read_sound(source: SoundLike, rate: int) -> NDArray[np.float32]:
@@ -38,55 +56,143 @@ def read_sound(source: SoundLike, rate: int) -> NDArray[np.float32]:
     A sound's samples, (n,), in -1 ... 1.
 
     Args:
-        source: a WAV file of 8, 16 or 32 bits, whose channels are averaged; samples
-            (n,) or (channels, n) at `rate`; or samples and their rate.
+        source: a WAV file (its path, its bytes or itself, opened in binary mode) of 8,
+            16, 24 or 32 bits; samples (n,), (channels, n) or (n, channels) at `rate`,
+            with at most 8 channels, floating or of uint8, int16 or int32 as such files
+            have them; or such samples and their rate. Channels are averaged.
         rate: samples a second that are needed.
 
     Raises:
-        UnreadableSoundError: if it is missing, no WAV file, empty, or of another rate.
+        UnreadableSoundError: if it is missing, no WAV file, cut short, empty, not
+            finite, not in -1 ... 1, or of another rate.
     """
-    own = rate
-    if isinstance(source, tuple):
+    own: Any = rate
+    if isinstance(source, tuple) and len(source) == 2:
         source, own = source
-    if isinstance(source, (str, Path)):
-        samples, own = _read_wav(Path(source))
+    if isinstance(source, (str, os.PathLike)):
+        samples, own = _read_wav(_found(os.fspath(source)), str(source))
+    elif isinstance(source, (bytes, bytearray)):
+        samples, own = _read_wav(BytesIO(source), f"{len(source)} bytes")
+    elif callable(getattr(source, "read", None)):
+        samples, own = _read_wav(source, "the open file")
+    elif isinstance(source, (Tensor, np.ndarray)):
+        samples = _one_channel(source)
     else:
-        values = source.detach().cpu() if isinstance(source, Tensor) else source
-        samples = np.asarray(values)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=0)
-    if samples.ndim != 1 or not len(samples) or samples.dtype.kind != "f":
         raise UnreadableSoundError(
             "audio",
-            "floating samples (n,) or (channels, n)",
-            f"{samples.dtype} of shape {samples.shape}",
+            "a sound: a WAV file's path, or floating samples (n,)",
+            validation.describe(source),
         )
-    if own != rate:
+    if isinstance(own, bool) or own != rate:
         raise UnreadableSoundError(
             "audio",
             f"{rate} samples a second (torchaudio.functional.resample makes them)",
-            f"{own}",
+            f"{own}" if isinstance(own, (int, float)) else validation.describe(own),
         )
     return samples.astype(np.float32)
 
 
-def _read_wav(path: Path) -> tuple[NDArray[Any], int]:
-    """Samples (channels, n) and their rate."""
-    if not path.is_file():
-        raise UnreadableSoundError("audio", "a WAV file", f"{path}: no such file")
+def _one_channel(given: Union[Tensor, NDArray[Any]]) -> NDArray[Any]:
+    """Samples (n,) of an array or tensor."""
+    shape, kind = tuple(given.shape), str(given.dtype).removeprefix("torch.")
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        given = given.double() if given.is_floating_point() else given
+    values = np.asarray(given)
+    if values.ndim == 2:
+        # the channels are fewer than the samples
+        channels = int(np.argmin(values.shape))
+        few = values.shape[channels] <= _MOST_CHANNELS
+        if few and values.shape[0] != values.shape[1]:
+            values = values if channels == 0 else values.T
+        elif values.shape[0] != 1:
+            values = values[None]  # of a shape that is no sound's
+    if (
+        values.ndim not in (1, 2)
+        or 0 in values.shape
+        or not (values.dtype.kind == "f" or kind in _FULL_SCALE)
+    ):
+        raise UnreadableSoundError(
+            "audio",
+            f"floating samples (n,), (channels, n) or (n, channels) with at most "
+            f"{_MOST_CHANNELS} channels",
+            f"{kind} of shape {shape}",
+        )
+    if values.dtype.kind != "f":
+        values = _in_full_scale(values)
+    loudest = float(np.abs(values).max())
+    if not loudest <= _LOUDEST:
+        raise UnreadableSoundError(
+            "audio",
+            "finite samples in -1 ... 1",
+            (
+                f"values up to {loudest:g}"
+                if loudest == loudest
+                else "values that are NaN"
+            ),
+        )
+    return values.mean(axis=0) if values.ndim == 2 else values
+
+
+def _in_full_scale(values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers as WAV files have them, in -1 ... 1."""
+    middle = 128.0 if values.dtype == np.uint8 else 0.0
+    return (values.astype(np.float64) - middle) / _FULL_SCALE[values.dtype.name]
+
+
+def _found(name: object) -> str:
+    path = file(name) if isinstance(name, str) else None
+    if path is None:
+        raise UnreadableSoundError(
+            "audio", "a WAV file", f"{name!r:.200}: no such file"
+        )
+    return str(path)
+
+
+def _read_wav(source: Any, name: str) -> tuple[NDArray[Any], int]:
+    """Samples (n,) and their rate."""
     try:
-        with wave.open(str(path)) as file:
-            width, channels = file.getsampwidth(), file.getnchannels()
-            rate, data = file.getframerate(), file.readframes(file.getnframes())
-        kind = {1: np.uint8, 2: np.int16, 4: np.int32}[width]
-    except (wave.Error, EOFError, KeyError) as error:
-        reason = f"{path}: {error or 'not a WAV file of 8, 16 or 32 bits'}"
-        raise UnreadableSoundError("audio", "a WAV file", reason) from error
-    values = np.frombuffer(data, dtype=kind).astype(np.float64)
-    if width == 1:
-        values -= 128.0
-    values /= 2.0 ** (8 * width - 1)
-    return values.reshape(-1, channels).T, rate
+        with wave.open(source) as opened:
+            width, channels = opened.getsampwidth(), opened.getnchannels()
+            rate, count = opened.getframerate(), opened.getnframes()
+            data = opened.readframes(count)
+    except wave.Error as error:
+        kind = str(error).removeprefix("unknown format: ")
+        reason = f"one of {_KINDS[kind]}" if kind in _KINDS else str(error)
+        raise _no_wav(f"{name}: {reason}") from error
+    # the header of no WAV file, or of a damaged one, says anything
+    except Exception as error:
+        raise _no_wav(f"{name}: {str(error) or 'it ends too soon'}") from error
+    if not 1 <= width <= 4:
+        raise _no_wav(f"{name}: samples of {8 * width} bits")
+    frame = width * channels
+    whole = count * frame
+    if not data or len(data) < whole < _ENDLESS:
+        raise _no_wav(
+            f"{name}: {len(data) // frame} of the {count} samples that its header "
+            "announces (it was cut short)"
+        )
+    data = data[: len(data) // frame * frame]
+    values = _whole_numbers(data, width).reshape(-1, channels)
+    return values.mean(axis=1), rate
+
+
+def _whole_numbers(data: bytes, width: int) -> NDArray[Any]:
+    """Little-endian samples of so many bytes, in -1 ... 1."""
+    if width == 3:  # the upper three of four bytes
+        parts = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        wide = np.zeros((len(parts), 4), np.uint8)
+        wide[:, 1:] = parts
+        return _in_full_scale(wide.view("<i4")[:, 0].astype(np.int32))
+    kind = {1: "u1", 2: "<i2", 4: "<i4"}[width]
+    values = np.frombuffer(data, kind)
+    return _in_full_scale(values.astype(values.dtype.newbyteorder("=")))
+
+
+def _no_wav(reason: str) -> UnreadableSoundError:
+    return UnreadableSoundError(
+        "audio", "a WAV file of whole numbers of 8, 16, 24 or 32 bits", reason
+    )
 
 
 @dataclass(frozen=True)
@@ -215,7 +321,7 @@ class ClapAudioEncoder(Encoder):
                 AUDIO,
                 size=(seconds, float(bands)),
                 visible=(0.0, 0.0, seconds, float(bands)),
-                picture=spectrogram[0, 0].T.numpy().copy(),
+                picture=spectrogram[0, 0].T.float().numpy().copy(),
             ),
             _IN_WORDS[name],
             (is_longer,),
@@ -226,12 +332,14 @@ class ClapAudioEncoder(Encoder):
     def _spectrogram(self, samples: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
         rate = int(self.extractor.sampling_rate)
         found = self.extractor(samples, sampling_rate=rate, return_tensors="pt")
-        is_longer = torch.zeros(1, 1, dtype=torch.bool)  # longer ones are refused
-        return found["input_features"].float(), is_longer
+        # none is longer, but a fused model is told so of one at least
+        is_longer = torch.as_tensor(found.get("is_longer", [[False]])).reshape(1, 1)
+        return found["input_features"].to(self.dtype), is_longer
 
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
         model: Any = self.module
         (is_longer,) = arguments
+        is_longer = is_longer.expand(len(inputs), 1)
         found = model.get_audio_features(input_features=inputs, is_longer=is_longer)
         embeddings: Tensor = getattr(found, "pooler_output", found)
         return embeddings

@@ -1,13 +1,23 @@
 """What every encoder of texts has in common: words, special tokens, baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.models.encoder import Encoder, Feature, Layout, Prepared, Source, TEXT
+from captum_pairs.models.encoder import (
+    Encoder,
+    Feature,
+    Layer,
+    Layout,
+    PADDING,
+    Prepared,
+    Source,
+    TEXT,
+)
 from captum_pairs.models.errors import TextLengthError
+from captum_pairs.models.removal import WordsLeft
 from captum_pairs.models.words import Group, join_tokens, token_groups
 from torch import Tensor
 
@@ -21,8 +31,6 @@ __all__ = [
     "without_words",
 ]
 
-# The name of the feature that all padding tokens are.
-PADDING = "padding"
 _BASELINE = "padding"
 
 
@@ -69,6 +77,12 @@ class PreparedText(Prepared):
             tuple(group.feature for group in groups), mask.reshape(mask_shape)
         )
 
+    def embed_what_is_left(
+        self, encoder: Encoder, layer: Layer, layout: Layout
+    ) -> Callable[[Tensor], Tensor]:
+        """Words are taken out of the token ids."""
+        return WordsLeft(encoder, self, self.tokens, layout)
+
     def groups(self) -> tuple[Group, ...]:
         """Words with the positions of their tokens, then special tokens."""
         return join_tokens(self.text, self.tokens)
@@ -105,6 +119,14 @@ def check_text(text: object) -> None:
         raise TextLengthError("text", "a string", type(text).__name__)
     if not text.strip():
         raise TextLengthError("text", "at least one word", "an empty text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextLengthError(
+            "text",
+            "whole characters",
+            f"half of one (a lone surrogate) at {error.start}",
+        ) from error
 
 
 def check_length(tokens: Sequence[Feature], longest: int) -> None:

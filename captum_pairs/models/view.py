@@ -1,14 +1,30 @@
 """Where the pixels that a model sees lie in the original image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
+import numpy as np
 from captum_pairs.attr import InvalidArgumentError
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
-__all__ = ["Box", "View", "view_of"]
+__all__ = ["Box", "View", "view_of", "Views"]
 
 # left, top, right, bottom in pixels; right and bottom are exclusive
 Box = tuple[float, float, float, float]
+# An RGB image to pixels (3, h, w) or (1, 3, h, w).
+Process = Callable[[Image.Image], Tensor]
+
+# How far a view that was told may be from what is measured, in processed pixels.
+_AGREES = 0.75
+# A ramp over fewer pixels says nothing.
+_SHORTEST = 8
+# Of so many sizes that agreed in a row, what is told is taken without a measurement.
+_TRUSTED = 16
+# So many sizes of images are remembered.
+_MOST_KNOWN = 4096
 
 
 @dataclass(frozen=True)
@@ -26,7 +42,7 @@ class View:
     original: tuple[int, int]
     processed: tuple[int, int]
     scale: tuple[float, float]
-    offset: tuple[int, int]
+    offset: tuple[float, float]
 
     def to_processed(self, box: Box) -> Box:
         """A box of the original in pixels of the processed image, not cut."""
@@ -108,4 +124,150 @@ def _not_understood(name: str, setting: dict[str, int]) -> InvalidArgumentError:
         f"image_processor.{name}",
         "height and width, or (of a resize) a shortest edge",
         f"{setting}",
+    )
+
+
+# ---- what a processor does, measured -----------------------------------------
+
+
+class Views:
+    """
+    The views of one processor, measured for each size of images: pictures that say
+    their own coordinates go through the processor itself. What is told of it, from its
+    settings, is exact and is taken if it agrees; after many sizes of which all agreed
+    it is believed.
+    """
+
+    def __init__(self, argument: str) -> None:
+        """
+        Args:
+            argument: what the processor is called in an error.
+        """
+        self._argument = argument
+        self._known: dict[tuple[int, int], View] = {}
+        self._agreed = 0
+
+    def view(
+        self, process: Process, size: tuple[int, int], told: Optional[View]
+    ) -> View:
+        """
+        How the processed image lies on one of a size.
+
+        Args:
+            process: the processor.
+            size: (width, height).
+            told: the view by the processor's settings, if they are understood.
+
+        Raises:
+            InvalidArgumentError: for a processor that does something else than to
+                resize, cut out and pad.
+        """
+        if size not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            if told is not None and self._agreed >= _TRUSTED:
+                return told
+            found = self._found(process, size, told)
+            # once it was wrong it is not believed again
+            self._agreed = self._agreed + 1 if found is told else -(2**31)
+            self._known[size] = found
+        return self._known[size]
+
+    def _found(
+        self, process: Process, size: tuple[int, int], told: Optional[View]
+    ) -> View:
+        black, white = (
+            _values(process, Image.new("RGB", size, color))
+            for color in ("black", "white")
+        )
+        span = white - black
+        height, width = span.shape
+        if not np.abs(span).max() > 1e-6:
+            self._refuse("makes the same of a black and of a white image")
+        # what is padded is the same in both
+        inside = np.abs(span) > 0.5 * np.abs(span).max()
+        across, down = (
+            self._line(process, size, axis, black, span, inside) for axis in (0, 1)
+        )
+        if told is not None and told.processed == (width, height):
+            lines = across, down
+            if all(
+                line is None or _agree(line, told, axis, size[axis])
+                for axis, line in enumerate(lines)
+            ):
+                return told
+        if across is None or down is None:
+            self._refuse(f"can't be measured on an image of {size[0]} x {size[1]}")
+        scale = 1 / across[0], 1 / down[0]
+        offset = -across[1] / across[0], -down[1] / down[0]
+        return View(size, (width, height), scale, offset)
+
+    def _line(
+        self,
+        process: Process,
+        size: tuple[int, int],
+        axis: int,
+        black: NDArray[np.float64],
+        span: NDArray[np.float64],
+        inside: NDArray[np.bool_],
+    ) -> Optional[tuple[float, float]]:
+        """Slope and intercept of the original coordinate (0: x, 1: y) as a function of
+        the processed one; None for an image that is too small to tell."""
+        length = size[axis]
+        if length < _SHORTEST:
+            return None
+        ramp = np.linspace(0, 255, length).round().astype(np.uint8)
+        grey = np.broadcast_to(ramp if axis == 0 else ramp[:, None], size[::-1])
+        values = _values(
+            process, Image.fromarray(np.ascontiguousarray(grey)).convert("RGB")
+        )
+        if values.shape != span.shape:
+            self._refuse("makes pixels of another size of an image of the same one")
+        share = np.where(inside, values - black, 0.0) / np.where(inside, span, 1.0)
+        found = share * (length - 1) + 0.5  # of a pixel its middle
+        rows, columns = np.nonzero(inside)
+        at = (columns if axis == 0 else rows) + 0.5
+        return self._fitted(at, found[rows, columns], length)
+
+    def _fitted(
+        self, at: NDArray[Any], found: NDArray[Any], length: int
+    ) -> Optional[tuple[float, float]]:
+        # filters see nothing beyond the edges, and overshoot there
+        reach = max(2.0, (found.max() - found.min()) / max(at.max() - at.min(), 1.0))
+        inner = (found > 2 * reach) & (found < length - 2 * reach)
+        if len(np.unique(at[inner])) < 2:
+            inner = np.ones_like(inner)
+        if len(np.unique(at[inner])) < 2:
+            return None
+        slope, intercept = np.polyfit(at[inner], found[inner], 1)
+        if slope <= 0:
+            self._refuse("mirrors or turns images")
+        # in processed pixels: rounding to 8 bits, and one sample of either image
+        error = np.abs(found[inner] - slope * at[inner] - intercept) / slope
+        if error.max() > 1.5 + (1.5 + length / 255) / slope:
+            self._refuse("bends images, or changes them by what is on them")
+        return float(slope), float(intercept)
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise InvalidArgumentError(
+            self._argument,
+            "one that resizes images, cuts out of them and pads them",
+            f"one that {what}",
+        )
+
+
+def _values(process: Process, image: Image.Image) -> NDArray[np.float64]:
+    """(h, w): the mean of the channels."""
+    pixels = process(image).detach().double()
+    found: NDArray[np.float64] = pixels.reshape(-1, *pixels.shape[-2:]).mean(0).numpy()
+    return found
+
+
+def _agree(line: tuple[float, float], told: View, axis: int, length: int) -> bool:
+    """Whether a view maps both ends to where the line has them."""
+    slope, intercept = line
+    return all(
+        abs((at - intercept) / slope - (at * told.scale[axis] + told.offset[axis]))
+        <= _AGREES + 0.5 / slope * length / 255
+        for at in (0.0, float(length))
     )

@@ -11,7 +11,7 @@ from captum_pairs.attr import (
     LayerIntegratedJacobian,
     pair,
 )
-from captum_pairs.attr._utils.quadrature import METHODS, quadrature
+from captum_pairs.attr._utils.quadrature import quadrature, QUADRATURES
 from torch import nn
 from torch.autograd.functional import jacobian
 
@@ -46,7 +46,7 @@ def integrated(encode, values, starts, steps, method="gausslegendre", normalize=
 
 @pytest.mark.parametrize("direction", [None, "forward", "reverse"])
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUADRATURES)
 def test_equals_the_quadrature_of_the_jacobian(
     encoders, inputs, baselines, direction, normalize, method
 ):

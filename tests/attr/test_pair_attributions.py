@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from captum_pairs.attr import FeaturePairIntegratedGradients, pair
-from captum_pairs.attr._utils.quadrature import METHODS, quadrature
+from captum_pairs.attr._utils.quadrature import quadrature, QUADRATURES
 from torch import nn
 from torch.autograd.functional import hessian, jacobian
 
@@ -85,7 +85,7 @@ BILINEAR = f64([[7.0, 6.0, -1.0], [40.0, 32.0, -8.0]])
 
 
 @pytest.mark.parametrize("direction", [None, "forward", "reverse"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUADRATURES)
 @pytest.mark.parametrize("n_steps", [2, 7])
 def test_bilinear_model_in_closed_form(bilinear, direction, method, n_steps):
     encoders, inputs, baselines = bilinear
@@ -211,7 +211,7 @@ def test_equals_the_integrated_mixed_hessian(
 # ---- against the dense algorithm -----------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUADRATURES)
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "frozen_cosine"])
 @pytest.mark.parametrize("multiply", [True, False])
 def test_equals_the_dense_algorithm(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.attr._utils.quadrature import METHODS, quadrature, steps_up_to
+from captum_pairs.attr._utils.quadrature import quadrature, QUADRATURES, steps_up_to
 
 LEFT, MIDDLE = [0.0, 0.25, 0.5, 0.75], [0.125, 0.375, 0.625, 0.875]
 
@@ -40,7 +40,7 @@ def test_nodes_and_weights_are_the_rules(method, n_steps, nodes, weights):
         torch.testing.assert_close(values, expected, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUADRATURES)
 @pytest.mark.parametrize("n_steps", [2, 3, 10, 50, 513])
 def test_weights_sum_to_one_on_increasing_nodes_within_the_path(method, n_steps):
     nodes, weights = quadrature(n_steps, method)
@@ -96,7 +96,7 @@ def test_gauss_legendre_error_falls_geometrically():
     assert _error("gausslegendre", 8, torch.exp, math.e - 1) < 1e-15
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUADRATURES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
 def test_dtype_is_the_one_asked_for_and_rounded_once(method, dtype):
     exact = quadrature(7, method)
@@ -131,7 +131,7 @@ def test_tolerance_climbs_a_ladder_that_ends_at_the_ceiling(method, ceiling, lad
     assert steps_up_to(ceiling, method) == ladder
 
 
-@pytest.mark.parametrize("method, n_steps", [(m, 0) for m in METHODS])
+@pytest.mark.parametrize("method, n_steps", [(m, 0) for m in QUADRATURES])
 def test_no_rule_has_no_nodes(method, n_steps):
     with pytest.raises(InvalidArgumentError, match="n_steps"):
         quadrature(n_steps, method)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from captum_pairs import from_functions
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.testing import BrokenContractError, check_encoder
 from PIL import Image
 from torch import nn, Tensor
 
@@ -297,3 +298,20 @@ def test_inputs_that_can_not_be_used(
     model = from_functions(torch.sin, torch.sin, **settings)
     with pytest.raises(InvalidArgumentError, match=message):
         model.explain(raw, torch.ones(2))
+
+
+def test_the_contract() -> None:
+    words, pixels = _Words(), _Pixels()
+    model = from_functions(
+        pixels, words.encode, layers=(None, words.embedding), prepare=(None, _ids)
+    )
+
+    def own(image: Tensor, text: str) -> float:
+        return _cosine(pixels(image[None]), words.encode(_ids(text)[None]))
+
+    examples = [PIXELS, PIXELS.flip(1)], ["a red dog", "a circle"]
+    check_encoder(model, examples, score=own)
+    with pytest.raises(BrokenContractError, match="similarity is the model's own, 1"):
+        check_encoder(model, examples, score=lambda image, text: 1.0)
+    with pytest.raises(BrokenContractError, match="inputs of the first side are given"):
+        check_encoder(model)

@@ -15,6 +15,7 @@ from captum_pairs.models import (
     UnreadableSoundError,
 )
 from captum_pairs.models.sound import read_sound
+from captum_pairs.testing import check_encoder
 from PIL import Image
 from tiny_hugging_face import build, BUILDERS, SMALL, VISION, word_tokenizer
 from transformers import AutoModel, AutoProcessor, BlipForImageTextRetrieval
@@ -390,3 +391,87 @@ def test_clips_end_token_stays_in_the_baseline(tiny_clip: Path) -> None:
     middle = prepared.baseline[0, 1:-1]
     assert middle.tolist() == ids
     assert prepared.baseline[0, -1] == encoder.tokenizer.eos_token_id
+
+
+# ---- the contract --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_contract(directories: dict[str, Path], family: str) -> None:
+    directory = directories[family]
+    raws = [_sound(2000), _sound(4000)] if family == "clap" else None
+    texts = (TEXT, "The  dog, a RED circle!")
+
+    def own(raw: Any, text: str) -> float:
+        return next(iter(_own(family, directory, raw, text).values()))
+
+    check_encoder(load(directory), (raws, texts), score=own)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_in_memory(directories: dict[str, Path], family: str) -> None:
+    kind: Any = BlipForImageTextRetrieval if family == "blip-itm" else AutoModel
+    own = kind.from_pretrained(directories[family])
+    own.train()
+    next(own.parameters()).requires_grad_(False)
+    modes = [part.training for part in own.modules()]
+    flags = [parameter.requires_grad for parameter in own.parameters()]
+    processor = AutoProcessor.from_pretrained(directories[family])
+    model = load(own, processor)
+    assert model.first.module is own and model.second.module is own
+    assert [part.training for part in own.modules()] == modes
+    assert [parameter.requires_grad for parameter in own.parameters()] == flags
+    named = load(directories[family])
+    own.eval()
+    raw = _raw(family)
+    for encoder, other, each in (
+        (model.first, named.first, raw),
+        (model.second, named.second, TEXT),
+    ):
+        prepared = encoder.prepare(each)
+        torch.testing.assert_close(
+            encoder.embed(prepared.inputs, *prepared.arguments),
+            other.embed(prepared.inputs, *prepared.arguments),
+        )
+    # the parts of a processor do as well
+    name = "feature_extractor" if family == "clap" else "image_processor"
+    both = processor.tokenizer, getattr(processor, name)
+    assert load(own, both).heads == model.heads == named.heads
+    for wrong in (None, processor.tokenizer, both[:1], "a name", own):
+        with pytest.raises(InvalidArgumentError, match="processor: expected the model"):
+            load(own, wrong)
+
+
+def test_parts_of_models_in_memory(tiny_clip: Path) -> None:
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        CLIPForImageClassification,
+    )
+
+    clip = AutoModel.from_pretrained(tiny_clip)
+    processor = AutoProcessor.from_pretrained(tiny_clip)
+    config = BertConfig(**{key: VISION[key] for key in SMALL})
+    for wrong, reason in (
+        (clip.vision_model, "model_type 'clip_vision_model'"),
+        (CLIPForImageClassification(clip.config), "one with another head"),
+        (BertForSequenceClassification(config), "reads both texts at once"),
+        (torch.nn.Linear(2, 2), "that no adapter knows"),
+    ):
+        with pytest.raises(ModelUnavailableError, match=f"from_functions.*{reason}"):
+            load(wrong, processor)
+    with pytest.raises(InvalidArgumentError, match="device: expected None for a model"):
+        load(clip, processor, device="cpu")
+    compiled = torch.compile(clip, backend="eager")
+    assert load(compiled, processor).first.module is clip
+
+
+def test_precisions_of_a_model_in_memory(tiny_clip: Path) -> None:
+    processor = AutoProcessor.from_pretrained(tiny_clip)
+    wanted = load(tiny_clip).explain(_photo(), TEXT).score
+    for dtype, error in ((torch.float64, 1e-6), (torch.bfloat16, 3e-2)):
+        model = load(
+            AutoModel.from_pretrained(tiny_clip, dtype=dtype).eval(), processor
+        )
+        assert model.first.prepare(_photo()).inputs.dtype == dtype
+        assert model.explain(_photo(), TEXT).score == pytest.approx(wanted, abs=error)

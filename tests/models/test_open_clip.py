@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from captum_pairs import load
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError, PreparedText, TextLengthError
+from captum_pairs.testing import check_encoder
 from geometry import check_view
 from PIL import Image
 from torch import nn
@@ -326,17 +328,18 @@ def test_blocks_and_patches(
     images: Any = load(saved(name).name).first
     assert (images.grid, len(images.blocks)) == (grid, blocks)
     assert images.default_block == default
+    photo = images.prepare(_photo())
     shapes = []
     images.blocks[default].register_forward_pre_hook(
         lambda module, args: shapes.append(tuple(args[0].shape))
     )
-    images.embed(images.prepare(_photo()).inputs)
+    images.embed(photo.inputs)
     assert shapes == [kind]
 
 
 def test_maps_with_channels_last_are_told_from_others(saved: Any) -> None:
     pytest.importorskip("timm", reason="open_clip's towers of timm need it")
-    from captum_pairs.models.transformed import observe_parts
+    from captum_pairs.models.observed import observe_parts
     from timm.models.swin_transformer import SwinTransformer
 
     swin = SwinTransformer(
@@ -520,3 +523,60 @@ def test_weights_of_another_architecture(saved: Any, tmp_path: Path) -> None:
     (tmp_path / "junk.pt").write_bytes(b"no weights")
     with pytest.raises(ModelUnavailableError, match="junk.pt"):
         load(f"open_clip:tiny-vit/{tmp_path / 'junk.pt'}")
+
+
+def test_the_contract(every: Saved) -> None:
+    check_encoder(
+        load(every.name),
+        (None, (TEXT, "Two  DOGS, a photo!")),
+        score=lambda image, text: _own(every, image, text)[1],
+    )
+
+
+def test_a_model_in_memory(every: Saved) -> None:
+    every.model.train()
+    model = load(every.model, (every.transform, every.tokenizer))
+    assert model.first.module is every.model
+    assert all(part.training for part in every.model.modules())
+    assert all(parameter.requires_grad for parameter in every.model.parameters())
+    every.model.eval()
+    named = load(every.name)
+    photo, text = model.first.prepare(_photo()), model.second.prepare(TEXT)
+    with torch.no_grad():
+        for encoder, other, prepared in (
+            (model.first, named.first, photo),
+            (model.second, named.second, text),
+        ):
+            torch.testing.assert_close(
+                encoder.embed(prepared.inputs), other.embed(prepared.inputs)
+            )
+    assert model.heads == named.heads
+    for wrong in (None, every.transform, (every.tokenizer, every.transform)):
+        with pytest.raises(InvalidArgumentError, match="processor: .*transform, tok"):
+            load(every.model, wrong)
+    with pytest.raises(ModelUnavailableError, match="encode_image and encode_text"):
+        load(every.model.visual, (every.transform, every.tokenizer))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "two&nbsp;&nbsp;&nbsp;&nbsp;&nbsp;&nbsp;&nbsp; photo dogs",
+        f"two {'-' * 40} photo dogs",
+        f"two {'_' * 40} photo, dogs &amp; two",
+    ],
+)
+def test_what_a_tokenizer_cleans_away_hides_no_word(
+    saved: Any, directory: Path, text: str
+) -> None:
+    from captum_pairs.models.open_clip_models import _read_hugging_face
+
+    cleaning = open_clip.tokenizer.HFTokenizer(
+        str(_hugging_face_text(directory / "bert")),
+        context_length=60,
+        clean="canonicalize",
+    )
+    prepared = load(saved("tiny-vit").name).second.prepare(text)
+    for tokens in (prepared.tokens, _read_hugging_face(cleaning, None, text).tokens):
+        found = {text[slice(*t.span)] for t in tokens if t.span}
+        assert {"photo", "dogs"} <= found

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from captum_pairs import load
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError, TextLengthError
+from captum_pairs.testing import check_encoder
 from geometry import check_view
 from PIL import Image
 from torchvision.transforms import Normalize
@@ -207,9 +209,38 @@ def test_another_package_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
         _clip()
 
 
-def test_nothing_is_left_of_the_module_that_was_lent() -> None:
+def test_nothing_is_left_of_the_module_that_was_lent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     had = "pkg_resources" in sys.modules
     for name in [name for name in sys.modules if name.partition(".")[0] == "clip"]:
-        del sys.modules[name]
+        monkeypatch.delitem(sys.modules, name)  # and its classes are there again after
     _clip()
     assert had or find_spec("pkg_resources") or "pkg_resources" not in sys.modules
+
+
+def test_the_contract(saved: tuple[str, Any]) -> None:
+    name, own = saved
+    check_encoder(
+        load(name),
+        (None, (TEXT, "Two  DOGS, a photo!")),
+        score=lambda image, text: _own(own, image, text)[1],
+    )
+
+
+def test_a_model_in_memory(saved: tuple[str, Any]) -> None:
+    name, own = saved
+    transform = import_module("clip.clip")._transform(own.visual.input_resolution)
+    own.train()
+    model = load(own, transform)
+    assert model.first.module is model.second.module is own
+    assert all(part.training for part in own.modules())
+    assert all(parameter.requires_grad for parameter in own.parameters())
+    own.eval()
+    found = model.explain(_photo(), TEXT, tolerance=0.1)
+    assert found.score == pytest.approx(_own(own, _photo(), TEXT)[0], abs=1e-5)
+    for wrong in (None, "a transform", (transform, _clip().tokenize)):
+        with pytest.raises(InvalidArgumentError, match="processor: .*clip.load"):
+            load(own, wrong)
+    with pytest.raises(ModelUnavailableError, match="clip.load returns it"):
+        load(own.visual, transform)

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import pytest
 import torch
 from captum_pairs import DualEncoder, load
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError, PreparedText, TextLengthError
 from tokenizers import models, normalizers, pre_tokenizers, processors, Tokenizer
 from transformers import (
@@ -30,6 +31,7 @@ pytest.importorskip(
     "sentence_transformers", reason="sentence-transformers is not installed"
 )
 from captum_pairs.models.sentences import sentence_encoders  # noqa: E402  # needs it
+from captum_pairs.testing import check_encoder  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 
 try:
@@ -130,6 +132,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def mean_bert(transformer: Any, saved: Any) -> Path:
     """A BERT with mean pooling."""
     return saved(transformer(), parts.Pooling(16, pooling_mode="mean"))
+
+
+asked = DualEncoder.of
 
 
 def own_similarity(
@@ -275,11 +280,11 @@ def test_tasks_can_be_chosen(transformer: Any, saved: Any) -> None:
     pooling = parts.Pooling(16, pooling_mode="mean")
     directory = saved(transformer(), pooling, prompts=PROMPTS)
     model = SentenceTransformer(str(directory), device="cpu")
-    both = sentence_encoders(model, "mine", tasks=(None, None))
+    both = asked(sentence_encoders(model, "mine", tasks=(None, None)))
     assert both.name == "mine"
     assert both.first is both.second
     assert "prompt" not in [f.name for f in check(both).first.features]
-    swapped = sentence_encoders(model, tasks=("document", "query"))
+    swapped = asked(sentence_encoders(model, tasks=("document", "query")))
     check(swapped)
 
 
@@ -341,7 +346,7 @@ def test_truncated_embeddings(transformer: Any, saved: Any, similarity: str) -> 
     loaded = SentenceTransformer(
         str(directory), device="cpu", truncate_dim=5, similarity_fn_name=similarity
     )
-    model = sentence_encoders(loaded)
+    model = asked(sentence_encoders(loaded))
     assert model.similarity == similarity
     text = model.first.prepare(FIRST)
     assert model.first.embed(text.inputs, *text.arguments).shape == (1, 5)
@@ -490,3 +495,38 @@ def test_minilm_matches_content_words() -> None:
     assert all(content[0][row] and content[1][column] for row, column in pairs)
     row, column = pairs[0]
     assert (words[0][row], words[1][column]) == ("guitar", "instrument")
+
+
+def test_the_contract(transformer: Any, saved: Any) -> None:
+    pooling = parts.Pooling(16, pooling_mode="mean")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        static = parts.StaticEmbedding(_vocabulary(), embedding_dim=16)
+    for directory in (
+        saved(transformer(), pooling),
+        saved(transformer("mpnet"), pooling, prompts=PROMPTS),
+        saved(static),
+    ):
+        model = load(directory)
+        check_encoder(
+            model,
+            ([FIRST, SECOND], [SECOND, "find  a RED circle"]),
+            score=lambda *texts: own_similarity(model, texts),
+        )
+
+
+def test_a_model_in_memory(transformer: Any, saved: Any) -> None:
+    directory = saved(transformer(), parts.Pooling(16, pooling_mode="mean"))
+    own = SentenceTransformer(str(directory), device="cpu").train()
+    own[0].eval()
+    modes = [part.training for part in own.modules()]
+    model = load(own)
+    assert model.first.module is own
+    model.first.prepare(FIRST)
+    assert [part.training for part in own.modules()] == modes
+    assert any(modes) and not all(modes)
+    assert all(parameter.requires_grad for parameter in own.parameters())
+    own.eval()
+    check(model)
+    with pytest.raises(InvalidArgumentError, match="processor: expected None"):
+        load(own, own.tokenizer)

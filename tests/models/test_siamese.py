@@ -11,6 +11,7 @@ from captum_pairs import load, siamese
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError
 from captum_pairs.models.siamese import _behead, _understood
+from captum_pairs.testing import check_encoder
 from geometry import check_view
 from PIL import Image
 from torch import nn, Tensor
@@ -150,11 +151,12 @@ def test_blocks_and_patches(kind: str) -> None:
     assert images.grid == grid
     assert images.channels_last == (kind == "swin")
     if default is not None:
+        photo = images.prepare(_photo(0))
         shapes = []
         images.blocks[default].register_forward_pre_hook(
             lambda module, args: shapes.append(tuple(args[0].shape))
         )
-        images.embed(images.prepare(_photo(0)).inputs)
+        images.embed(photo.inputs)
         assert shapes == [shape]
 
 
@@ -312,3 +314,34 @@ def test_models_that_are_not_there(tmp_path: Path, rest: str, message: str) -> N
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(ModelUnavailableError, match=message):
         load(f"torchvision:{rest.format(directory=tmp_path)}")
+
+
+def test_the_contract(kind: str) -> None:
+    backbone = _made(kind)
+    model = siamese(backbone, (64, _HALF, _HALF))
+
+    @torch.no_grad()
+    def own(first: Image.Image, second: Image.Image) -> float:
+        return _cosine(
+            *(backbone(model.first.prepare(image).inputs) for image in (first, second))
+        )
+
+    check_encoder(model, score=own)
+
+
+def test_a_model_in_memory() -> None:
+    backbone = models.resnet18(num_classes=6)
+    preset = models.ResNet18_Weights.IMAGENET1K_V1.transforms()
+    model = load(backbone, preset)
+    assert model.first is model.second and model.first.module is backbone
+    assert all(part.training for part in backbone.modules())
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+    assert model.name == "ResNet"
+    # of a class of one's own too, if its transform is there
+    assert load(_made("plain"), (64, _HALF, _HALF)).first.module is not None
+    with pytest.raises(InvalidArgumentError, match="processor: expected the backbone"):
+        load(backbone)
+    with pytest.raises(InvalidArgumentError, match="transform: expected"):
+        load(backbone, "a transform")
+    with pytest.raises(ModelUnavailableError, match="that no adapter knows"):
+        load(_made("plain"))

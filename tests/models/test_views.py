@@ -133,7 +133,7 @@ def test_arrays() -> None:
     assert read_image(np.zeros((3, 4), np.uint8)).size == (4, 3)
     assert read_image(np.zeros((3, 4, 1), np.uint8)).size == (4, 3)
     assert read_image(np.zeros((3, 4, 4), np.uint8)).getpixel((0, 0)) == (255,) * 3
-    for wrong in (np.zeros((3, 4)), np.zeros((3, 4, 2), np.uint8), np.zeros(0, "u1")):
+    for wrong in (np.zeros((5, 4, 2), np.uint8), np.zeros(0, "u1"), np.zeros((1,) * 5)):
         with pytest.raises(UnreadableImageError, match="shape"):
             read_image(wrong)
     with pytest.raises(UnreadableImageError, match="shape"):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from captum_pairs import load
+from captum_pairs.inputs import find_phrase
 from captum_pairs.models import Feature, TextLengthError
 from captum_pairs.models.words import join_tokens, offsets_of, token_groups, word_spans
 from captum_pairs.scenes.model import new_tokenizer
@@ -21,6 +22,49 @@ from captum_pairs.scenes.model import new_tokenizer
         ("a 👍 dog", ["a", "👍", "dog"]),
         ("snake_case", ["snake", "_", "case"]),
         ("", []),
+        # letters with their marks, in whatever script
+        ("السَّلَامُ عَلَيْكُمْ", ["السَّلَامُ", "عَلَيْكُمْ"]),
+        ("שָׁלוֹם עוֹלָם", ["שָׁלוֹם", "עוֹלָם"]),
+        ("צה״ל ג׳ירפה", ["צה״ל", "ג׳ירפה"]),
+        ("हिन्दी क्‍षत्रिय", ["हिन्दी", "क्‍षत्रिय"]),
+        ("বাংলা ভাষা", ["বাংলা", "ভাষা"]),
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("മലയാളം", ["മലയാളം"]),
+        ("ܫܠܳܡܳܐ", ["ܫܠܳܡܳܐ"]),
+        ("ތާނަ", ["ތާނަ"]),
+        ("e\u0323\u0301a x\u20d7", ["e\u0323\u0301a", "x\u20d7"]),
+        ("𝒜𝓃 𐎀𐎁", ["𝒜𝓃", "𐎀𐎁"]),
+        # Persian, with a joiner that joins nothing; a soft hyphen; one of Unicode's
+        ("می‌خواهم سگ", ["می‌خواهم", "سگ"]),
+        ("Donau\u00addampf schiff", ["Donau\u00addampf", "schiff"]),
+        ("well\u2010known l·l", ["well\u2010known", "l·l"]),
+        ("-a- 'b' c-", ["-", "a", "-", "'", "b", "'", "c", "-"]),
+        # scripts without spaces: clusters
+        ("น้ำกับสุนัข", ["น้ำ", "กั", "บ", "สุ", "นั", "ข"]),
+        ("ສະບາຍດີ", ["ສ", "ະ", "ບ", "າ", "ຍ", "ດີ"]),
+        ("ខ្មែរ", ["ខ្មែ", "រ"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("က္က", ["က္က"]),
+        ("人々はﾈｺと𠮷野家", ["人", "々", "は", "ﾈ", "ｺ", "と", "𠮷", "野", "家"]),
+        ("か\u3099", ["か\u3099"]),
+        ("犬dog 3匹", ["犬", "dog", "3", "匹"]),
+        # Tibetan: syllables with what ends them
+        ("བོད་ཡིག།", ["བོད་", "ཡིག", "།"]),
+        ("한국어 조선말", ["한국어", "조선말"]),
+        ("\u1112\u1161\u11ab 가", ["\u1112\u1161\u11ab", "가"]),
+        # emoji that are several characters
+        ("a 👩‍👩‍👧 b", ["a", "👩‍👩‍👧", "b"]),
+        ("a👍🏽b", ["a", "👍🏽", "b"]),
+        ("❤️ 🇩🇪", ["❤️", "🇩🇪"]),
+        ("1️⃣ 2 #️⃣", ["1️⃣", "2", "#️⃣"]),
+        (
+            "🏴\U000e0067\U000e0062\U000e007f x",
+            ["🏴\U000e0067\U000e0062\U000e007f", "x"],
+        ),
+        # spaces that show nothing
+        ("a\u200bb \ufeffc\u00a0d", ["a", "b", "c", "d"]),
+        ("\u0301a", ["\u0301a"]),
+        ("x² ½ Ⅷ", ["x²", "½", "Ⅷ"]),
     ],
 )
 def test_word_spans(text: str, words: list[str]) -> None:
@@ -50,6 +94,35 @@ def test_specials_of_one_name_are_one_feature() -> None:
         # what it does not know is what is left between its neighbours
         ("a 犬 dog", ["a", "<unk>", "dog"], ["a", "犬", "dog"]),
         ("a 犬", ["a", "�"], ["a", "犬"]),
+        ("a junk dog", ["a", "", "dog"], ["a", "junk", "dog"]),
+        # however much it drops in a row
+        (
+            f"dog {'-' * 30} cat and sea",
+            ["dog", "cat", "and", "sea"],
+            ["dog", "cat", "and", "sea"],
+        ),
+        (
+            f"a {'犬' * 40} dog, a cat",
+            ["a", "dog", "a", "cat"],
+            ["a", "dog", "a", "cat"],
+        ),
+        # what a tokenizer takes for markup
+        (
+            "a&nbsp;dog&nbsp;&nbsp;&nbsp;&nbsp;&nbsp;spans",
+            ["a", "dog", "spans"],
+            ["a", "dog", "spans"],
+        ),
+        (
+            "salt &amp; pepper, caf&eacute; &#38;",
+            ["salt", "&", "pepper", "café", "&"],
+            ["salt", "&", "pepper", "caf&e", "&"],
+        ),
+        ("c- cat", ["cat"], ["cat"]),
+        (
+            "red, red blue; red blue red",
+            ["red", "red", "blue", "red", "blue", "red"],
+            ["red", "red", "blue", "red", "blue", "red"],
+        ),
     ],
 )
 def test_offsets_that_a_tokenizer_does_not_tell(
@@ -125,3 +198,24 @@ def test_too_long_a_text_says_how_many_tokens(
     with pytest.raises(TextLengthError, match="at most 24 tokens.*got 25 tokens"):
         text.prepare("red " * 23)
     assert not recwarn.list
+
+
+def test_offsets_of_long_texts() -> None:
+    words = [f"word{number}" for number in range(1500)]
+    text = " ".join(words)
+    for surfaces in (words, [f"{word}" for word in words[:700]]):
+        spans = offsets_of(text, surfaces)
+        assert [text[slice(*span)] for span in spans] == surfaces
+    assert len(text) * len("".join(words)) > 40_000_000
+
+
+@pytest.mark.parametrize("text", ["a \udc80 dog", "\ud83d"])
+def test_half_a_character(tiny_clip: Path, text: str) -> None:
+    with pytest.raises(TextLengthError, match="lone surrogate. at"):
+        load(tiny_clip).second.prepare(text)
+
+
+def test_a_phrase_written_in_another_form() -> None:
+    text = "two nai\u0308ve dogs"
+    start, stop = find_phrase(text, "na\u00efve")
+    assert text[start:stop] == "nai\u0308ve"

@@ -13,7 +13,7 @@ from captum_pairs.attr._utils.validation import (
 from torch import Tensor
 
 # Captum's names. Its trapezoid's weights sum to (n - 1) / n; ours sum to one.
-METHODS = (
+QUADRATURES = (
     "gausslegendre",
     "riemann_right",
     "riemann_left",
@@ -28,7 +28,7 @@ def validate_quadrature(n_steps: object, method: object) -> tuple[int, str]:
     Raises:
         InvalidArgumentError: for an unknown method, or fewer steps than it needs.
     """
-    name = str(one_of("method", method, METHODS))
+    name = str(one_of("method", method, QUADRATURES))
     least = 2 if name == "riemann_trapezoid" else 1
     return positive_int("n_steps", n_steps, least), name
 

@@ -18,7 +18,6 @@ from captum_pairs.explain.files import (
     read_json,
     read_tensors,
 )
-from captum_pairs.explain.methods import leaves_out, method_of, settings_of
 from captum_pairs.explain.options import OF_SIDES
 from captum_pairs.explain.sides import InputContributions
 from captum_pairs.explain.store import Record, Store
@@ -382,7 +381,7 @@ class _FirstFormat:
         return found
 
     def _read(self, path: Path, count: int) -> list[Record]:
-        tensors = read_tensors(path, None)
+        tensors = read_tensors(path)
         try:
             words = json.loads(path.with_suffix(".json").read_bytes())
             counts = tensors["counts"].tolist()
@@ -407,11 +406,5 @@ def _load_first_format(folder: Path, content: dict[str, Any]) -> Contributions:
     except (KeyError, TypeError, ValueError, AttributeError) as wrong:
         reason = f"{type(wrong).__name__}: {wrong}"
         raise damaged(folder / INDEX, reason) from wrong
-    # it listed all settings, also those that its method has no use for
-    method = method_of(str(content.get("method")))[1]
-    used = settings_of(method)
-    uses = {name: name in used for name in ("tolerance", "n_steps", "n_samples")}
-    uses |= {"seed": "generator" in used, "absent": leaves_out(method)}
-    content = {name: v for name, v in content.items() if uses.get(name, True)}
     rows = np.arange(len(kept), dtype=np.int64)
     return Contributions(content, folder, kept, rows, failed)

@@ -1,9 +1,7 @@
 """How results are written to files, and read back."""
 
-import hashlib
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 __all__ = [
@@ -26,15 +24,8 @@ __all__ = [
     "input_to_json",
     "read_json",
     "read_tensors",
-    "write_aside",
-    "write_json",
     "write_new",
-    "write_tensors",
 ]
-
-# In a JSON file: the digest of the tensors beside it.
-DIGEST = "tensors_blake2b"
-
 
 # ---- whole files -------------------------------------------------------------
 
@@ -48,18 +39,6 @@ def check_folder(argument: str, directory: Any) -> Path:
     return Path(os.fsdecode(directory))
 
 
-def write_aside(path: Path, content: bytes) -> None:
-    """A file that is there whole or not at all: written beside its place, and renamed.
-    Its mode is that of any new file."""
-    aside = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        write_new(aside, content)
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
 def write_new(path: Path, content: bytes) -> None:
     """A file that was not there, on the disk when this returns."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -67,31 +46,6 @@ def write_new(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """
-    A safetensors file.
-
-    Returns:
-        the digest of what is in it, for :func:`write_json` and :func:`read_tensors`.
-    """
-    content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
-    write_aside(path, content)
-    return _digest(content)
-
-
-def write_json(
-    path: Path, content: Mapping[str, Any], digest: Optional[str] = None
-) -> None:
-    """
-    A JSON file, valid whatever letters are in it.
-
-    Args:
-        digest: of the tensors that belong to it.
-    """
-    known = {} if digest is None else {DIGEST: digest}
-    write_aside(path, as_json({**content, **known}, 1).encode("utf-8") + b"\n")
 
 
 def as_json(content: Any, indent: Optional[int] = None) -> str:
@@ -106,7 +60,7 @@ def as_json(content: Any, indent: Optional[int] = None) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """
-    What :func:`write_json` wrote.
+    A JSON file's names and values.
 
     Raises:
         InvalidArgumentError: naming ``directory``, if it is not there or is none.
@@ -122,29 +76,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_tensors(path: Path, digest: Optional[str]) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """
-    What :func:`write_tensors` wrote.
-
-    Args:
-        digest: what the JSON file says of it; None: an earlier version said nothing.
+    A safetensors file's tensors.
 
     Raises:
-        InvalidArgumentError: naming ``directory``, if it is not there, is damaged, is
-            not the one that the JSON file belongs to, or has numbers that are not
-            finite.
+        InvalidArgumentError: naming ``directory``, if it is not there, is damaged, or
+            has numbers that are not finite.
     """
     if not path.is_file():
         raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
-    content = path.read_bytes()
-    if digest is not None and _digest(content) != digest:
-        raise damaged(
-            path,
-            "not what was saved with the .json beside it; the two files are of "
-            "different results, or one was changed",
-        )
     try:
-        tensors = load(content)
+        tensors = load(path.read_bytes())
     except (SafetensorError, ValueError, KeyError) as error:
         raise damaged(path, f"no safetensors: {error}") from error
     for name, value in tensors.items():
@@ -158,10 +101,6 @@ def damaged(path: Path, reason: str) -> InvalidArgumentError:
     return InvalidArgumentError(
         "directory", "files as they were saved", f"{path}: {reason}"
     )
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def from_bytes(content: Union[bytes, bytearray, memoryview], dtype: Any) -> Tensor:

@@ -309,9 +309,10 @@ def dense_parts(value: Tensor) -> Iterator[Any]:
 
 def _opened(value: Any) -> Any:
     """What is packed for a kernel, as its parts."""
-    if callable(getattr(value, "__getstate__", None)):
+    # that of object, which a dict has too, tells of attributes alone
+    if getattr(type(value), "__getstate__", None) is not object.__getstate__:
         try:
             return value.__getstate__()
-        except (RuntimeError, TypeError):
+        except (AttributeError, RuntimeError, TypeError):
             return value
     return value

@@ -16,6 +16,7 @@ from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.compute import explain_pair
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.counting import tallied, Tally
+from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.methods import (
     Method,
     method_names,
@@ -25,14 +26,7 @@ from captum_pairs.explain.methods import (
 )
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import (
-    ByContent,
-    named,
-    read,
-    Result,
-    well_formed,
-    write,
-)
+from captum_pairs.explain.result import ByContent, named, Result
 from captum_pairs.explain.sides import PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
@@ -222,7 +216,7 @@ class Comparison(Result):
             "methods": list(self._rows()),
             "agreement": self.agreement.tolist(),
         }
-        paths = write(directory, name, content)
+        paths = write_result(directory, name, content)
         for each in self.explanations:
             paths += each.save(directory, f"{name}_{each.method}")
         return paths
@@ -232,7 +226,7 @@ class Comparison(Result):
         cls, directory: Union[str, Path], name: str = "comparison"
     ) -> "Comparison":
         """What :meth:`save` wrote; errors as :meth:`PairExplanation.load`."""
-        content, _ = read(directory, name, _FORMAT, with_tensors=False)
+        content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
         with well_formed(Path(directory) / f"{name}.json"):
             rows = [dict(row) for row in content["methods"]]
             failed = {row["method"]: row["error"] for row in rows if row.get("error")}

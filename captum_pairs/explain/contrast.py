@@ -10,16 +10,10 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, Session
 from captum_pairs.explain.compute import combine, explanation_of
 from captum_pairs.explain.counting import tallied
+from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import (
-    ByContent,
-    named as in_short,
-    read,
-    Result,
-    well_formed,
-    write,
-)
+from captum_pairs.explain.result import ByContent, named as in_short, Result
 from captum_pairs.explain.sides import adopted, Known, Side, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
@@ -289,7 +283,7 @@ class Contrast(Result):
                 for c in self.changes()
             ]
         return [
-            *write(directory, name, content),
+            *write_result(directory, name, content),
             *self.preferred.save(directory, f"{name}_{_PREFERRED}"),
             *self.other.save(directory, f"{name}_{_OTHER}"),
         ]
@@ -297,7 +291,7 @@ class Contrast(Result):
     @classmethod
     def load(cls, directory: Union[str, Path], name: str = "contrast") -> "Contrast":
         """What :meth:`save` wrote; errors as :meth:`PairExplanation.load`."""
-        content, _ = read(directory, name, _FORMAT, with_tensors=False)
+        content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
         preferred, other = (
             PairExplanation.load(directory, f"{name}_{which}")
             for which in (_PREFERRED, _OTHER)

@@ -15,9 +15,15 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.explain.files import input_from_json, input_to_json
+from captum_pairs.explain.files import (
+    input_from_json,
+    input_to_json,
+    read_result,
+    well_formed,
+    write_result,
+)
 from captum_pairs.explain.methods import INTEGRATED_GRADIENTS
-from captum_pairs.explain.result import named, read, Result, well_formed, write
+from captum_pairs.explain.result import named, Result
 from captum_pairs.inputs import (
     ExplainedInput,
     find_phrase,
@@ -509,7 +515,7 @@ class PairExplanation(Result):
             ],
             "stop_words": sorted(STOP_WORDS),
         }
-        return write(directory, name, content, dict(self._tensors()))
+        return write_result(directory, name, content, dict(self._tensors()))
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name in _TENSORS:
@@ -531,7 +537,7 @@ class PairExplanation(Result):
         Raises:
             InvalidArgumentError: if there is none, or another version wrote it.
         """
-        content, tensors = read(directory, name, _FORMAT)
+        content, tensors = read_result(directory, name, _FORMAT)
         with well_formed(Path(directory) / f"{name}.json"):
             values: dict[str, Any] = {}
             for field in fields(cls):

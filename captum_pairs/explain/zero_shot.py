@@ -10,11 +10,17 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.counting import tallied
-from captum_pairs.explain.files import input_from_json, input_to_json
+from captum_pairs.explain.files import (
+    input_from_json,
+    input_to_json,
+    read_result,
+    well_formed,
+    write_result,
+)
 from captum_pairs.explain.methods import check_width, INTEGRATED_GRADIENTS
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import named, read, Result, well_formed, write
+from captum_pairs.explain.result import named, Result
 from captum_pairs.explain.sides import adopted, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source, TEXT
@@ -215,12 +221,12 @@ class ZeroShot(Result):
         if self.input.source.picture is not None:
             picture = np.ascontiguousarray(self.input.source.picture)
             tensors["picture"] = torch.from_numpy(picture.copy())
-        return write(directory, name, content, tensors)
+        return write_result(directory, name, content, tensors)
 
     @classmethod
     def load(cls, directory: Union[str, Path], name: str = "zero_shot") -> "ZeroShot":
         """What :meth:`save` wrote; errors as :meth:`PairExplanation.load`."""
-        content, tensors = read(directory, name, _FORMAT)
+        content, tensors = read_result(directory, name, _FORMAT)
         with well_formed(Path(directory) / f"{name}.json"):
             picture = tensors.get("picture")
             result = cls(

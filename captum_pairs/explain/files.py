@@ -262,7 +262,9 @@ def input_from_json(
         return ExplainedInput(**values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidArgumentError(
-            "directory", "inputs as they were saved", f"{type(error).__name__}: {error}"
+            "directory",
+            "inputs as they were saved",
+            f"damaged ones ({type(error).__name__}: {error})",
         ) from error
 
 

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "captum_pairs"
 # From the lowest to the highest: each may import those before it. A room is a file or
 # a folder of the package; "__init__" is the package's own names.
 ROOMS = (
+    "known",
     "attr",
     "metrics",
     "scenes",
@@ -41,8 +42,10 @@ NOWHERE = ("zennit",)
 LATER = {
     ("__init__", "*"): "a public name's module is imported when it is asked for, so "
     "that captum_pairs.attr needs nothing but torch and captum",
-    ("cli", "*"): "--help answers at once: nothing heavy before a command needs it",
+    ("cli*", "*"): "--help answers at once: nothing heavy before a command needs it",
     ("explain*", "pandas"): "an extra, needed by to_frame alone",
+    ("explain.methods", "what is computed"): "a method of somebody's own, by the place "
+    "that was written",
     ("models.registry", "what is computed"): "an adapter, by the place that it "
     "registered: what it needs may be an extra",
     ("models.openai_clip", "clip*"): "an extra that imports what setuptools no longer "

@@ -128,7 +128,7 @@ def test_missing_model(photo: Path, model: str, words: str) -> None:
 def test_model_that_the_hub_does_not_know(
     photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unknown(name: str) -> None:
+    def unknown(name: str, **settings: object) -> None:
         raise OSError(f"{name} is not a local folder and not on the hub")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", unknown)

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "captum_pairs"
 # From the lowest to the highest: each may import those before it. A room is a file or
 # a folder of the package; "__init__" is the package's own names.
 ROOMS = (
+    "known",
     "attr",
     "metrics",
     "scenes",
@@ -43,11 +44,11 @@ COMPUTED = "what is computed"
 LATER = {
     ("__init__", "*"): "a public name's module is imported when it is asked for, so "
     "that captum_pairs.attr needs nothing but torch and captum",
-    ("cli", "*"): "--help answers at once: nothing heavy before a command needs it",
+    ("cli*", "*"): "--help answers at once: nothing heavy before a command needs it",
     ("explain*", "pandas"): "an extra, needed by to_frame alone",
     ("models.registry", COMPUTED): "an adapter is imported when a name asks for it, "
     "since most need an extra",
-    ("explain.methods", COMPUTED): "a method of somebody\'s own, by the place that the "
+    ("explain.methods", COMPUTED): "a method of somebody's own, by the place that the "
     "command was told",
     ("models.openai_clip", "clip*"): "an extra that imports what setuptools no longer "
     "has, which is lent to it meanwhile",

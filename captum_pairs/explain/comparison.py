@@ -276,7 +276,7 @@ def compare(
                 "one input, since one pair is compared",
                 validation.describe(given),
             )
-    own = _own_settings(methods, settings)
+    own = own_settings(methods, settings)
     # what is wrong with an input is wrong for every method
     arguments = metric_arguments(model, (first, second), options)
     with tallied(options.progress) as tally:
@@ -302,7 +302,7 @@ def compare(
     return Comparison(tuple(compared), agreement, failed)
 
 
-def _own_settings(
+def own_settings(
     methods: Sequence[Union[str, Method]], settings: Optional[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Each method's own settings of those that were given."""

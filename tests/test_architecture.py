@@ -47,7 +47,7 @@ LATER = {
     ("explain*", "pandas"): "an extra, needed by to_frame alone",
     ("models.registry", COMPUTED): "an adapter is imported when a name asks for it, "
     "since most need an extra",
-    ("explain.methods", COMPUTED): "a method of somebody\'s own, by the place that the "
+    ("explain.methods", COMPUTED): "a method of somebody's own, by the place that the "
     "command was told",
     ("models.openai_clip", "clip*"): "an extra that imports what setuptools no longer "
     "has, which is lent to it meanwhile",

@@ -10,7 +10,8 @@ from captum_pairs import models
 from captum_pairs.explain.comparison import compare, Comparison, methods_asked_for
 from captum_pairs.explain.compute import explain, part_asked_for
 from captum_pairs.explain.contrast import Contrast, contrast
-from captum_pairs.explain.contributions import contribute, Contributions
+from captum_pairs.explain.contributions import Contributions
+from captum_pairs.explain.corpus import contribute
 from captum_pairs.explain.methods import Method
 from captum_pairs.explain.options import Options, OptionsLike
 from captum_pairs.explain.pair import PairExplanation

@@ -254,13 +254,15 @@ def test_a_place_that_cannot_be_written(
     not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
 )
 def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
-    runs = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    runs = [tmp_path / "a", tmp_path / "b"]
     outputs = []
-    for out, seed in zip(runs, (0, 0, 5)):
-        result = _run("demo", "--seed", seed, "--tolerance", 0.1, "--out", out)
+    for out in runs:
+        result = _run("demo", "--seed", 5, "--tolerance", 0.1, "--out", out)
         assert result.exit_code == 0, result.output
         outputs.append(result.stdout.replace(str(out), ""))
-    assert outputs[0] == outputs[1] != outputs[2]
+    assert outputs[0] == outputs[1]
+    # of seed 0, whose numbers test_demo.py has
+    assert "pink star" not in PairExplanation.load(runs[0], "demo").second.source.text
     for name in ("demo.png", "demo_scene.png", "demo.json", "demo.safetensors"):
         assert (runs[0] / name).stat().st_size > 0
         assert name in outputs[0]

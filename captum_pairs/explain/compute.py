@@ -6,7 +6,7 @@ from typing import Any, Optional, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session, Shares
-from captum_pairs.explain.contributions import Contributions
+from captum_pairs.explain.contributions import check_paired, Contributions
 from captum_pairs.explain.counting import tallied, Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
@@ -59,12 +59,13 @@ def explain(
     asked: Optional[Asked],
 ) -> Union[PairExplanation, list[PairExplanation]]:
     """See :meth:`captum_pairs.DualEncoder.explain`."""
-    if not (_is_many(first) or _is_many(second)):
-        return explain_pair(model, (first, second), options, asked)
-    first, second = _once(model, first, second, options)
-    return [
-        explain_pair(model, pair, options, asked) for pair in _paired(first, second)
-    ]
+    with model.as_it_is():
+        if not (_is_many(first) or _is_many(second)):
+            return explain_pair(model, (first, second), options, asked)
+        first, second = _once(model, first, second, options)
+        return [
+            explain_pair(model, pair, options, asked) for pair in _paired(first, second)
+        ]
 
 
 def explain_pair(
@@ -231,6 +232,10 @@ def _once(
     model: EncoderPair, first: Any, second: Any, options: Options
 ) -> tuple[Any, Any]:
     """A single input beside stored ones: its contributions are computed once."""
+    for name, each in (("first", first), ("second", second)):
+        if isinstance(each, Contributions) and not len(each):
+            failed = f": {len(each.failed)} failed" if each.failed else ""
+            raise InvalidArgumentError(name, "at least one input", f"none{failed}")
     if isinstance(second, Contributions) and not _is_many(first):
         first = stored(model, 0, first, adopted(options, second[0]))
     if isinstance(first, Contributions) and not _is_many(second):
@@ -244,8 +249,5 @@ def _paired(first: Any, second: Any) -> list[tuple[Any, Any]]:
         return [(first, other) for other in second]
     if not _is_many(second):
         return [(one, second) for one in first]
-    if len(first) != len(second):
-        raise InvalidArgumentError(
-            "second", f"as many inputs as the first, {len(first)}", f"{len(second)}"
-        )
+    check_paired(first, second)
     return list(zip(first, second))

@@ -1,85 +1,66 @@
 """Contribution vectors of a corpus, computed once and kept."""
 
+import hashlib
 import json
-import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Optional, overload, Union
+from typing import Any, Optional, overload, Protocol, Union
 
+import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.files import input_from_json, input_to_json
-from captum_pairs.explain.methods import check_width
-from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import InputContributions, side_of_query, stored
-from captum_pairs.models.encoder import Encoder
-from captum_pairs.models.encoder_pair import EncoderPair
-from safetensors.torch import load_file, save_file
+from captum_pairs.explain.files import (
+    check_folder,
+    damaged,
+    input_from_json,
+    read_json,
+    read_tensors,
+)
+from captum_pairs.explain.options import OF_SIDES
+from captum_pairs.explain.sides import InputContributions
+from captum_pairs.explain.store import Record, Store
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
-__all__ = ["contribute", "Contributions"]
+__all__ = ["check_paired", "Contributions"]
 
-_FORMAT = 1
-_INDEX = "index.json"
+# 1: what version 0.1 kept, by names; 2: by content (see captum_pairs.explain.store).
+FORMAT = 2
+INDEX = "index.json"
 # Settings of a store that contributions do not depend on, or know by themselves.
-_OF_STORE = ("name", "model", "dtype")
-_DTYPES = {"float16": torch.float16, "float32": torch.float32}
-# Inputs of a file; a run that is stopped writes those that it has.
-_SHARD = 64
-# Inputs that could not be read, of which a warning tells the reasons.
+OF_STORE = ("name", "model", "dtype")
+# Inputs that failed, of which an error tells the names.
 _LISTED = 10
-# Files that are kept in memory at a time: 2,000 inputs, 400 MB for ViT-B/16.
-_CACHED = 32
+# Inputs that are in memory at a time while all of them are read.
+_AT_A_TIME = 64
 
 
-@dataclass
-class _Shard:
-    """
-    Contributions of some inputs, one after the other.
-
-    Args:
-        values: (all features, k), each input's divided by its scale.
-        scales: (inputs,), the largest absolute value: half precision then never
-            overflows.
-        counts: of each input its features.
-        embeddings, baselines: (inputs, k).
-        inputs: what an explanation says of each, as JSON.
-    """
-
-    values: Tensor
-    scales: Tensor
-    counts: list[int]
-    embeddings: Tensor
-    baselines: Tensor
-    inputs: list[dict[str, Any]]
-
-    def row(
-        self, at: int, model: str, settings: Mapping[str, Any]
-    ) -> InputContributions:
-        start = sum(self.counts[:at])
-        values = self.values[start : start + self.counts[at]].float() * self.scales[at]
-        return InputContributions(
-            input_from_json(self.inputs[at]),
-            values,
-            self.embeddings[at],
-            self.baselines[at],
-            model,
-            settings,
-        )
+# ---- what is kept, and where -------------------------------------------------
 
 
-@dataclass
+class _Kept(Protocol):
+    """Where contributions are: rows that can be read."""
+
+    def names(self, rows: Sequence[int]) -> list[str]: ...
+
+    def records(self, rows: Sequence[int]) -> list[Record]: ...
+
+    def named(self, name: str) -> NDArray[np.int64]: ...
+
+    def errors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]: ...
+
+
 class Contributions(Sequence[InputContributions]):
     """
     Contribution vectors of many inputs of one side of a model.
 
-    A sequence of :class:`InputContributions`, which :meth:`EncoderPair.explain` takes
-    instead of the inputs; so it does the whole, paired with one other input.
+    A sequence of :class:`InputContributions`, which :meth:`DualEncoder.explain` takes
+    instead of the inputs; so it does the whole, paired with one other input. What is in
+    files is read when it is asked for.
 
-    Args:
+    Attributes:
         settings: what they depend on: the model's fingerprint, the side, the layer...
         directory: where they are kept; None: in memory only.
         keys: the inputs' names, in their order.
@@ -88,19 +69,49 @@ class Contributions(Sequence[InputContributions]):
             stored: the norm of the difference divided by the norm.
     """
 
-    settings: dict[str, Any]
-    directory: Optional[Path] = None
-    keys: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    error: float = 0.0
-    _shards: list[dict[str, Any]] = field(default_factory=list)
-    _loaded: dict[int, _Shard] = field(default_factory=dict)
-    _places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        directory: Optional[Path],
+        kept: _Kept,
+        rows: NDArray[np.int64],
+        failed: Mapping[str, str],
+        keys: Optional[list[str]] = None,
+        places: Optional[NDArray[np.int64]] = None,
+    ) -> None:
+        """
+        Args:
+            kept: where they are read from.
+            rows: there, of each input.
+            keys: the inputs' names. Default: those that they were kept under.
+            places: of each input its place among those that were asked for, the failed
+                ones counted. Default: none failed, or it is not known where.
+        """
+        self.settings = dict(settings)
+        self.directory = directory
+        self.failed = dict(failed)
+        self.places = places
+        self._kept, self._rows, self._given = kept, rows, keys
 
-    # ---- reading -----------------------------------------------------------
+    @cached_property
+    def keys(self) -> list[str]:
+        """The inputs' names, in their order."""
+        if self._given is not None:
+            return self._given
+        return self._kept.names(self._rows.tolist())
+
+    @property
+    def error(self) -> float:
+        """The largest relative error of what was rounded."""
+        return float(self._kept.errors(self._rows).max(initial=0.0))
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        where = "in memory" if self.directory is None else f"in {self.directory}"
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"<Contributions of {len(self)} inputs {where}{failed}>"
 
     @overload
     def __getitem__(self, index: int) -> InputContributions: ...
@@ -112,28 +123,74 @@ class Contributions(Sequence[InputContributions]):
         self, index: Union[int, slice]
     ) -> Union[InputContributions, list[InputContributions]]:
         if isinstance(index, slice):
-            return [self[at] for at in range(len(self))[index]]
-        return self.of(self.keys[index])
+            rows = self._rows[index].tolist()
+            return [self._one(record) for record in self._kept.records(rows)]
+        return self._at(int(self._rows[index]))
+
+    def __iter__(self) -> Iterator[InputContributions]:
+        for _, records in self._blocks():
+            yield from map(self._one, records)
 
     def of(self, key: str) -> InputContributions:
-        """An input's contributions by its name."""
-        if key not in self._places:
-            raise InvalidArgumentError("key", "an input that is stored", repr(key))
-        shard, row = self._places[key]
-        settings = {k: v for k, v in self.settings.items() if k not in _OF_STORE}
-        return self._shard(shard).row(row, self.settings["model"], settings)
+        """
+        An input's contributions by its name.
+
+        Raises:
+            InvalidArgumentError: if there is none of that name, or several with other
+                content each.
+        """
+        if self._given is not None:
+            rows = {int(r) for k, r in zip(self._given, self._rows) if k == key}
+        else:
+            known = self._kept.named(key) if isinstance(key, str) else self._rows[:0]
+            rows = set(known[np.isin(known, self._rows)].tolist())
+        if not rows:
+            reason = self.failed.get(key) if isinstance(key, str) else None
+            came = repr(key) if reason is None else f"{key!r}, which failed: {reason}"
+            raise InvalidArgumentError("key", "an input that is stored", came)
+        if len(rows) > 1:
+            raise InvalidArgumentError(
+                "key",
+                "a name that one input has",
+                f"{key!r}, under which {len(rows)} different ones came; ask for them "
+                "by their place, or for contributions of the one that is meant",
+            )
+        return self._at(rows.pop())
+
+    def _at(self, row: int) -> InputContributions:
+        return self._one(self._kept.records([row])[0])
+
+    def _one(self, record: Record) -> InputContributions:
+        given = input_from_json(json.loads(record.text))
+        if len(given.features) != len(record.values):
+            raise InvalidArgumentError(
+                "directory",
+                f"contributions of {len(given.features)} features",
+                f"{len(record.values)} of {record.name!r}",
+            )
+        settings = {k: v for k, v in self.settings.items() if k not in OF_STORE}
+        values = record.values.float() * record.scale
+        embedding, baseline = record.ends
+        return InputContributions(
+            given, values, embedding, baseline, self.settings["model"], settings
+        )
+
+    def _blocks(self) -> Iterator[tuple[int, list[Record]]]:
+        """Records in their order, some at a time, and the first one's place."""
+        for start in range(0, len(self._rows), _AT_A_TIME):
+            rows = self._rows[start : start + _AT_A_TIME].tolist()
+            yield start, self._kept.records(rows)
 
     @property
     def embeddings(self) -> Tensor:
         """(inputs, k)."""
-        return torch.cat(
-            [self._shard(at).embeddings for at in range(len(self._shards))]
-        )
+        found = [torch.stack([r.ends[0] for r in b]) for _, b in self._blocks()]
+        return torch.cat(found) if found else torch.zeros(0, 0)
 
     def read(self, directions: Tensor) -> list[Tensor]:
         """
         Linear readings of every input's embedding, attributed: see
-        :meth:`InputContributions.read`; one matrix product a file.
+        :meth:`InputContributions.read`; one matrix product for many inputs.
 
         Args:
             directions: (k,) or (m, k).
@@ -141,18 +198,22 @@ class Contributions(Sequence[InputContributions]):
         Returns:
             For each input (rows, columns) or (words,), with m before if there are m.
         """
-        flat = directions[None] if directions.ndim == 1 else directions
+        is_one = directions.ndim == 1
+        flat = directions[None] if is_one else directions
         found = []
-        for inputs, products in self._products(flat):
-            for content, values in zip(inputs, products):
-                shaped = input_from_json(content).shaped(values.T)
-                found.append(shaped[0] if directions.ndim == 1 else shaped)
+        for record, values in self._products(flat):
+            shaped = input_from_json(json.loads(record.text)).shaped(values.T)
+            found.append(shaped[0] if is_one else shaped)
         return found
 
     def pair(self, other: InputContributions) -> list[Tensor]:
         """
         Attributions to pairs of every input's features with another input's: for each
         (features, features of the other one), special ones included.
+
+        Raises:
+            InvalidArgumentError: naming what differs, if they are of another model or
+                were found in another way.
         """
         if other.model != self.settings["model"]:
             raise InvalidArgumentError(
@@ -160,236 +221,190 @@ class Contributions(Sequence[InputContributions]):
                 f"contributions of the model {self.settings['model']}",
                 f"those of {other.model}",
             )
-        return [table for _, tables in self._products(other.values) for table in tables]
+        for name in self.settings.keys() & other.settings.keys():
+            mine, theirs = self.settings[name], other.settings[name]
+            if name not in (*OF_SIDES, "side", "encoder") and mine != theirs:
+                raise InvalidArgumentError(
+                    name, f"{mine!r}, with which these were found", repr(theirs)
+                )
+        return [table for _, table in self._products(other.values)]
 
-    def _products(
-        self, directions: Tensor
-    ) -> Iterator[tuple[list[dict[str, Any]], list[Tensor]]]:
-        """For each file its inputs, and for each of these (features, m)."""
-        for at in range(len(self._shards)):
-            shard = self._shard(at)
-            if directions.shape[-1] != shard.values.shape[1]:
+    def _products(self, directions: Tensor) -> Iterator[tuple[Record, Tensor]]:
+        """For each input (features, m)."""
+        for _, records in self._blocks():
+            width = records[0].values.shape[1]
+            if directions.shape[-1] != width:
                 raise InvalidArgumentError(
                     "directions",
-                    f"vectors of width {shard.values.shape[1]}",
+                    f"vectors of width {width}",
                     f"shape {tuple(directions.shape)}",
                 )
-            products = shard.values.float() @ directions.float().T
-            tables = torch.split(products, shard.counts)
-            yield shard.inputs, [t * s for t, s in zip(tables, shard.scales)]
-
-    def _shard(self, at: int) -> _Shard:
-        if at not in self._loaded:
-            assert self.directory is not None  # in memory, all are loaded
-            path = self.directory / self._shards[at]["file"]
-            tensors = load_file(path)
-            inputs = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            if len(self._loaded) >= _CACHED:
-                self._loaded.pop(next(iter(self._loaded)))
-            counts = tensors.pop("counts").tolist()
-            self._loaded[at] = _Shard(counts=counts, inputs=inputs, **tensors)
-        return self._loaded[at]
-
-    # ---- writing -----------------------------------------------------------
-
-    def _append(self, keys: list[str], found: list[InputContributions]) -> None:
-        """Some more inputs, in a file of their own."""
-        if not found:
-            return
-        dtype = _DTYPES[self.settings["dtype"]]
-        scales = torch.tensor(
-            [max(float(c.values.abs().max()), 1e-30) for c in found],
-            dtype=torch.float32,
-        )
-        stored = [(c.values / s).to(dtype) for c, s in zip(found, scales)]
-        for kept, scale, contributions in zip(stored, scales, found):
-            values = contributions.values
-            rounded = torch.linalg.vector_norm(kept.to(values) * scale - values)
-            norm = float(torch.linalg.vector_norm(values)) or 1.0
-            self.error = max(self.error, float(rounded) / norm)
-        shard = _Shard(
-            torch.cat(stored),
-            scales,
-            [len(c.values) for c in found],
-            torch.stack([c.embedding for c in found]),
-            torch.stack([c.baseline_embedding for c in found]),
-            [input_to_json(c.input) for c in found],
-        )
-        at = len(self._shards)
-        name = f"shard-{at:05d}.safetensors"
-        self._shards.append({"file": name, "keys": keys})
-        self._places |= {key: (at, row) for row, key in enumerate(keys)}
-        self.keys += keys
-        if self.directory is None:
-            self._loaded[at] = shard
-            return
-        self._write(self.directory / name, shard)
-
-    def _write(self, path: Path, shard: _Shard) -> None:
-        tensors = {
-            "values": shard.values,
-            "scales": shard.scales,
-            "counts": torch.tensor(shard.counts),
-            "embeddings": shard.embeddings,
-            "baselines": shard.baselines,
-        }
-        save_file(tensors, path)
-        text = json.dumps(shard.inputs, ensure_ascii=False)
-        path.with_suffix(".json").write_text(text, encoding="utf-8")
-        self._write_index()
-
-    def _write_index(self) -> None:
-        """Beside and then renamed: a stop in between loses nothing."""
-        if self.directory is None:
-            return
-        content = {
-            "format": _FORMAT,
-            **self.settings,
-            "error": self.error,
-            "failed": self.failed,
-            "shards": self._shards,
-        }
-        part = self.directory / f"{_INDEX}.part"
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        part.write_text(text + "\n", encoding="utf-8")
-        os.replace(part, self.directory / _INDEX)
+            values = torch.cat([record.values for record in records]).float()
+            products = values @ directions.float().T
+            tables = torch.split(products, [len(record.values) for record in records])
+            for record, table in zip(records, tables):
+                yield record, table * record.scale
 
     @classmethod
     def load(cls, directory: Union[str, Path]) -> "Contributions":
         """
-        What was kept in a directory.
+        All that is kept in a directory, in the order in which it came; an input that
+        came several times, under the name of the first.
 
         Raises:
-            InvalidArgumentError: if nothing was, or another version kept it.
+            InvalidArgumentError: if nothing was kept there, or by a later version, or
+                files are damaged.
         """
-        folder = Path(directory)
-        path = folder / _INDEX
-        if not path.is_file():
-            raise InvalidArgumentError("directory", f"a file {_INDEX}", f"{path}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format", None) != _FORMAT:
-            raise InvalidArgumentError(
-                "directory", "contributions that this version kept", f"{path}"
-            )
-        result = cls({}, folder, error=content.pop("error"))
-        result.failed = content.pop("failed")
-        result._shards = content.pop("shards")
-        result.settings = content
-        for at, shard in enumerate(result._shards):
-            result.keys += shard["keys"]
-            result._places |= {key: (at, row) for row, key in enumerate(shard["keys"])}
-        return result
+        folder = check_folder("directory", directory)
+        settings = read_index(folder)
+        if settings.pop("format") == 1:
+            return _load_first_format(folder, settings)
+        kept = KeptFiles(folder, settings)
+        lost = kept.failures()
+        reasons = kept.records(lost.tolist())
+        failed = {record.name: record.text for record in reasons}
+        return cls(settings, folder, kept, kept.inputs(), failed)
 
 
-def contribute(
-    model: EncoderPair,
-    inputs: Iterable[Any],
-    side: Optional[str],
-    directory: Union[str, Path, None],
-    keys: Optional[Sequence[str]],
-    dtype: str,
-    options: Options,
-) -> Contributions:
-    """See :meth:`captum_pairs.models.EncoderPair.contributions`."""
-    corpus = list(inputs)
-    names = _keys(corpus, keys)
-    if not corpus:
-        raise InvalidArgumentError("inputs", "at least one input", "none")
-    if dtype not in _DTYPES:
-        raise InvalidArgumentError("dtype", f"one of {', '.join(_DTYPES)}", repr(dtype))
-    at = 0 if side_of_query(model, corpus[0], side) == "first" else 1
-    encoder = (model.first, model.second)[at]
-    check_width(options.method, "contributions")
-    settings = {
-        "name": model.name,
-        "model": model.fingerprint,
-        **options.of_side(model, at),
-        "dtype": dtype,
-    }
-    store = _store(settings, directory)
-    waiting = {
-        name: raw for name, raw in zip(names, corpus) if name not in store._places
-    }
-    _run(model, encoder, at, store, waiting, options)
-    lost = [name for name in waiting if name in store.failed]
-    if lost:
-        reasons = "".join(f"\n  {store.failed[name]}" for name in lost[:_LISTED])
-        more = f"\n  and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
-        warnings.warn(
-            f"{len(lost)} of {len(names)} inputs could not be read and were left out "
-            f"(see .failed):{reasons}{more}",
-            stacklevel=3,
-        )
-    return store
+def check_paired(first: Any, second: Any) -> None:
+    """
+    Refuse to pair two lists of which one lacks what the other one has.
 
-
-def _store(
-    settings: dict[str, Any], directory: Union[str, Path, None]
-) -> Contributions:
-    """What is kept already under the same settings, or an empty store."""
-    if directory is None:
-        return Contributions(settings)
-    folder = Path(directory)
-    if not (folder / _INDEX).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        return Contributions(settings, folder)
-    store = Contributions.load(folder)
-    for name, value in settings.items():
-        if name != "name" and store.settings.get(name) != value:
-            raise InvalidArgumentError(
-                "directory",
-                f"contributions with {name} {value!r} (or an empty directory)",
-                f"{folder}: {store.settings.get(name)!r}",
-            )
-    return store
-
-
-def _run(
-    model: EncoderPair,
-    encoder: Encoder,
-    at: int,
-    store: Contributions,
-    waiting: dict[str, Any],
-    options: Options,
-) -> None:
-    """Contributions of the inputs that are not there yet, a file at a time."""
-    keys: list[str] = []
-    found: list[InputContributions] = []
-    try:
-        for key, raw in tqdm(
-            waiting.items(),
-            desc="contributions",
-            unit=f" {encoder.kind}s",
-            delay=2,
-            disable=not options.progress,
-        ):
-            try:
-                result = stored(model, at, raw, options)
-            except (InvalidArgumentError, OSError) as error:
-                store.failed[key] = str(error)
-                continue
-            store.failed.pop(key, None)
-            keys.append(key)
-            found.append(result)
-            if len(keys) == _SHARD:
-                store._append(keys, found)
-                keys, found = [], []
-    finally:
-        store._append(keys, found)
-        store._write_index()
-
-
-def _keys(corpus: list[Any], keys: Optional[Sequence[str]]) -> list[str]:
-    """The inputs' names."""
-    if keys is None:
-        return [
-            str(raw) if isinstance(raw, (str, Path)) else str(index)
-            for index, raw in enumerate(corpus)
-        ]
-    if len(keys) != len(corpus) or len(set(keys)) != len(keys):
+    Raises:
+        InvalidArgumentError: naming ``first`` or ``second``, and what failed.
+    """
+    failed = ""
+    for name, each in (("first", first), ("second", second)):
+        if isinstance(each, Contributions) and each.failed:
+            shown = ", ".join(map(repr, list(each.failed)[:_LISTED]))
+            more = ", ..." if len(each.failed) > _LISTED else ""
+            failed += f"; of the {name} these failed: {shown}{more}"
+    if len(first) != len(second):
         raise InvalidArgumentError(
-            "keys",
-            f"{len(corpus)} different names, one for each input",
-            f"{len(keys)}, {len(set(keys))} of them different",
+            "second",
+            f"as many inputs as the first, {len(first)}",
+            f"{len(second)}{failed}",
         )
-    return [str(key) for key in keys]
+    if not (isinstance(first, Contributions) and isinstance(second, Contributions)):
+        return
+    places = first.places, second.places
+    if failed and (
+        places[0] is None
+        or places[1] is None
+        or not np.array_equal(places[0], places[1])
+    ):
+        raise InvalidArgumentError(
+            "second",
+            "inputs in the places of the first's (or lists, stored[:], if they belong "
+            "together as they are)",
+            f"others{failed}",
+        )
+
+
+# ---- a directory -------------------------------------------------------------
+
+
+class KeptFiles(Store):
+    """A store whose records all depend on the same settings."""
+
+    def __init__(self, directory: Optional[Path], settings: Mapping[str, Any]) -> None:
+        content = {k: v for k, v in settings.items() if k != "name"}
+        written = json.dumps(content, sort_keys=True).encode()
+        seal = hashlib.blake2b(written, digest_size=16).digest()
+        super().__init__(directory, seal)
+
+    def errors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Of what was rounded, relative."""
+        found: NDArray[np.float32] = self.rows["error"][rows]
+        return found
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What stands in a directory of all that is kept in it, and the format."""
+    path = folder / INDEX
+    if path.is_symlink():
+        raise damaged(path, "a link to somewhere else")
+    content = read_json(path)
+    if content.get("format") not in (1, FORMAT):
+        raise InvalidArgumentError(
+            "directory", "contributions that this version kept", f"{path}"
+        )
+    if not all(isinstance(content.get(name), str) for name in OF_STORE):
+        raise damaged(path, "without the settings of what is kept")
+    return content
+
+
+# ---- what version 0.1 kept ---------------------------------------------------
+
+_FIRST_FORMAT_FILE = re.compile(r"shard-\d{5,}\.safetensors")
+
+
+class _FirstFormat:
+    """Shards of 0.1: several inputs' tensors in a file, and their words beside it."""
+
+    def __init__(self, folder: Path, shards: Any, error: float) -> None:
+        self._folder, self._error = folder, error
+        self._places: list[tuple[Path, int, str, int]] = []
+        for shard in shards:
+            if not _FIRST_FORMAT_FILE.fullmatch(str(shard["file"])):
+                raise damaged(folder / INDEX, "a file that is none of the store's")
+            path = folder / shard["file"]
+            if path.is_symlink() or path.with_suffix(".json").is_symlink():
+                raise damaged(path, "a link to somewhere else")
+            for row, name in enumerate(shard["keys"]):
+                self._places.append((path, row, str(name), len(shard["keys"])))
+        self._known: tuple[Optional[Path], list[Record]] = (None, [])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        return [self._places[row][2] for row in rows]
+
+    def named(self, name: str) -> NDArray[np.int64]:
+        found = [at for at, place in enumerate(self._places) if place[2] == name]
+        return np.array(found, dtype=np.int64)
+
+    def errors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.full(len(rows), self._error)
+
+    def records(self, rows: Sequence[int]) -> list[Record]:
+        found = []
+        for row in rows:
+            path, at, name, count = self._places[row]
+            if self._known[0] != path:
+                self._known = path, self._read(path, count)
+            kept = self._known[1][at]
+            found.append(
+                Record(b"", name, kept.text, kept.values, kept.ends, kept.scale)
+            )
+        return found
+
+    def _read(self, path: Path, count: int) -> list[Record]:
+        tensors = read_tensors(path)
+        try:
+            words = json.loads(path.with_suffix(".json").read_bytes())
+            counts = tensors["counts"].tolist()
+            values = torch.split(tensors["values"], counts)
+            scales = tensors["scales"].tolist()
+            ends = torch.stack([tensors["embeddings"], tensors["baselines"]], dim=1)
+            lengths = {len(each) for each in (words, values, scales, ends)}
+            if lengths != {count} or ends.shape[-1] != values[0].shape[-1]:
+                raise ValueError("its files are of different inputs")
+            return [
+                Record(b"", "", json.dumps(words[at]), values[at], ends[at], scales[at])
+                for at in range(count)
+            ]
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+            raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _load_first_format(folder: Path, content: dict[str, Any]) -> Contributions:
+    try:
+        error, failed = float(content.pop("error")), dict(content.pop("failed"))
+        kept = _FirstFormat(folder, content.pop("shards"), error)
+    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
+        reason = f"{type(wrong).__name__}: {wrong}"
+        raise damaged(folder / INDEX, reason) from wrong
+    rows = np.arange(len(kept), dtype=np.int64)
+    return Contributions(content, folder, kept, rows, failed)

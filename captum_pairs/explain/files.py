@@ -1,14 +1,114 @@
 """How results are written to files, and read back."""
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Optional
+from pathlib import Path
+from typing import Any, Optional, Union
 
+import torch
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
-__all__ = ["input_from_json", "input_to_json"]
+__all__ = [
+    "as_json",
+    "check_folder",
+    "damaged",
+    "from_bytes",
+    "input_from_json",
+    "input_to_json",
+    "read_json",
+    "read_tensors",
+    "write_new",
+]
+
+# ---- whole files -------------------------------------------------------------
+
+
+def check_folder(argument: str, directory: Any) -> Path:
+    """A directory's path; what is none is refused."""
+    if not isinstance(directory, (str, os.PathLike)) or directory == "":
+        raise InvalidArgumentError(
+            argument, "a directory's path", type(directory).__name__
+        )
+    return Path(os.fsdecode(directory))
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """A file that was not there, on the disk when this returns."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def as_json(content: Any, indent: Optional[int] = None) -> str:
+    """JSON that UTF-8 can hold: as it is read best, or half letters as escapes."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair, as in undecodable names
+        return json.dumps(content, indent=indent)
+    return text
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    A JSON file's names and values.
+
+    Raises:
+        InvalidArgumentError: naming ``directory``, if it is not there or is none.
+    """
+    if not path.is_file():
+        raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise damaged(path, "not the description of a result")
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """
+    A safetensors file's tensors.
+
+    Raises:
+        InvalidArgumentError: naming ``directory``, if it is not there, is damaged, or
+            has numbers that are not finite.
+    """
+    if not path.is_file():
+        raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
+    try:
+        tensors = load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise damaged(path, f"no safetensors: {error}") from error
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise damaged(path, f"{name} has numbers that are not finite")
+    return tensors
+
+
+def damaged(path: Path, reason: str) -> InvalidArgumentError:
+    """A file that can't be used, and why."""
+    return InvalidArgumentError(
+        "directory", "files as they were saved", f"{path}: {reason}"
+    )
+
+
+def from_bytes(content: Union[bytes, bytearray, memoryview], dtype: Any) -> Tensor:
+    """Numbers (n,) of a stretch of a file."""
+    return torch.frombuffer(bytearray(content), dtype=dtype)
+
+
+# ---- inputs ------------------------------------------------------------------
 
 
 def input_to_json(side: ExplainedInput) -> dict[str, Any]:
@@ -30,17 +130,27 @@ def input_to_json(side: ExplainedInput) -> dict[str, Any]:
 def input_from_json(
     content: Mapping[str, Any], picture: Optional[Tensor] = None
 ) -> ExplainedInput:
-    """An input from what JSON made of it."""
-    values = dict(content)
-    source = {key: _tuple(value) for key, value in content["source"].items()}
-    shown = None if picture is None else picture.numpy()
-    values["source"] = Source(**source, picture=shown)
-    values["features"] = tuple(
-        Feature(**{key: _tuple(value) for key, value in row.items()})
-        for row in content["features"]
-    )
-    values["grid"] = _tuple(content["grid"])
-    return ExplainedInput(**values)
+    """
+    An input from what JSON made of it.
+
+    Raises:
+        InvalidArgumentError: naming ``directory``, if it is none.
+    """
+    try:
+        values = dict(content)
+        source = {key: _tuple(value) for key, value in content["source"].items()}
+        shown = None if picture is None else picture.numpy()
+        values["source"] = Source(**source, picture=shown)
+        values["features"] = tuple(
+            Feature(**{key: _tuple(value) for key, value in row.items()})
+            for row in content["features"]
+        )
+        values["grid"] = _tuple(content["grid"])
+        return ExplainedInput(**values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            "directory", "inputs as they were saved", f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _tuple(value: Any) -> Any:

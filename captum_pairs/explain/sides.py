@@ -18,7 +18,7 @@ from captum_pairs.attr import (
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.encoder import TEXT
+from captum_pairs.models.encoder import Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.removal import embed_what_is_left
 from torch import Tensor
@@ -28,11 +28,19 @@ __all__ = [
     "InputContributions",
     "Known",
     "PreparedSide",
+    "settings_of_side",
     "Side",
     "side_of",
     "side_of_query",
     "stored",
 ]
+
+# The setting that says what an encoder is besides its weights.
+_ENCODER = "encoder"
+
+
+# Of each feature, at least, unless a number was asked for.
+_SAMPLES = 8
 
 
 class Side(ABC):
@@ -142,15 +150,17 @@ class PreparedSide(Side):
         Args:
             model: both encoders.
             at: 0 or 1, whose input it is.
-            raw: the input.
+            raw: the input, or what its encoder prepared of it.
             options: how it is explained.
             session: in which the encoder is run.
             tally: counts passes.
         """
         self.encoder = encoder = (model.first, model.second)[at]
         self.layer = encoder.layer(options.layers(model)[at])
-        self.prepared = encoder.prepare(raw, options.baselines(model)[at])
-        self.prepared = self.prepared.to(encoder.device)
+        prepared = raw
+        if not isinstance(prepared, Prepared):
+            prepared = encoder.prepare(raw, options.baselines(model)[at])
+        self.prepared = prepared.to(encoder.device)
         self._options = options
         self._tally = Tally() if tally is None else tally
         self.method = options.method_class(
@@ -175,6 +185,9 @@ class PreparedSide(Side):
         self.example = example.masked(self._on_device(self.layout.mask))
         self.cost = len(self.layout.features)
         given = options.settings_for(at)
+        if "n_samples" in given and "n_samples" not in options.given:
+            # a fit needs as many as there are features, at each of several chances
+            given["n_samples"] = max(given["n_samples"], _SAMPLES * self.cost)
         if self.embed_subsets is not None:
             given["embed_subsets"] = self.embed_subsets
         self.settings = self.method.settings_type(**given)
@@ -271,7 +284,7 @@ def stored(
     """All of an input's contributions."""
     if isinstance(raw, InputContributions):
         return checked(model, raw, options, at)
-    settings = options.of_side(model, at)
+    settings = settings_of_side(model, at, options)
     with Session() as session:
         side = PreparedSide(model, at, raw, options, session)
         return InputContributions(
@@ -294,7 +307,17 @@ def checked(
             f"contributions of the model {model.name} ({model.fingerprint})",
             f"those of another one ({kept.model})",
         )
-    wanted = options.of_side(model, at)
+    wanted = settings_of_side(model, at, options)
+    known = kept.settings.get(_ENCODER)
+    if known is None:
+        del wanted[_ENCODER]  # kept by a version that did not ask
+    elif known != wanted[_ENCODER]:
+        raise InvalidArgumentError(
+            "contributions",
+            f"contributions of {model.name} with the processor, structure and "
+            f"functions that it has now ({wanted[_ENCODER]})",
+            f"those of other ones ({known})",
+        )
     for name in {**kept.settings, **wanted}:
         mine, theirs = wanted.get(name), kept.settings.get(name)
         is_asked = name not in OF_SIDES or name in options.given
@@ -306,6 +329,12 @@ def checked(
                 repr(mine),
             )
     return kept
+
+
+def settings_of_side(model: EncoderPair, at: int, options: Options) -> dict[str, Any]:
+    """All that one side's contributions depend on besides weights and input."""
+    encoder = (model.first, model.second)[at]
+    return {**options.of_side(model, at), _ENCODER: encoder.describe()}
 
 
 def side_of_query(model: EncoderPair, query: Any, side: Optional[str]) -> str:

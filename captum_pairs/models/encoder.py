@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Optional, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.models.described import described
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
 from PIL import Image
@@ -230,6 +231,11 @@ class Encoder(ABC):
     @abstractmethod
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
         """(b, ...) to embeddings (b, k), before normalisation."""
+
+    def describe(self) -> str:
+        """What an embedding depends on besides weights and input: processors' settings,
+        the network's structure, functions; in a few letters, the same everywhere."""
+        return described(self)
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,255 @@
+"""What all results have in common: how they are shown, told apart, written and read."""
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Optional, TYPE_CHECKING, Union
+
+import numpy as np
+import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.inputs import ExplainedInput
+from captum_pairs.models.encoder import TEXT
+from captum_pairs.show.page import page_frame, write_page
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes, save as tensors_to_bytes
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ByContent", "named", "read", "Result", "well_formed", "write"]
+
+# Of a text, in a short repr.
+_LETTERS = 60
+# Where the first file of a result has the digest of the second one.
+_DIGEST = "tensors"
+
+
+def named(side: ExplainedInput) -> str:
+    """An input in a few words: a text, shortened, or what else it is."""
+    if side.kind != TEXT:
+        return str(side.source)
+    return f"“{shorten(side.source.text, _LETTERS, placeholder='…')}”"
+
+
+# ---- equality ----------------------------------------------------------------
+
+
+class ByContent:
+    """
+    Equal to what has equal content, tensors and pictures included.
+
+    For frozen dataclasses that are made with ``eq=False``: what dataclasses make
+    themselves compares tensors by ``==`` and raises.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return _is_same(_content(self), _content(other))
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, _key(_content(self))))
+
+
+def _content(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values say the same: tensors of equal type, shape and numbers."""
+    if one is other:
+        return True
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        alike = one.dtype == other.dtype and one.shape == other.shape
+        return alike and torch.equal(one.cpu(), other.cpu())
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    if type(one) is not type(other):
+        return False
+    if is_dataclass(one):
+        return _is_same(_content(one), _content(other))
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(
+            _is_same(one[name], other[name]) for name in one
+        )
+    if isinstance(one, (tuple, list)):
+        pairs = zip(one, other)
+        return len(one) == len(other) and all(_is_same(a, b) for a, b in pairs)
+    return bool(one == other)
+
+
+def _key(value: Any) -> Hashable:
+    """The same for what is the same; of tensors and pictures the shape alone."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return tuple(value.shape)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _key(_content(value))
+    if isinstance(value, Mapping):
+        return tuple((name, _key(value[name])) for name in sorted(value))
+    if isinstance(value, (tuple, list)):
+        return tuple(_key(each) for each in value)
+    return value if isinstance(value, Hashable) else type(value).__name__
+
+
+# ---- what is shown -----------------------------------------------------------
+
+
+class Result(ByContent, ABC):
+    """
+    A result that a person works with: it can be read, seen, explored and compared.
+
+    Subclasses say what it is (``_in_short``, ``summary``), draw it (``plot``), and say
+    what a page shows of it (``_shown``: itself, unless it is several explanations).
+    """
+
+    @abstractmethod
+    def summary(self) -> str:
+        """What it says, in lines."""
+
+    @abstractmethod
+    def plot(self) -> "Figure":
+        """A picture of it, as a matplotlib figure."""
+
+    @abstractmethod
+    def _in_short(self) -> Iterator[str]:
+        """The model, the inputs, the score, and what is strongest."""
+
+    def _shown(self) -> Any:
+        return self
+
+    def page(self, path: Union[str, Path]) -> Path:
+        """Writes a page to explore it, one file (see :mod:`captum_pairs.show.page`)."""
+
+        return write_page(self._shown(), path)
+
+    def _repr_html_(self) -> str:
+        """The page, as notebooks show it."""
+
+        return page_frame(self._shown())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {'; '.join(self._in_short())}>"
+
+
+# ---- files -------------------------------------------------------------------
+
+
+def write(
+    directory: Union[str, Path],
+    name: str,
+    content: Mapping[str, Any],
+    tensors: Optional[Mapping[str, Tensor]] = None,
+) -> list[Path]:
+    """
+    A result's files.
+
+    Each is written beside itself and renamed, so that a stop in between leaves no half
+    of one; the first names the second by its content, so that one of another result is
+    noticed. Both can be read by whom the user's mask lets.
+
+    Args:
+        directory: made if it is not there.
+        content: for DIRECTORY/NAME.json.
+        tensors: for DIRECTORY/NAME.safetensors.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / f"{name}.json"
+    paths = [text]
+    content = dict(content)
+    if tensors is not None:
+        data = tensors_to_bytes(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        )
+        content[_DIGEST] = _digest(data)
+        paths.append(text.with_suffix(".safetensors"))
+        _write_bytes(paths[1], data)
+    said = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    # half of a surrogate pair can't be written: backslashes are as JSON has them
+    _write_bytes(text, said.encode("utf-8", "backslashreplace"))
+    return paths
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def read(
+    directory: Union[str, Path],
+    name: str,
+    versions: Union[int, Sequence[int]],
+    with_tensors: bool = True,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """
+    What :func:`write` wrote.
+
+    Args:
+        versions: of the format that are understood, the latest last.
+        with_tensors: whether there is a second file.
+
+    Raises:
+        InvalidArgumentError: if there is none, it is damaged, another version wrote it,
+            or its second file is another one's.
+    """
+    path = Path(directory) / f"{name}.json"
+    if not path.is_file():
+        raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
+    known = (versions,) if isinstance(versions, int) else tuple(versions)
+    with well_formed(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("format") not in known:
+            raise InvalidArgumentError(
+                "format",
+                f"{known[-1]}, that of this version",
+                f"{content.get('format')}, written by another version",
+            )
+    if not with_tensors:
+        return content, {}
+    beside = path.with_suffix(".safetensors")
+    if not beside.is_file():
+        raise InvalidArgumentError("directory", f"a file {beside.name}", f"{path}")
+    with well_formed(beside):
+        data = beside.read_bytes()
+        if content.get(_DIGEST) not in (None, _digest(data)):
+            raise InvalidArgumentError(
+                "directory", f"the numbers that belong to {path}", f"others in {beside}"
+            )
+        return content, tensors_from_bytes(data)
+
+
+@contextmanager
+def well_formed(path: Path) -> Iterator[None]:
+    """What is wrong in a file, as one error that names it."""
+    try:
+        yield
+    except InvalidArgumentError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        SafetensorError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidArgumentError(
+            "directory", "files as save wrote them", f"{path}, damaged ({reason})"
+        ) from error

@@ -271,8 +271,21 @@ def tensors_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def tensor_bytes(value: Any) -> Iterator[Any]:
     """What a weight holds, as bytes or arrays of them, whatever it is stored as."""
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield str(key).encode("utf-8", "surrogatepass")
+            yield from tensor_bytes(value[key])
+        return
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from tensor_bytes(part)
+        return
     if not isinstance(value, Tensor):
-        yield _ADDRESS.sub("", repr(_opened(value))).encode()
+        opened = _opened(value)
+        if opened is not value:
+            yield from tensor_bytes(opened)
+        else:
+            yield _ADDRESS.sub("", repr(value)).encode("utf-8", "backslashreplace")
         return
     for tensor in dense_parts(value):
         if isinstance(tensor, str):
@@ -309,7 +322,8 @@ def dense_parts(value: Tensor) -> Iterator[Any]:
 
 def _opened(value: Any) -> Any:
     """What is packed for a kernel, as its parts."""
-    if callable(getattr(value, "__getstate__", None)):
+    # of anything else Python has a state too, which may be None
+    if isinstance(value, torch.ScriptObject):
         try:
             return value.__getstate__()
         except (RuntimeError, TypeError):

@@ -322,10 +322,10 @@ def dense_parts(value: Tensor) -> Iterator[Any]:
 
 def _opened(value: Any) -> Any:
     """What is packed for a kernel, as its parts."""
-    # of anything else Python has a state too, which may be None
-    if isinstance(value, torch.ScriptObject):
+    # that of object, which a dict has too, tells of attributes alone
+    if getattr(type(value), "__getstate__", None) is not object.__getstate__:
         try:
             return value.__getstate__()
-        except (RuntimeError, TypeError):
+        except (AttributeError, RuntimeError, TypeError):
             return value
     return value

@@ -273,7 +273,7 @@ def find_phrase(
         InvalidArgumentError: with the nearest match, if it is not there; if there are
             several and none was chosen.
     """
-    if not isinstance(phrase, str) or not phrase.strip():
+    if not isinstance(phrase, str) or not word_spans(phrase):
         raise InvalidArgumentError(argument, "at least one word", repr(phrase))
     spans, wanted = word_spans(text), _words(phrase)
     words = _words(text)
@@ -295,7 +295,8 @@ def find_phrase(
                 "None",
             )
         return found[0]
-    if isinstance(occurrence, bool) or not 1 <= occurrence <= len(found):
+    is_number = isinstance(occurrence, int) and not isinstance(occurrence, bool)
+    if not is_number or not 1 <= occurrence <= len(found):
         raise InvalidArgumentError(
             "occurrence", f"a number from 1 to {len(found)}", repr(occurrence)
         )

@@ -271,8 +271,21 @@ def tensors_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def tensor_bytes(value: Any) -> Iterator[Any]:
     """What a weight holds, as bytes or arrays of them, whatever it is stored as."""
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield str(key).encode("utf-8", "surrogatepass")
+            yield from tensor_bytes(value[key])
+        return
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from tensor_bytes(part)
+        return
     if not isinstance(value, Tensor):
-        yield _ADDRESS.sub("", repr(_opened(value))).encode()
+        opened = _opened(value)
+        if opened is not value:
+            yield from tensor_bytes(opened)
+        else:
+            yield _ADDRESS.sub("", repr(value)).encode("utf-8", "backslashreplace")
         return
     for tensor in dense_parts(value):
         if isinstance(tensor, str):

@@ -16,6 +16,7 @@ from captum_pairs import from_functions, load, siamese
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError
 from captum_pairs.models.checkpoints import read_state_dict
+from captum_pairs.models.described import described
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_hugging_face import FAMILIES
@@ -227,6 +228,20 @@ def test_checkpoints_that_are_none(tmp_path: Path, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_what_an_encoder_keeps_while_it_is_used_is_no_setting(
+    family: str, tmp_path: Path
+) -> None:
+    model = load(build(family, tmp_path))
+    raws: Any = [_photo(), Image.new("RGB", (50, 20))]
+    if family == "clap":
+        raws = [np.sin(np.arange(count) / 7) for count in (900, 2000)]
+    before = described(model.first), described(model.second)
+    for raw in raws:
+        model.explain(raw, TEXT, tolerance=0.5)
+    assert (described(model.first), described(model.second)) == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_pickled_and_copied(family: str, tmp_path: Path) -> None:
     """As spawned workers of a DataLoader get it."""
     model = load(build(family, tmp_path))
@@ -242,6 +257,9 @@ def test_pickled_and_copied(family: str, tmp_path: Path) -> None:
 
 def test_a_siamese_backbone_is_pickled() -> None:
     model = siamese(_backbone(), (64, (0.5,) * 3, (0.5,) * 3))
+    before = described(model.first)
+    model.first.prepare(_photo())
+    assert described(model.first) == before
     other = pickle.loads(pickle.dumps(model))
     assert other.first is other.second
     prepared = other.first.prepare(_photo())

@@ -1,10 +1,9 @@
 """What all results have in common: how they are shown, told apart, written and read."""
 
 import hashlib
-import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.explain.files import as_json, check_folder, damaged, read_json
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.page import page_frame, write_page
@@ -160,7 +160,7 @@ def write(
         content: for DIRECTORY/NAME.json.
         tensors: for DIRECTORY/NAME.safetensors.
     """
-    folder = Path(directory)
+    folder = check_folder("directory", directory)
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / f"{name}.json"
     paths = [text]
@@ -172,9 +172,7 @@ def write(
         content[_DIGEST] = _digest(data)
         paths.append(text.with_suffix(".safetensors"))
         _write_bytes(paths[1], data)
-    said = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    # half of a surrogate pair can't be written: backslashes are as JSON has them
-    _write_bytes(text, said.encode("utf-8", "backslashreplace"))
+    _write_bytes(text, f"{as_json(content, 1)}\n".encode())
     return paths
 
 
@@ -194,32 +192,28 @@ def _digest(data: bytes) -> str:
 def read(
     directory: Union[str, Path],
     name: str,
-    versions: Union[int, Sequence[int]],
+    version: int,
     with_tensors: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     What :func:`write` wrote.
 
     Args:
-        versions: of the format that are understood, the latest last.
+        version: of the format that is understood.
         with_tensors: whether there is a second file.
 
     Raises:
         InvalidArgumentError: if there is none, it is damaged, another version wrote it,
             or its second file is another one's.
     """
-    path = Path(directory) / f"{name}.json"
-    if not path.is_file():
-        raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
-    known = (versions,) if isinstance(versions, int) else tuple(versions)
-    with well_formed(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") not in known:
-            raise InvalidArgumentError(
-                "format",
-                f"{known[-1]}, that of this version",
-                f"{content.get('format')}, written by another version",
-            )
+    path = check_folder("directory", directory) / f"{name}.json"
+    content = read_json(path)
+    if content.get("format") != version:
+        raise InvalidArgumentError(
+            "format",
+            f"{version}, that of this version",
+            f"{content.get('format')}, written by another version",
+        )
     if not with_tensors:
         return content, {}
     beside = path.with_suffix(".safetensors")
@@ -250,6 +244,4 @@ def well_formed(path: Path) -> Iterator[None]:
         ValueError,
     ) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InvalidArgumentError(
-            "directory", "files as save wrote them", f"{path}, damaged ({reason})"
-        ) from error
+        raise damaged(path, reason) from error

@@ -506,10 +506,10 @@ def test_the_halves_of_a_result_know_each_other(
 def test_damaged_files(found: PairExplanation, tmp_path: Path, change: Any) -> None:
     path, tensors = found.save(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(InvalidArgumentError, match="^directory: .*damaged"):
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
         PairExplanation.load(tmp_path)
     path.write_text(path.read_text()[:200])
-    with pytest.raises(InvalidArgumentError, match="^directory: .*damaged"):
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
         PairExplanation.load(tmp_path)
     found.save(tmp_path)
     tensors.unlink()
@@ -520,7 +520,7 @@ def test_damaged_files(found: PairExplanation, tmp_path: Path, change: Any) -> N
 def test_numbers_of_another_shape(found: PairExplanation, tmp_path: Path) -> None:
     wrong = replace(found, interactions=found.interactions[:-1])
     wrong.save(tmp_path)
-    with pytest.raises(InvalidArgumentError, match="damaged .*interactions"):
+    with pytest.raises(InvalidArgumentError, match="saved, got .*interactions"):
         PairExplanation.load(tmp_path)
 
 

@@ -117,7 +117,9 @@ def test_files(model: DualEncoder, tmp_path: Path) -> None:
     assert [row["class"] for row in content["top"]] == [n for n, _ in found.top()]
     content["classes"] = ["red"]
     text.write_text(json.dumps(content))
-    with pytest.raises(InvalidArgumentError, match="directory: .*damaged .*attributi"):
+    with pytest.raises(
+        InvalidArgumentError, match="directory: .*saved, got .*attributi"
+    ):
         ZeroShot.load(tmp_path / "new")
     with pytest.raises(InvalidArgumentError, match="a file no.json"):
         ZeroShot.load(tmp_path, "no")

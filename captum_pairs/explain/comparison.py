@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional, TYPE_CHECKING, Union
+from typing import Any, Optional, TYPE_CHECKING, TypeVar, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session, validation
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Compared", "Comparison", "compare"]
+
+Measured = TypeVar("Measured")
 
 _FORMAT = 1
 # Subsets of each side; every one of the first meets every one of the second.
@@ -378,11 +380,16 @@ def _measures(
         **arguments,
     )
     scores = insertion_deletion(attributions=_worth(found), **arguments)
-    for one, score in zip(faithful, scores):
+    for one, score in zip(_each(faithful), _each(scores)):
         whole = None if one.with_effects is None else float(one.with_effects)
         inserted, deleted = score.areas()
         pairs, alone = float(one.centered), float(one.interactions)
         yield whole, pairs, alone, float(inserted), float(deleted)
+
+
+def _each(measured: Union[Measured, list[Measured]]) -> list[Measured]:
+    """Of several methods the measures, which come as a list."""
+    return measured if isinstance(measured, list) else [measured]
 
 
 def _worth(found: Sequence[PairExplanation]) -> list[tuple[Tensor, Tensor]]:

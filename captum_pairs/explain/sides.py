@@ -263,7 +263,7 @@ def side_of(
     """An input ready to be attributed to as long as the session is open; or stored
     contributions, if they are of this model and these options."""
     if isinstance(raw, InputContributions):
-        kept = checked(model, raw, options, at)
+        kept = matching(model, raw, options, at)
         ends = kept.embedding, kept.baseline_embedding
         return Known(kept.input, Shares(kept.values, *ends))
     return PreparedSide(model, at, raw, options, session, tally)
@@ -283,7 +283,7 @@ def stored(
 ) -> InputContributions:
     """All of an input's contributions."""
     if isinstance(raw, InputContributions):
-        return checked(model, raw, options, at)
+        return matching(model, raw, options, at)
     settings = settings_of_side(model, at, options)
     with Session() as session:
         side = PreparedSide(model, at, raw, options, session)
@@ -292,7 +292,7 @@ def stored(
         )
 
 
-def checked(
+def matching(
     model: EncoderPair, kept: InputContributions, options: Options, at: int
 ) -> InputContributions:
     """

@@ -272,7 +272,8 @@ def tensors_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
 def tensor_bytes(value: Any) -> Iterator[Any]:
     """What a weight holds, as bytes or arrays of them, whatever it is stored as."""
     if not isinstance(value, Tensor):
-        yield _ADDRESS.sub("", repr(_opened(value))).encode()
+        words = _parts(_opened(value), set(), _DEEPEST)
+        yield "\n".join(words).encode("utf-8", "surrogatepass")
         return
     for tensor in dense_parts(value):
         if isinstance(tensor, str):
@@ -309,9 +310,9 @@ def dense_parts(value: Tensor) -> Iterator[Any]:
 
 def _opened(value: Any) -> Any:
     """What is packed for a kernel, as its parts."""
-    if callable(getattr(value, "__getstate__", None)):
-        try:
-            return value.__getstate__()
-        except (RuntimeError, TypeError):
-            return value
-    return value
+    if not isinstance(value, torch.ScriptObject):
+        return value
+    try:
+        return value.__getstate__()
+    except RuntimeError:  # it does not say
+        return repr(type(value))

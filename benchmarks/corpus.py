@@ -1,21 +1,30 @@
 """Every one of 1,000 images explained against every one of 1,000 captions.
 
     python benchmarks/corpus.py [--inputs 1000] [--calls 200] [--threads 1]
+    python benchmarks/corpus.py --entries 1000000
 
 From contributions that are kept on disk: m + n attributions, then a matrix product for
 each caption. Beside it separate calls of `explain`, of which `--calls` are timed and
 the rest is extrapolated. Also what is stored of an image, and what half precision
 costs. Both at `--layer` of the image encoder (the last block unless it is given).
+
+The second line: how long a directory of so many small synthetic inputs takes to open in
+a new process, and how much memory beyond what importing the package takes.
 """
 
 import argparse
+import hashlib
+import subprocess
+import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import captum_pairs
 import numpy as np
 import torch
+from captum_pairs.explain.contributions import KeptFiles
 from captum_pairs.scenes import render, sample_caption, sample_scene
 
 TOLERANCE = 2e-2
@@ -42,13 +51,65 @@ def timed_calls(model, images, captions, number: int, layer: int) -> float:
     return (time.perf_counter() - start) / number
 
 
+OPENING = """
+import resource, sys, time
+from captum_pairs import Contributions
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before, start = most(), time.perf_counter()
+stored = Contributions.load(sys.argv[1])
+opened, memory = time.perf_counter() - start, most() - before
+last = stored[-1].input.source.text
+found = time.perf_counter() - start - opened
+print(len(stored), opened, memory, before, found, last)
+"""
+
+
+def opening(entries: int) -> tuple[int, float, float, float, float]:
+    """
+    A store of many inputs, written and then opened by a new process.
+
+    Returns:
+        inputs, seconds to open, MiB that it takes beyond the imports, MiB of these, and
+        seconds to read one.
+    """
+    model = captum_pairs.load("scenes")
+    with tempfile.TemporaryDirectory() as folder:
+        stored = model.contributions(["a red star"], directory=folder, n_steps=4)
+        one = stored._kept.records([0])[0]
+        small = replace(one, values=one.values[:0], ends=one.ends[:, :0])
+        files = KeptFiles(Path(folder), stored.settings)
+        for number in range(entries - 2):
+            key, stamp = (
+                hashlib.blake2b(f"{what} {number}".encode(), digest_size=16).digest()
+                for what in ("key", "stamp")
+            )
+            name = f"/photos/of/somebody/{number:012}.jpg"
+            files.add(replace(small, key=key, name=name, stamp=stamp))
+        files.add(replace(one, key=bytes(16), name="last"))
+        files.settle()
+        command = [sys.executable, "-c", OPENING, folder]
+        output = subprocess.run(command, capture_output=True, text=True, check=True)
+    count, *numbers, _, _, _ = output.stdout.split()
+    return int(count), *map(float, numbers)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layer", type=int, default=-1)
+    parser.add_argument("--entries", type=int)
     parsed = parser.parse_args()
+    if parsed.entries:
+        count, seconds, memory, before, one = opening(parsed.entries)
+        print(f"{count:,} inputs opened in {seconds:.2f} s")
+        print(f"memory: {memory:.0f} MiB, and {before:.0f} MiB for what is imported")
+        print(f"one of them read in {1e3 * one:.1f} ms")
+        return
     torch.set_num_threads(parsed.threads)
     model = captum_pairs.load("scenes")
     images, captions = corpus(parsed.inputs)

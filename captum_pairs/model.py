@@ -191,14 +191,23 @@ class DualEncoder(EncoderPair):
         explained against them by a matrix product.
 
         Args:
-            inputs: a corpus, as for :meth:`explain`. What can't be read is left out and
-                listed in the result's `failed`.
+            inputs: a list of them, as for :meth:`explain`. What can't be read is left
+                out and listed in the result's `failed`.
             side: "first" or "second"; default: told by what the first of them is.
             directory: kept there as well, and what is there already is not computed
-                again; default: in memory only.
+                again: an input of the same content, for the same settings and weights.
+                Several processes may write to one. Default: in memory only.
             keys: their names; default: paths and texts as they are, else numbers.
             dtype: "float16" or "float32", as they are kept.
             **options: see :class:`captum_pairs.explain.options.Options`.
+
+        Returns:
+            These inputs in their order, those that come twice twice, without those that
+            failed.
+
+        Raises:
+            InvalidArgumentError: naming ``inputs`` for one alone; ``directory``, if it
+                is of another model or other settings, damaged, or can't be written to.
         """
         settings = Options.of({**options})
         return contribute(self, inputs, side, directory, keys, dtype, settings)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -322,7 +323,7 @@ class KeptFiles(Store):
 def read_index(folder: Path) -> dict[str, Any]:
     """What stands in a directory of all that is kept in it, and the format."""
     path = folder / INDEX
-    if path.is_symlink():
+    if os.path.islink(path):
         raise damaged(path, "a link to somewhere else")
     content = read_json(path)
     if content.get("format") not in (1, FORMAT):

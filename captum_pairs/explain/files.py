@@ -73,11 +73,14 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InvalidArgumentError: naming ``directory``, if it is not there or is none.
     """
-    if not path.is_file():
-        raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
     try:
         content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) or "\0" in str(path):
+            reason = f"{path}: {getattr(error, 'strerror', None) or error}"
+            raise InvalidArgumentError(
+                "directory", f"a file {path.name}", reason
+            ) from error
         raise damaged(path, f"not JSON: {error}") from error
     if not isinstance(content, dict):
         raise damaged(path, "not the description of a result")

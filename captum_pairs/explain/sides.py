@@ -333,8 +333,8 @@ def matching(
 
 def settings_of_side(model: EncoderPair, at: int, options: Options) -> dict[str, Any]:
     """All that one side's contributions depend on besides weights and input."""
-    encoder = (model.first, model.second)[at]
-    return {**options.of_side(model, at), _ENCODER: encoder.describe()}
+    known = model.described(("first", "second")[at])
+    return {**options.of_side(model, at), _ENCODER: known}
 
 
 def side_of_query(model: EncoderPair, query: Any, side: Optional[str]) -> str:

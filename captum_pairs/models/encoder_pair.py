@@ -67,8 +67,8 @@ class EncoderPair:
         only when these changed all bytes are hashed anew (see :meth:`as_it_is`).
         """
         held = _HELD.get().get(id(self))
-        if held:
-            return held[0]
+        if held and _WEIGHTS in held:
+            return held[_WEIGHTS]
         weights = list(self._weights())
         sums = tuple(total for _, value in weights for total in _sums(value))
         known: Optional[tuple[Any, str]] = self.__dict__.get("_fingerprint")
@@ -76,18 +76,26 @@ class EncoderPair:
             # as a cached property does; the fields stay frozen
             known = self.__dict__["_fingerprint"] = sums, self._hashed(weights)
         if held is not None:
-            held.append(known[1])
+            held[_WEIGHTS] = known[1]
         return known[1]
+
+    def described(self, side: str) -> str:
+        """What its "first" or "second" encoder is besides the weights: see
+        :meth:`captum_pairs.models.Encoder.describe`."""
+        held = _HELD.get().get(id(self), {})
+        if side not in held:
+            held[side] = getattr(self, side).describe()
+        return held[side]
 
     @contextmanager
     def as_it_is(self) -> Iterator[None]:
-        """One call, within which weights stay as they are: they are looked at once, if
-        anything asks for their fingerprint."""
+        """One call, within which weights and settings stay as they are: they are looked
+        at once, if anything asks for them."""
         outer = _HELD.get()
         if id(self) in outer:
             yield
             return
-        token = _HELD.set({**outer, id(self): []})
+        token = _HELD.set({**outer, id(self): {}})
         try:
             yield
         finally:
@@ -114,8 +122,9 @@ class EncoderPair:
         return digest.hexdigest()
 
 
-# The fingerprints that calls in this thread hold, by the pair's identity.
-_HELD: ContextVar[dict[int, list[str]]] = ContextVar("fingerprints", default={})
+# What calls in this thread hold of pairs, by the pairs' identity.
+_HELD: ContextVar[dict[int, dict[str, str]]] = ContextVar("held", default={})
+_WEIGHTS = "weights"
 # Eight bytes each: the numbers that are summed into one before they are weighed.
 _BLOCK = 1024
 

@@ -58,15 +58,21 @@ def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def pointer_in(source: Path) -> Optional[Path]:
     """A file of weights, itself or in a directory, that is only Git LFS's pointer to
-    one."""
-    for path in _files(source):
-        try:
-            with path.open("rb") as file:
-                if file.read(len(_POINTER)) == _POINTER:
-                    return path
-        except OSError:
-            continue
-    return None
+    one; not if whole weights lie beside it, in another format."""
+    files = list(_files(source))
+    pointers = [path for path in files if _is_pointer(path)]
+    whole = {path.parent for path in files if path not in pointers}
+    return next(
+        (p for p in pointers if p.parent not in whole or "-of-" in p.name), None
+    )
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 def _files(source: Path) -> Iterator[Path]:

@@ -138,11 +138,7 @@ def _source(name: str) -> str:
 
 def _adopted(module: nn.Module, processor: Any) -> EncoderPair:
     """By the nearest of its classes that an adapter knows."""
-    # a compiled module holds the one that it was made of; so does PEFT's
-    module = getattr(module, "_orig_mod", module)
-    if _defined_in(type(module), "peft"):
-        inner: Any = module
-        module = inner.get_base_model()
+    module = _unwrapped(module)
     name = type(module).__name__
     for base in type(module).__mro__:
         for kind in latest_first():
@@ -151,6 +147,18 @@ def _adopted(module: nn.Module, processor: Any) -> EncoderPair:
     if processor is None or _defined_in(type(processor), "transformers"):
         _not_adopted(module)
     return siamese(module, processor, name=name)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The model in a compiled, a parallel or one of PEFT's modules."""
+    inner: Any = module
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return _unwrapped(inner.module)
+    if hasattr(module, "_orig_mod"):
+        return _unwrapped(inner._orig_mod)
+    if _defined_in(type(module), "peft"):
+        return _unwrapped(inner.get_base_model())
+    return module
 
 
 def _defined_in(kind: type, place: str) -> bool:

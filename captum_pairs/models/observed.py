@@ -286,8 +286,9 @@ def _tokens_before(
     module: nn.Module,
     embed: Callable[[Tensor], Tensor],
     pixels: Tensor,
-) -> int:
-    """How many tokens come before the patches': where a changed patch is seen."""
+) -> Optional[int]:
+    """How many tokens come before the patches': where a changed patch is seen; None if
+    it is seen nowhere."""
     (rows, columns), (height, width) = patches.grid, patches.size or (0.0, 0.0)
     changed = pixels.clone()
     # the last one of the first row tells rows from columns
@@ -297,6 +298,8 @@ def _tokens_before(
     assert seen.first is not None and other is not None  # there is a block
     axis = 1 if seen.first.shape[0] == 1 else 0
     moved = (seen.first - other).float().abs().sum(2).select(1 - axis, 0)
+    if not bool(moved.max() > 0):
+        return None
     before = int(moved.argmax()) - (columns - 1)
     if not 0 <= before <= len(moved) - rows * columns:
         raise InvalidArgumentError(

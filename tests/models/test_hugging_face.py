@@ -463,7 +463,8 @@ def test_parts_of_models_in_memory(tiny_clip: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="device: expected None for a model"):
         load(clip, processor, device="cpu")
     compiled = torch.compile(clip, backend="eager")
-    assert load(compiled, processor).first.module is clip
+    for wrapped in (compiled, torch.nn.DataParallel(clip)):
+        assert load(wrapped, processor).first.module is clip
 
 
 def test_precisions_of_a_model_in_memory(tiny_clip: Path) -> None:
@@ -475,3 +476,20 @@ def test_precisions_of_a_model_in_memory(tiny_clip: Path) -> None:
         )
         assert model.first.prepare(_photo()).inputs.dtype == dtype
         assert model.explain(_photo(), TEXT).score == pytest.approx(wanted, abs=error)
+
+
+def test_a_model_with_adapters_of_peft(tiny_clip: Path) -> None:
+    peft = pytest.importorskip("peft", reason="it puts adapters into models")
+    own = AutoModel.from_pretrained(tiny_clip).eval()
+    config = peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        adapted = peft.get_peft_model(own, config).eval()
+    processor = AutoProcessor.from_pretrained(tiny_clip)
+    inputs = processor(images=_photo(), text=TEXT, return_tensors="pt")
+    with torch.no_grad():
+        wanted = adapted(**inputs).logits_per_image.item()
+    plain = load(tiny_clip).explain(_photo(), TEXT)
+    found = load(adapted, processor).explain(_photo(), TEXT)
+    assert found.logit == pytest.approx(wanted, abs=1e-4)
+    assert abs(found.logit - plain.logit) > 1e-3

@@ -94,6 +94,17 @@ def test_files_that_are_no_weights(
     assert "hello" not in capsys.readouterr().out
 
 
+def test_a_pointer_beside_whole_weights(copied: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid"
+    (copied / "pytorch_model.bin").write_bytes(pointer)
+    assert load(copied).first.blocks
+    whole = copied / "model.safetensors"
+    whole.rename(copied / "model-00001-of-00002.safetensors")
+    (copied / "model-00002-of-00002.safetensors").write_bytes(pointer)
+    with pytest.raises(ModelUnavailableError, match="00002-of-00002.*Git LFS pointer"):
+        load(copied)
+
+
 @pytest.mark.parametrize("name", ["config.json", "processor_config.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}"])
 def test_settings_that_are_damaged(copied: Path, name: str, content: bytes) -> None:

@@ -199,3 +199,25 @@ def test_a_processor_of_another_size_than_the_models(kind: str) -> None:
     image = ViTImageProcessor(size={"height": 40, "width": 40})
     with pytest.raises(InvalidArgumentError, match="image_processor: .*40 x 40: .*"):
         load(dual, (image, tokenizer)).first.prepare(_photo())
+
+
+def test_a_model_that_sees_nothing_has_its_patches_nevertheless() -> None:
+    dual, processor = _dual("vit")
+    for parameter in dual.vision_model.embeddings.patch_embeddings.parameters():
+        parameter.data.zero_()
+    prepared: Any = load(dual, processor).first.prepare(_photo())
+    layout = prepared.layout((1, 26, 16), False, False)
+    assert layout.grid == (5, 5)
+    assert layout.mask.flatten().tolist() == [25, *range(25)]
+
+
+def test_tokens_that_are_not_in_the_order_of_patches() -> None:
+    dual, processor = _dual("vit")
+    # the class token at the end, and the patches backwards
+    dual.vision_model.embeddings.register_forward_hook(
+        lambda module, args, output: output.flip(1)
+    )
+    with pytest.raises(
+        InvalidArgumentError, match="model: .*5 x 5 patches, row by row"
+    ):
+        load(dual, processor)

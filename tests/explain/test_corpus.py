@@ -327,7 +327,7 @@ def change_order(weight: nn.Parameter) -> None:
 def train(weight: nn.Parameter) -> None:
     weight.requires_grad_()
     optimizer = torch.optim.SGD([weight], 0.1)
-    ((weight - 1) ** 2).sum().backward()
+    ((weight - 3) ** 2).sum().backward()
     optimizer.step()
 
 

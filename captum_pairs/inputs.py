@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
 from captum_pairs.models.view import Box
 from captum_pairs.models.words import word_spans
@@ -137,7 +137,7 @@ class ExplainedInput:
             raise InvalidArgumentError(
                 "region", "an image or sound, which has regions", f"a {self.kind}"
             )
-        array = np.asarray(where.cpu() if isinstance(where, Tensor) else where)
+        array = _numbers(where)
         if array.ndim == 2:
             weights = self._mask_weights(array)
         elif array.shape == (2,):
@@ -145,11 +145,7 @@ class ExplainedInput:
         elif array.shape == (4,):
             weights = self._box_weights([float(edge) for edge in array])
         else:
-            raise InvalidArgumentError(
-                "region",
-                "a box (left, top, right, bottom), a point (x, y) or a mask (h, w)",
-                f"shape {array.shape}",
-            )
+            raise InvalidArgumentError("region", _A_REGION, f"shape {array.shape}")
         if not bool(weights.any()):
             raise InvalidArgumentError(
                 "region",
@@ -161,6 +157,7 @@ class ExplainedInput:
     def _box_weights(self, box: Sequence[float]) -> Tensor:
         left, top, right, bottom = box
         width, height = self.source.size or (0.0, 0.0)
+        self._check_unit(box, "left, top, right, bottom")
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise InvalidArgumentError(
                 "region",
@@ -171,8 +168,22 @@ class ExplainedInput:
             [0.0 if f.box is None else _overlap(f.box, box) for f in self.features]
         )
 
+    def _check_unit(self, where: Sequence[float], names: str) -> None:
+        """Refuse shares of an image, which would be its first pixel."""
+        width, height = self.source.size or (0.0, 0.0)
+        is_tiny = self.kind != IMAGE or min(width, height) <= 2
+        is_share = all(0 <= edge <= 1 for edge in where)
+        if is_share and not is_tiny and any(edge % 1 for edge in where):
+            raise InvalidArgumentError(
+                "region",
+                f"{names} in pixels of the image of {width:g} x {height:g}",
+                f"{_shown(where)}, shares of it (times {width:g} and {height:g} they "
+                "are pixels)",
+            )
+
     def _point_weights(self, x: float, y: float) -> Tensor:
         width, height = self.source.size or (0.0, 0.0)
+        self._check_unit((x, y), "x, y")
         if not (0 <= x < width and 0 <= y < height):
             raise InvalidArgumentError(
                 "region", f"a point inside {width:g} x {height:g}", f"({x:g}, {y:g})"
@@ -189,6 +200,8 @@ class ExplainedInput:
             raise InvalidArgumentError(
                 "region", f"a mask of shape ({height}, {width})", f"shape {mask.shape}"
             )
+        if mask.dtype.kind == "f" and np.isnan(mask).any():
+            raise InvalidArgumentError("region", "a mask of numbers", "NaN in it")
         inside = torch.from_numpy(mask.astype(bool)).double()
         weights = []
         for feature in self.features:
@@ -198,6 +211,30 @@ class ExplainedInput:
             x, y = _cover(feature.box, width, height)
             weights.append(float((y @ inside @ x) / (y.sum() * x.sum())))
         return torch.tensor(weights)
+
+
+_A_REGION = "a box (left, top, right, bottom), a point (x, y) or a mask (h, w)"
+
+
+def _numbers(where: object) -> "np.ndarray[Any, Any]":
+    """
+    A region's numbers.
+
+    Raises:
+        InvalidArgumentError: if there are others.
+    """
+    given = where.detach().cpu() if isinstance(where, Tensor) else where
+    try:
+        array = np.asarray(given)
+    except (RuntimeError, TypeError, ValueError) as error:  # rows of unequal length
+        raise InvalidArgumentError(
+            "region", _A_REGION, validation.describe(where)
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise InvalidArgumentError(
+            "region", f"{_A_REGION}, numbers", validation.describe(where)
+        )
+    return array
 
 
 def _cover(box: Box, width: int, height: int) -> tuple[Tensor, Tensor]:
@@ -236,7 +273,7 @@ def find_phrase(
         InvalidArgumentError: with the nearest match, if it is not there; if there are
             several and none was chosen.
     """
-    if not isinstance(phrase, str) or not phrase.strip():
+    if not isinstance(phrase, str) or not word_spans(phrase):
         raise InvalidArgumentError(argument, "at least one word", repr(phrase))
     spans, wanted = word_spans(text), _words(phrase)
     words = _words(text)
@@ -258,7 +295,8 @@ def find_phrase(
                 "None",
             )
         return found[0]
-    if isinstance(occurrence, bool) or not 1 <= occurrence <= len(found):
+    is_number = isinstance(occurrence, int) and not isinstance(occurrence, bool)
+    if not is_number or not 1 <= occurrence <= len(found):
         raise InvalidArgumentError(
             "occurrence", f"a number from 1 to {len(found)}", repr(occurrence)
         )
@@ -279,7 +317,9 @@ def _nearest(text: str, spans: Sequence[tuple[int, int]], wanted: list[str]) -> 
         for at in range(len(spans) - size + 1)
     ]
     folded = {part.casefold(): part for part in parts}
-    close = difflib.get_close_matches(" ".join(wanted), folded, n=1, cutoff=0.5)
+    if not STOP_WORDS.issuperset(wanted):  # "cat" is not meant by "a"
+        folded = {key: part for key, part in folded.items() if key not in STOP_WORDS}
+    close = difflib.get_close_matches(" ".join(wanted), folded, n=1, cutoff=0.6)
     return f"; the nearest match is “{folded[close[0]]}”" if close else ""
 
 
@@ -296,16 +336,17 @@ def words_of(features: Sequence[Feature], span: tuple[int, int]) -> list[int]:
 def grown(
     cells: dict[tuple[int, int], float], seed: tuple[int, int], share: float = 0.5
 ) -> list[tuple[int, int]]:
-    """The seed and what is connected to it by cells of that share of its value."""
+    """The seed and what is connected to it by cells of that share of its value; what is
+    no number, or no cell, is not."""
+    enough = {cell for cell, value in cells.items() if value >= share * cells[seed]}
     chosen, waiting = {seed}, [seed]
     while waiting:
         row, column = waiting.pop()
         for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
             cell = row + step[0], column + step[1]
-            if cell in chosen or cells.get(cell, 0.0) < share * cells[seed]:
-                continue
-            chosen.add(cell)
-            waiting.append(cell)
+            if cell in enough and cell not in chosen:
+                chosen.add(cell)
+                waiting.append(cell)
     return sorted(chosen)
 
 

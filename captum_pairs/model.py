@@ -18,7 +18,7 @@ from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.sides import InputContributions, side_of_query
 from captum_pairs.explain.zero_shot import zero_shot, ZeroShot
 from captum_pairs.inputs import Where
-from captum_pairs.models import EncoderPair
+from captum_pairs.models import Encoder, EncoderPair
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
@@ -47,6 +47,14 @@ class DualEncoder(EncoderPair):
     def of(cls, pair: EncoderPair) -> "DualEncoder":
         """What an adapter returned."""
         return cls(*(getattr(pair, field.name) for field in fields(EncoderPair)))
+
+    def __repr__(self) -> str:
+        scores = ", ".join(head.name for head in self.heads)
+        sides = dict.fromkeys(map(_encoder_in_words, (self.first, self.second)))
+        both = " in both places" if len(sides) == 1 else ""
+        return (
+            f"<{self.name}: {' and '.join(sides)}{both}; {self.similarity}, {scores}>"
+        )
 
     @overload
     def explain(
@@ -164,8 +172,9 @@ class DualEncoder(EncoderPair):
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
         asked = methods_asked_for(methods, options.get("absent"))
+        own = options.pop("settings", None)  # each method takes those that it knows
         settings = Options.of({**options, "method": asked[0]}, asked)
-        return compare(self, first, second, asked, settings)
+        return compare(self, first, second, asked, settings, own)
 
     def contributions(
         self,
@@ -206,7 +215,7 @@ class DualEncoder(EncoderPair):
     def zero_shot(
         self,
         image: Any,
-        prompts: Sequence[str],
+        prompts: Iterable[str],
         *,
         template: str = "{}",
         **options: Unpack[OptionsLike],
@@ -216,11 +225,19 @@ class DualEncoder(EncoderPair):
 
         Args:
             image: or another first input, or what :meth:`contributions` keeps of it.
-            prompts: the classes.
+            prompts: the classes, each once.
             template: what the class is put into, such as "a photo of a {}".
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
         return zero_shot(self, image, prompts, template, Options.of({**options}))
+
+
+def _encoder_in_words(encoder: Encoder) -> str:
+    """What it takes, and where it can be attributed to."""
+    blocks = f"{len(encoder.blocks)} blocks" if encoder.blocks else "no blocks"
+    at = "its input" if encoder.default_block is None else f"{encoder.default_block}"
+    where = f"from {at}" if encoder.default_block is None else f"from block {at}"
+    return f"{encoder.kind} ({blocks}, explained {where})"
 
 
 Arguments = ParamSpec("Arguments")

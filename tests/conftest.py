@@ -51,7 +51,7 @@ def process_settings() -> dict[str, Any]:
     if "matplotlib.pyplot" in sys.modules:
         from matplotlib import pyplot, rcParams
 
-        found["matplotlib's settings"] = dict(rcParams)
+        found["matplotlib's settings"] = dict(dict.items(rcParams))
         found["figures"] = pyplot.get_fignums()
     return found
 

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "captum_pairs"
 # From the lowest to the highest: each may import those before it. A room is a file or
 # a folder of the package; "__init__" is the package's own names.
 ROOMS = (
+    "known",
     "attr",
     "metrics",
     "scenes",
@@ -37,14 +38,18 @@ FIGURES = "captum_pairs.attr._utils.visualization"
 # An oracle of the tests (LGPL), and no part of the package.
 NOWHERE = ("zennit",)
 
+# What the source does not say which module it is.
+COMPUTED = "what is computed"
 # Imports inside functions: (file, what is imported) and why it waits.
 LATER = {
     ("__init__", "*"): "a public name's module is imported when it is asked for, so "
     "that captum_pairs.attr needs nothing but torch and captum",
-    ("cli", "*"): "--help answers at once: nothing heavy before a command needs it",
+    ("cli*", "*"): "--help answers at once: nothing heavy before a command needs it",
     ("explain*", "pandas"): "an extra, needed by to_frame alone",
-    ("models.registry", "what is computed"): "an adapter, by the place that it "
-    "registered: what it needs may be an extra",
+    ("models.registry", COMPUTED): "an adapter is imported when a name asks for it, "
+    "since most need an extra",
+    ("explain.methods", COMPUTED): "a method of somebody's own, by the place that the "
+    "command was told",
     ("models.openai_clip", "clip*"): "an extra that imports what setuptools no longer "
     "has, which is lent to it meanwhile",
     ("models.openai_clip", "packaging.version"): "lent to the extra clip",
@@ -122,8 +127,17 @@ class _Reader(ast.NodeVisitor):
         if ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
             first = node.args[0]
             literal = isinstance(first, ast.Constant)
-            self._add(str(first.value) if literal else "what is computed", node)
+            self._add(str(first.value) if literal else COMPUTED, node)
         self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        # a place written as text, "package.module:name" or f"{here}.module:name", is
+        # imported from there later
+        module, colon, _ = str(node.value).partition(":")
+        if module.startswith("."):
+            module = self.package + module
+        if colon and module in self.modules:
+            self._add(module, node)
 
 
 def arrows_of(package: Path) -> list[Arrow]:
@@ -261,6 +275,7 @@ def house(tmp_path: Path) -> Path:
         "    import pandas, numpy\n    return import_module(x)",
         "testing": "import captum_pairs.explain as e",
         "cli": "def main():\n    import captum_pairs.model, torch",
+        "metrics": "HOME = 'captum_pairs.model:f', f'{HERE}.explain:f'",
         "model": "",
     }
     for name, text in files.items():
@@ -274,6 +289,8 @@ def test_faults_are_found(house: Path) -> None:
     arrows = arrows_of(house)
     assert upward(arrows) == [
         "captum_pairs.explain:1 imports captum_pairs.testing",
+        "captum_pairs.metrics:1 imports captum_pairs.model",
+        "captum_pairs.metrics:1 imports captum_pairs.explain",
         "captum_pairs.models:2 imports captum_pairs.cli",
         "captum_pairs.show:1 imports captum_pairs.explain",
     ]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +119,72 @@ def test_files(found: Comparison, tmp_path: Path) -> None:
     assert torch.equal(again.interactions, found["occlusion"].interactions)
     page = found.page(tmp_path / "c.html").read_text()
     assert all(method.replace("_", " ") in page for method in method_names())
+
+
+def test_an_object_among_others(found: Comparison, tmp_path: Path) -> None:
+    paths = found.save(tmp_path)
+    loaded = Comparison.load(tmp_path)
+    assert loaded == found and hash(loaded) == hash(found)
+    assert loaded.summary() == found.summary()
+    said = repr(found)
+    assert len(said) < 700 and "image of 20 x 20 px and “a red circle" in said
+    assert all(f"{method} faithful" in said for method in found.methods)
+    assert len({path.stat().st_mode for path in paths}) == 1
+    inside = found._repr_html_()
+    assert inside.startswith("<iframe") and "Token similarity: " in inside
+    content = json.loads(paths[0].read_text())
+    content["agreement"] = [[1.0]]
+    paths[0].write_text(json.dumps(content))
+    with pytest.raises(
+        InvalidArgumentError, match="directory: expected files as they were saved"
+    ):
+        Comparison.load(tmp_path)
+
+
+def test_a_method_that_cannot_run_is_a_row_that_says_why(
+    model: DualEncoder, found: Comparison, tmp_path: Path
+) -> None:
+    few = model.compare(
+        _photo(), TEXT, methods=["lime", "occlusion", "shapley"], n_samples=20
+    )
+    assert few.methods == ("occlusion",) and list(few.failed) == ["lime", "shapley"]
+    assert few.failed["lime"].startswith("n_samples: expected at least 27")
+    assert f"could not run: {few.failed['lime']}" in few.summary()
+    assert "lime could not run" in repr(few)
+    with pytest.raises(InvalidArgumentError, match="one that could run.*n_samples"):
+        few["lime"]
+    frame = few.to_frame()
+    assert frame.loc["shapley", "error"] == few.failed["shapley"]
+    assert few.plot() is not None
+    few.save(tmp_path)
+    assert Comparison.load(tmp_path) == few
+    with pytest.raises(InvalidArgumentError, match="methods: .*lime: n_samples"):
+        model.compare(_photo(), TEXT, methods=["lime", "banzhaf"], n_samples=20)
+
+
+def test_what_is_wrong_with_an_input_is_wrong_for_every_method(
+    model: DualEncoder,
+) -> None:
+    for wrong in ([_photo(), _photo()], (_photo(),)):
+        with pytest.raises(InvalidArgumentError, match="^first: expected one input"):
+            model.compare(wrong, TEXT, methods=FEW)
+    with pytest.raises(InvalidArgumentError, match="^second: expected one input"):
+        model.compare(_photo(), model.contributions([TEXT]), methods=FEW)
+    with pytest.raises(InvalidArgumentError, match="^text: "):
+        model.compare(_photo(), "red " * 40, methods=FEW)
+
+
+def test_settings_of_one_of_the_methods(model: DualEncoder) -> None:
+    names = ["lime", "occlusion"]
+    own = {"kernel_width": 0.7}
+    found = model.compare(_photo(), TEXT, methods=names, settings=own)
+    alone = model.explain(_photo(), TEXT, method="lime", settings=own)
+    torch.testing.assert_close(found["lime"].interactions, alone.interactions)
+    with pytest.raises(InvalidArgumentError, match="settings.'magic'.: expected one"):
+        model.compare(_photo(), TEXT, methods=names, settings={"magic": 1})
+    wrong: Any = 3
+    with pytest.raises(InvalidArgumentError, match="settings: expected names and"):
+        model.compare(_photo(), TEXT, methods=names, settings=wrong)
 
 
 def _panels(comparison: Comparison, **options: int) -> tuple[int, list[str]]:

@@ -1,5 +1,6 @@
 """Why A beat B: the parts of a difference, against the two explanations written out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,41 @@ def test_files(model: DualEncoder, tmp_path: Path) -> None:
     files[0].write_text('{"format": 0}')
     with pytest.raises(InvalidArgumentError, match="another version"):
         Contrast.load(tmp_path)
+
+
+def test_an_object_among_others(model: DualEncoder, tmp_path: Path) -> None:
+    found = model.contrast(_photo(), A, B)
+    found.save(tmp_path)
+    loaded = Contrast.load(tmp_path)
+    assert loaded == found and hash(loaded) == hash(found)
+    assert found != model.contrast(_photo(1), A, B)
+    said = repr(found)
+    assert len(said) < 500
+    assert "image of 20 x 20 px: “a red circle” or “a blue circle”" in said
+    assert f"difference of cosine {found.difference:+.3f}" in said
+    assert str(found.changes()[1]) in said and "circle”: " not in said
+    changes = found.changes()
+    assert changes == loaded.changes() and len(set(changes)) == 3
+    assert len(repr(changes)) < 500 and "tensor" not in repr(changes)
+    images = model.contrast("a red circle", _photo(), _photo(1))
+    assert str(images.preferred.top_pairs()[0]) in repr(images)
+    assert images._repr_html_().startswith("<iframe")
+
+
+def test_explanations_of_another_contrast(model: DualEncoder, tmp_path: Path) -> None:
+    model.contrast(_photo(), A, B).save(tmp_path)
+    model.explain(_photo(1), B).save(tmp_path, "contrast_other")
+    with pytest.raises(InvalidArgumentError, match="directory: .*that differ by"):
+        Contrast.load(tmp_path)
+
+
+def test_candidates_that_are_equal(model: DualEncoder) -> None:
+    said = model.contrast(_photo(), A, A).summary()
+    image = "the image of 20 x 20 px"
+    assert said.startswith(f"“{A}” is as similar to {image} as “{A}”: ")
+    said = model.contrast(_photo(), A, B).summary()
+    more = f"“{A}” is (more|less) similar to {image} than “{B}”: "
+    assert re.match(more, said)
 
 
 def test_stored_contributions(model: DualEncoder) -> None:

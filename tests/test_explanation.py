@@ -357,7 +357,10 @@ def test_other_methods(model: DualEncoder, method: str) -> None:
         torch.testing.assert_close(found.interactions, expected[0], atol=1e-6, rtol=0)
     assert sum(found.parts().values()) == pytest.approx(found.score, abs=1e-5)
     assert "what the method leaves out" in found.parts()
-    assert method in found.summary() and "completeness" not in found.summary()
+    assert (
+        method.replace("_", " ") in found.summary()
+        and "completeness" not in found.summary()
+    )
     if not has_baseline:
         assert found.constant == 0 and not found.first_effects.any()
         assert found.first.baseline == "none"
@@ -418,3 +421,250 @@ def test_nothing_is_left_in_the_model(tiny_clip: Path, tmp_path: Path) -> None:
     assert module is not None
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
     assert not any(p.requires_grad or p.grad is not None for p in module.parameters())
+
+
+# ---- what it is as a Python object -------------------------------------------
+
+
+def test_a_repr_is_short(found: PairExplanation) -> None:
+    said = repr(found)
+    assert len(said) < 500 and len(repr([found] * 4)) < 2000
+    assert "image of 32 x 20 px and “a red circle on a Red square”" in said
+    assert f"cosine {found.score:+.3f}" in said
+    assert all(str(pair) in said for pair in found.top_pairs(3))
+    long = _texts("a " + "very " * 500 + "dog", "dog", [[1.0]] * 502)
+    assert len(repr(long)) < 500
+
+
+def test_equal_is_what_has_equal_content(
+    found: PairExplanation, model: DualEncoder, tmp_path: Path
+) -> None:
+    found.save(tmp_path)
+    loaded = PairExplanation.load(tmp_path)
+    assert loaded == found and hash(loaded) == hash(found)
+    assert {found, loaded} == {found}
+    changed = found.interactions.clone()
+    changed[0, 0] += 1
+    assert replace(found, interactions=changed) != found
+    assert replace(found, first_effects=None) != found
+    assert replace(found, interactions=changed.double()) != found
+    assert found != "an explanation" and found in [None, loaded]
+    # another picture of the same size
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (20, 32, 3), dtype=np.uint8)
+    other = replace(found.first.source, picture=pixels)
+    assert replace(found, first=replace(found.first, source=other)) != found
+
+
+def test_a_model_says_what_it_is(model: DualEncoder) -> None:
+    assert repr(model) == (
+        f"<{model.name}: image (2 blocks, explained from block 0) and text (2 blocks, "
+        "explained from block 0); cosine, logits_per_image>"
+    )
+    twice = DualEncoder("twice", model.first, model.first)
+    assert "image (2 blocks, explained from block 0) in both places" in repr(twice)
+
+
+# ---- files -------------------------------------------------------------------
+
+
+def test_files_can_be_read_by_whom_the_mask_lets(
+    found: PairExplanation, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_text("")
+    modes = {path.stat().st_mode for path in found.save(tmp_path)}
+    assert modes == {(tmp_path / "other").stat().st_mode}
+    assert len(list(tmp_path.iterdir())) == 3  # nothing is left beside them
+
+
+def test_the_halves_of_a_result_know_each_other(
+    found: PairExplanation, model: DualEncoder, tmp_path: Path
+) -> None:
+    found.save(tmp_path, "one")
+    model.explain(_photo(), "on Red circle a a red square").save(tmp_path, "other")
+    shutil.copy(tmp_path / "other.safetensors", tmp_path / "one.safetensors")
+    with pytest.raises(InvalidArgumentError, match="directory: .* belong to"):
+        PairExplanation.load(tmp_path, "one")
+    # as version 0.1 wrote it, whose halves did not
+    path = tmp_path / "other.json"
+    content = json.loads(path.read_text())
+    del content["tensors"]
+    path.write_text(json.dumps(content))
+    assert PairExplanation.load(tmp_path, "other").summary()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score": "high"},
+        {"first": None},
+        {"heads": [{"nose": 1}]},
+        {"second": {"features": []}},
+        {"model": 3},
+    ],
+)
+def test_damaged_files(found: PairExplanation, tmp_path: Path, change: Any) -> None:
+    path, tensors = found.save(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
+        PairExplanation.load(tmp_path)
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
+        PairExplanation.load(tmp_path)
+    found.save(tmp_path)
+    tensors.unlink()
+    with pytest.raises(InvalidArgumentError, match="explanation.safetensors"):
+        PairExplanation.load(tmp_path)
+
+
+def test_numbers_of_another_shape(found: PairExplanation, tmp_path: Path) -> None:
+    wrong = replace(found, interactions=found.interactions[:-1])
+    wrong.save(tmp_path)
+    with pytest.raises(InvalidArgumentError, match="saved, got .*interactions"):
+        PairExplanation.load(tmp_path)
+
+
+def test_a_name_that_is_no_unicode(found: PairExplanation, tmp_path: Path) -> None:
+    odd = replace(found, model="caf\udce9")
+    odd.save(tmp_path)
+    assert PairExplanation.load(tmp_path).model == "caf\udce9"
+
+
+# ---- numbers that are none ---------------------------------------------------
+
+
+def test_attributions_that_are_not_numbers(
+    found: PairExplanation, tmp_path: Path
+) -> None:
+    some = found.interactions.clone()
+    some[3], some[:, 2] = torch.nan, torch.nan
+    for table in (some, torch.full_like(some, torch.nan)):
+        broken = replace(found, interactions=table)
+        assert "nan" not in "".join(map(str, broken.top_pairs(9))).lower()
+        assert broken.summary() and repr(broken)
+        broken.save(tmp_path)
+        with pytest.raises(InvalidArgumentError, match="numbers that are not finite"):
+            PairExplanation.load(tmp_path)
+    assert "attributions are not numbers (NaN)" in broken.summary()
+    texts = _texts("dog", "hound cat", [[torch.nan, 1.0]])
+    assert [str(pair) for pair in texts.top_pairs()] == ["“dog” – “cat”: +1.000"]
+    images = replace(found, second=found.first, interactions=some[:, :1].expand(-1, 26))
+    assert images.summary()
+
+
+# ---- regions and groups that are none ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        ("a", "b"),
+        ("a", "b", "c", "d"),
+        [[1, 2], [3]],
+        {"left": 1},
+        None,
+        (1 + 2j, 3),
+        "box",
+        object(),
+    ],
+)
+def test_regions_that_are_no_numbers(found: PairExplanation, where: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="^region: expected a box"):
+        found.region(where)
+
+
+def test_a_mask_with_nan_is_refused(found: PairExplanation) -> None:
+    mask = np.zeros((20, 32))
+    mask[3, 8] = np.nan
+    with pytest.raises(InvalidArgumentError, match="region: .*NaN"):
+        found.region(mask)
+    mask[3, 8] = 0.5
+    assert found.region(mask).shape == (7,)
+
+
+@pytest.mark.parametrize(
+    "where", [(0.1, 0.2, 0.5, 0.6), (0, 0, 0.5, 1), (0.5, 0.5), (1.0, 0.3)]
+)
+def test_shares_of_an_image_are_no_pixels(found: PairExplanation, where: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="region: .*pixels.* shares of it"):
+        found.region(where)
+
+
+def test_the_first_pixel_is_a_region(model: DualEncoder) -> None:
+    whole = model.explain(_photo(20, 20), "red")
+    assert whole.region((0, 0, 1, 1)).shape == whole.region((0, 0)).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "groups, message",
+    [
+        ("red", "groups, or a mapping"),
+        (3, "groups, or a mapping"),
+        ([], "groups, or a mapping"),
+        ({}, "groups, or a mapping"),
+        ({1: "red circle"}, "names that are no texts"),
+        (["red circle", "red circle"], "group 2 without"),
+        ([[1, 2], [2, 1]], "group 2 without"),
+        ([[]], "group 1 without"),
+        ([["red"]], "features' indices"),
+        ([[True]], "features' indices"),
+        ([[1.5]], "features' indices"),
+    ],
+)
+def test_groups_that_are_none(
+    found: PairExplanation, groups: Any, message: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^merge: .*{message}"):
+        found.merge(second=groups)
+
+
+def test_indices_that_come_twice_count_once(found: PairExplanation) -> None:
+    once, twice = (found.merge(second=[group]) for group in ([1, 2], [1, 2, 1]))
+    assert once == twice
+
+
+@pytest.mark.parametrize(
+    "text, phrase, nearest",
+    [
+        ("a dog", "cat", None),
+        ("a look at a dog", "cat", None),
+        ("a cats", "cat", "cats"),
+        ("a red circle", "the", None),
+        ("a brown dog", "browne dog", "brown dog"),
+    ],
+)
+def test_the_nearest_match(text: str, phrase: str, nearest: str | None) -> None:
+    with pytest.raises(InvalidArgumentError) as error:
+        find_phrase(text, phrase)
+    found = str(error.value).partition("nearest match is “")[2].partition("”")[0]
+    assert found == (nearest or "")
+
+
+def test_how_many_samples_it_takes(model: DualEncoder) -> None:
+    with pytest.raises(
+        InvalidArgumentError, match="n_samples: .*at least 27 .* got 12"
+    ):
+        model.explain(_photo(), "red", method="lime", n_samples=12)
+    with pytest.raises(
+        InvalidArgumentError, match="n_samples: .*at least 54 .* got 52"
+    ):
+        model.explain(_photo(), "red", method="banzhaf", n_samples=52)
+    with pytest.raises(
+        InvalidArgumentError, match="at least 108 .* each of 4 prob.*10"
+    ):
+        model.explain(_photo(), "red", method="shapley", n_samples=40)
+    for method, enough in (("lime", 27), ("banzhaf", 54)):
+        assert model.explain(_photo(), "red", method=method, n_samples=enough).score
+
+
+def test_more_features_are_given_more_samples(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forwards(**options: Any) -> int:
+        found = model.compare(_photo(), "red", methods=["lime"], **options)
+        return found.compared[0].forwards
+
+    assert 2048 < forwards() < 2100
+    monkeypatch.setattr("captum_pairs.explain.sides._SAMPLES", 100)
+    assert 2600 < forwards() < 2700  # 26 features
+    assert 300 < forwards(n_samples=300) < 350

@@ -1,13 +1,16 @@
 """Classes of an image, and where it speaks for each."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from captum_pairs import DualEncoder, load
+from captum_pairs import DualEncoder, load, ZeroShot
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.scenes import checkpoint_path
+from captum_pairs.show.page._content import content_of
 from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
@@ -77,11 +80,82 @@ def test_the_map_of_a_class_is_that_of_its_text(model: DualEncoder) -> None:
 
 
 def test_bad_input(model: DualEncoder) -> None:
-    for prompts in ("red", []):
-        with pytest.raises(InvalidArgumentError, match="prompts"):
+    wrong: list[Any] = ["red", [], None, 3, b"red", [1, 2], ["red", None], {"red": 1}]
+    wrong += [["red", "red"], iter(())]
+    for prompts in wrong:
+        with pytest.raises(InvalidArgumentError, match="^prompts: expected texts"):
             model.zero_shot(_photo(), prompts)
-    with pytest.raises(InvalidArgumentError, match="template"):
-        model.zero_shot(_photo(), CLASSES, template="a photo")
+    templates: list[Any] = ["a photo", None, 3]
+    for template in templates:
+        with pytest.raises(InvalidArgumentError, match="^template: expected a text"):
+            model.zero_shot(_photo(), CLASSES, template=template)
+
+
+def test_classes_from_whatever_goes_through_them(model: DualEncoder) -> None:
+    listed = model.zero_shot(_photo(), CLASSES)
+    assert model.zero_shot(_photo(), (name for name in CLASSES)) == listed
+    assert model.zero_shot(_photo(), tuple(CLASSES)) == listed
+
+
+def test_an_object_among_others(model: DualEncoder) -> None:
+    found = model.zero_shot(_photo(), CLASSES)
+    again = model.zero_shot(_photo(), CLASSES)
+    assert found == again and hash(found) == hash(again) and len({found, again}) == 1
+    assert found != model.zero_shot(_photo(), CLASSES[:2])
+    said = repr(found)
+    assert len(said) < 400 and "image of 20 x 20 px" in said and model.name in said
+    assert all(f"“{name}” {share:.1%}" in said for name, share in found.top(3))
+
+
+def test_files(model: DualEncoder, tmp_path: Path) -> None:
+    found = model.zero_shot(_photo(), CLASSES, template="a {}")
+    text, tensors = found.save(tmp_path / "new")
+    assert [text.name, tensors.name] == ["zero_shot.json", "zero_shot.safetensors"]
+    loaded = ZeroShot.load(tmp_path / "new")
+    assert loaded == found
+    content = json.loads(text.read_text())
+    assert [row["class"] for row in content["top"]] == [n for n, _ in found.top()]
+    content["classes"] = ["red"]
+    text.write_text(json.dumps(content))
+    with pytest.raises(
+        InvalidArgumentError, match="directory: .*saved, got .*attributi"
+    ):
+        ZeroShot.load(tmp_path / "new")
+    with pytest.raises(InvalidArgumentError, match="a file no.json"):
+        ZeroShot.load(tmp_path, "no")
+
+
+def test_the_frame_adds_up_to_the_scores(model: DualEncoder) -> None:
+    pytest.importorskip("pandas", reason="to_frame needs pandas")
+    found = model.zero_shot(_photo(), CLASSES)
+    frame = found.to_frame()
+    sums = frame.groupby("class")["attribution"].sum()
+    for name, score in zip(CLASSES, found.scores.tolist()):
+        assert sums[name] == pytest.approx(score, abs=1e-6)
+        assert sum(found.parts(name).values()) == pytest.approx(score, abs=1e-6)
+    row = frame[(frame["class"] == "circle") & (frame["index"] == 7)]
+    assert row["attribution"].item() == pytest.approx(float(found.map("circle")[1, 2]))
+
+
+def test_a_page(model: DualEncoder, tmp_path: Path) -> None:
+    found = model.zero_shot(_photo(), CLASSES)
+    page = found.page(tmp_path / "page.html").read_text(encoding="utf-8")
+    (best, share), *_ = found.top()
+    assert f"“{best}”, {share:.1%}" in page and found.summary().splitlines()[0] in page
+    assert found._repr_html_().startswith("<iframe")
+    entry = content_of([found])["entries"][0]
+    assert entry["score"] == pytest.approx(float(found.scores.max()))
+    assert sum(value for _, value in entry["parts"]) == pytest.approx(entry["score"])
+    assert entry["pairs"][0]["names"] == ["The image", "Classes"]
+    table = found.by_class()
+    assert table.second.names == tuple(CLASSES)
+    torch.testing.assert_close(table.phrase("circle"), found.map("circle"))
+
+
+def test_what_is_classified_is_called_what_it_is(model: DualEncoder) -> None:
+    texts = DualEncoder("texts", model.second, model.second)
+    said = texts.zero_shot("a red circle", CLASSES).summary()
+    assert "(the text)" in said and "image" not in said
 
 
 @pytest.mark.skipif(

@@ -5,23 +5,33 @@
 >>> comparison.plot().savefig("comparison.png")
 """
 
-import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional, TYPE_CHECKING, Union
+from typing import Any, Optional, TYPE_CHECKING, TypeVar, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError, Session
+from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.compute import explain_pair
-from captum_pairs.explain.counting import Tally
-from captum_pairs.explain.methods import Method, method_names, method_of, subset_methods
+from captum_pairs.explain.contributions import Contributions
+from captum_pairs.explain.counting import tallied, Tally
+from captum_pairs.explain.files import read_result, well_formed, write_result
+from captum_pairs.explain.methods import (
+    Method,
+    method_names,
+    method_of,
+    settings_of,
+    subset_methods,
+)
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.explain.result import ByContent, named, Result
 from captum_pairs.explain.sides import PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.show.pictures import draw_comparison
+from captum_pairs.show.wording import plain, unit
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -29,6 +39,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Compared", "Comparison", "compare"]
+
+Measured = TypeVar("Measured")
 
 _FORMAT = 1
 # Subsets of each side; every one of the first meets every one of the second.
@@ -48,8 +60,21 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Compared:
+# As Compared has them after the explanation.
+_FIELDS = (
+    "seconds",
+    "forwards",
+    "backwards",
+    "faithfulness",
+    "faithfulness_of_pairs",
+    "faithfulness_alone",
+    "insertion",
+    "deletion",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Compared(ByContent):
     """
     What one method says of a pair, and what it cost.
 
@@ -85,26 +110,42 @@ class Compared:
         return self.explanation.method
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Result):
     """
     Methods on the same pair, at the same layers, in the order they were asked for.
 
     Args:
-        compared: one of each.
+        compared: one of each that could run.
         agreement: (methods, methods), rank correlations of their interactions.
+        failed: the methods that could not, and why.
     """
 
     compared: tuple[Compared, ...]
     agreement: Tensor
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Their names."""
+        """The names of those that could run."""
         return tuple(each.method for each in self.compared)
 
+    @property
+    def explanations(self) -> tuple[PairExplanation, ...]:
+        """What each says."""
+        return tuple(each.explanation for each in self.compared)
+
     def __getitem__(self, method: str) -> PairExplanation:
-        """What a method says."""
+        """
+        What a method says.
+
+        Raises:
+            InvalidArgumentError: if it was not asked for, or could not run.
+        """
+        if method in self.failed:
+            raise InvalidArgumentError(
+                "method", "one that could run", f"{method!r} ({self.failed[method]})"
+            )
         if method not in self.methods:
             raise InvalidArgumentError(
                 "method", f"one of {', '.join(self.methods)}", repr(method)
@@ -118,30 +159,45 @@ class Comparison:
         return pandas.DataFrame(list(self._rows())).set_index("method")
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        names = ["method", *_COLUMNS]
         for each in self.compared:
-            yield {name: getattr(each, name) for name in names}
+            measures = {name: getattr(each, name) for name in _COLUMNS}
+            yield {"method": each.method, **measures, "error": ""}
+        for method, error in self.failed.items():
+            yield {"method": method, **dict.fromkeys(_COLUMNS), "error": error}
 
     def summary(self) -> str:
         """The measures as a table, and what each method finds strongest."""
-        first = self.compared[0].explanation
+        first = self.explanations[0]
         lines = [
             f"{first.first.source} and {first.second.source}: "
-            f"{first.similarity} {first.score:+.3f}",
+            f"{unit(first.similarity)} {plain(first.score)}",
             f"at the {first.first.layer} and the {first.second.layer}",
             _line(["", *_COLUMNS.values()]),
         ]
         for row in self._rows():
             shown = [_shown(row[name]) for name in _COLUMNS]
-            lines.append(_line([row["method"], *shown]))
+            if row["error"]:
+                lines.append(f"  {row['method']:20}  could not run: {row['error']}")
+            else:
+                lines.append(_line([row["method"], *shown]))
         lines.append("agreement of the methods, by rank:")
-        for name, row in zip(self.methods, self.agreement.tolist()):
-            lines.append(f"  {name:20}" + "".join(f"{value:7.2f}" for value in row))
+        for name, values in zip(self.methods, self.agreement.tolist()):
+            lines.append(f"  {name:20}" + "".join(f"{value:7.2f}" for value in values))
         lines.append("the strongest pairs:")
-        for each in self.compared:
-            pairs = "; ".join(str(pair) for pair in each.explanation.top_pairs(2))
-            lines.append(f"  {each.method}: {pairs}")
+        for found in self.explanations:
+            pairs = "; ".join(str(pair) for pair in found.top_pairs(2))
+            lines.append(f"  {found.method}: {pairs}")
         return "\n".join(lines)
+
+    def _in_short(self) -> Iterator[str]:
+        first = self.explanations[0]
+        yield f"{first.model}, {named(first.first)} and {named(first.second)}"
+        yield f"{unit(first.similarity)} {plain(first.score)}"
+        for each in self.compared:
+            of_all, of_pairs = each.faithfulness, each.faithfulness_of_pairs
+            faithful = of_pairs if of_all is None else of_all
+            yield f"{each.method} faithful {faithful:.2f}, {each.seconds:.2g} s"
+        yield from (f"{method} could not run" for method in self.failed)
 
     def plot(self, number: int = 4) -> "Figure":
         """
@@ -150,32 +206,44 @@ class Comparison:
         Args:
             number: of words (or regions) that are shown, the strongest ones.
         """
-        from captum_pairs.show.pictures import draw_comparison
-
         return draw_comparison(self, number)
 
-    def page(self, path: Union[str, Path]) -> Path:
-        """Writes a page to step through the methods (:mod:`captum_pairs.show.page`)."""
-        from captum_pairs.show.page import write_page
-
-        return write_page([each.explanation for each in self.compared], path)
+    def _shown(self) -> list[PairExplanation]:
+        return list(self.explanations)
 
     def save(self, directory: Union[str, Path], name: str = "comparison") -> list[Path]:
         """Writes DIRECTORY/NAME.json, and each explanation's numbers beside it."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
         content = {
             "format": _FORMAT,
             "methods": list(self._rows()),
             "agreement": self.agreement.tolist(),
         }
-        path = folder / f"{name}.json"
-        written = json.dumps(content, indent=1, ensure_ascii=False)
-        path.write_text(written + "\n", encoding="utf-8")
-        paths = [path]
-        for each in self.compared:
-            paths += each.explanation.save(folder, f"{name}_{each.method}")
+        paths = write_result(directory, name, content)
+        for each in self.explanations:
+            paths += each.save(directory, f"{name}_{each.method}")
         return paths
+
+    @classmethod
+    def load(
+        cls, directory: Union[str, Path], name: str = "comparison"
+    ) -> "Comparison":
+        """What :meth:`save` wrote; errors as :meth:`PairExplanation.load`."""
+        content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
+        with well_formed(Path(directory) / f"{name}.json"):
+            rows = [dict(row) for row in content["methods"]]
+            failed = {row["method"]: row["error"] for row in rows if row.get("error")}
+            compared = tuple(
+                Compared(
+                    PairExplanation.load(directory, f"{name}_{row['method']}"),
+                    *(row[column] for column in _FIELDS),
+                )
+                for row in rows
+                if row["method"] not in failed
+            )
+            agreement = torch.tensor(content["agreement"], dtype=torch.float32)
+            if agreement.shape != (len(compared), len(compared)) or not compared:
+                raise ValueError(f"{len(compared)} methods, {tuple(agreement.shape)}")
+            return cls(compared, agreement, failed)
 
 
 def _shown(value: Union[int, float, None]) -> str:
@@ -195,21 +263,63 @@ def compare(
     second: Any,
     methods: Sequence[Union[str, Method]],
     options: Options,
+    settings: Optional[Mapping[str, Any]] = None,
 ) -> Comparison:
-    """See :meth:`captum_pairs.models.EncoderPair.compare`."""
-    chosen = [options.with_method(method) for method in methods]
-    found = [_timed(model, (first, second), each) for each in chosen]
-    explanations = [explanation for explanation, *_ in found]
-    measures = _measures(model, (first, second), options, explanations)
-    tables = [each.interactions[None] for each in explanations]
+    """
+    See :meth:`captum_pairs.DualEncoder.compare`.
+
+    Args:
+        settings: the methods' own, each for those that know it.
+    """
+    for name, given in (("first", first), ("second", second)):
+        if isinstance(given, (list, tuple, Contributions)):
+            raise InvalidArgumentError(
+                name,
+                "one input, since one pair is compared",
+                validation.describe(given),
+            )
+    own = own_settings(methods, settings)
+    # what is wrong with an input is wrong for every method
+    arguments = metric_arguments(model, (first, second), options)
+    with tallied(options.progress) as tally:
+        found = [
+            _timed(model, (first, second), options, method, each, tally)
+            for method, each in zip(methods, own)
+        ]
+    ran = [each for each in found if not isinstance(each, str)]
+    names = [method_of(method)[0] for method in methods]
+    failed = {n: each for n, each in zip(names, found) if isinstance(each, str)}
+    if not ran:
+        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise InvalidArgumentError("methods", "one that can run", reasons)
+    measures = _measures([each[0] for each in ran], arguments, options.seed)
+    tables = [explanation.interactions[None] for explanation, *_ in ran]
     agreement = torch.tensor(
         [[float(rank_agreement(a, b)) for b in tables] for a in tables]
     )
     compared = (
         Compared(explanation, seconds, forwards, backwards, *measure)
-        for (explanation, seconds, forwards, backwards), measure in zip(found, measures)
+        for (explanation, seconds, forwards, backwards), measure in zip(ran, measures)
     )
-    return Comparison(tuple(compared), agreement)
+    return Comparison(tuple(compared), agreement, failed)
+
+
+def own_settings(
+    methods: Sequence[Union[str, Method]], settings: Optional[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Each method's own settings of those that were given."""
+    given: object = {} if settings is None else settings
+    if not isinstance(given, Mapping):
+        came = validation.describe(given)
+        raise InvalidArgumentError("settings", "names and values", came)
+    known = [settings_of(method_of(method)[1]) for method in methods]
+    for name in given:
+        if not any(name in each for each in known):
+            every = sorted({n for each in known for n in each})
+            raise InvalidArgumentError(
+                f"settings[{name!r}]", f"one of {', '.join(every)}", "this"
+            )
+    return [{n: v for n, v in given.items() if n in each} for each in known]
 
 
 def methods_asked_for(
@@ -227,25 +337,32 @@ def methods_asked_for(
 
 
 def _timed(
-    model: EncoderPair, inputs: tuple[Any, Any], options: Options
-) -> tuple[PairExplanation, float, int, int]:
-    """An explanation, its seconds, forward and backward passes."""
-    tally = Tally()
-    began = time.perf_counter()
-    explanation = explain_pair(model, inputs, options, tally=tally)
-    seconds = time.perf_counter() - began
-    return explanation, seconds, tally.forwards, tally.backwards
-
-
-def _measures(
     model: EncoderPair,
     inputs: tuple[Any, Any],
     options: Options,
-    found: Sequence[PairExplanation],
+    method: Union[str, Method],
+    settings: Mapping[str, Any],
+    tally: Tally,
+) -> Union[tuple[PairExplanation, float, int, int], str]:
+    """An explanation, its seconds, forward and backward passes; or why the method could
+    not run."""
+    before = tally.forwards, tally.backwards
+    began = time.perf_counter()
+    try:
+        own = replace(options, method=method, settings=settings)
+        explanation = explain_pair(model, inputs, own, tally=tally)
+    except InvalidArgumentError as error:
+        return str(error)
+    seconds = time.perf_counter() - began
+    passes = tally.forwards - before[0], tally.backwards - before[1]
+    return explanation, seconds, *passes
+
+
+def _measures(
+    found: Sequence[PairExplanation], arguments: Mapping[str, Any], seed: int
 ) -> Iterator[tuple[Optional[float], float, float, float, float]]:
     """Faithfulness in three ways, and areas of insertion and deletion, of each
     on the same subsets."""
-    arguments = metric_arguments(model, inputs, options)
     tables = [each.interactions[None] for each in found]
     effects = [
         (
@@ -259,15 +376,20 @@ def _measures(
         attributions=tables,
         main_effects=effects,
         n_samples=_SUBSETS,
-        generator=torch.Generator().manual_seed(options.seed),
+        generator=torch.Generator().manual_seed(seed),
         **arguments,
     )
     scores = insertion_deletion(attributions=_worth(found), **arguments)
-    for one, score in zip(faithful, scores):
+    for one, score in zip(_each(faithful), _each(scores)):
         whole = None if one.with_effects is None else float(one.with_effects)
         inserted, deleted = score.areas()
         pairs, alone = float(one.centered), float(one.interactions)
         yield whole, pairs, alone, float(inserted), float(deleted)
+
+
+def _each(measured: Union[Measured, list[Measured]]) -> list[Measured]:
+    """Of several methods the measures, which come as a list."""
+    return measured if isinstance(measured, list) else [measured]
 
 
 def _worth(found: Sequence[PairExplanation]) -> list[tuple[Tensor, Tensor]]:
@@ -286,10 +408,11 @@ def metric_arguments(
     model: EncoderPair, inputs: tuple[Any, Any], options: Options
 ) -> dict[str, Any]:
     """The arguments of metrics for a pair, whose special features are never absent."""
-    plain = options.with_method("occlusion")  # no steps have to be chosen
+    # no steps have to be chosen
+    simple = replace(options, method="occlusion", settings={})
     with Session() as session:
         first, second = (
-            PreparedSide(model, at, raw, plain, session)
+            PreparedSide(model, at, raw, simple, session)
             for at, raw in enumerate(inputs)
         )
     sides = first, second

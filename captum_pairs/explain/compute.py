@@ -62,7 +62,7 @@ def explain(
     with model.as_it_is():
         if not (_is_many(first) or _is_many(second)):
             return explain_pair(model, (first, second), options, asked)
-        first, second = _once(model, first, second, options)
+        first, second = _computed_once(model, first, second, options)
         return [
             explain_pair(model, pair, options, asked) for pair in _paired(first, second)
         ]
@@ -228,7 +228,7 @@ def _is_many(inputs: Any) -> bool:
     return isinstance(inputs, (list, Contributions))
 
 
-def _once(
+def _computed_once(
     model: EncoderPair, first: Any, second: Any, options: Options
 ) -> tuple[Any, Any]:
     """A single input beside stored ones: its contributions are computed once."""

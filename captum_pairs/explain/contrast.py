@@ -1,7 +1,6 @@
 """Why was A ranked above B? The difference of two similarities, attributed."""
 
 import difflib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,25 @@ from typing import Any, TYPE_CHECKING, Union
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session
 from captum_pairs.explain.compute import combine, explanation_of
+from captum_pairs.explain.counting import tallied
+from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
-from captum_pairs.explain.pair import PairExplanation, signed
+from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.explain.result import ByContent, named as in_short, Result
 from captum_pairs.explain.sides import adopted, Known, Side, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
-from captum_pairs.models.encoder_pair import EncoderPair, Head
+from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.show.pictures import draw_contrast
+from captum_pairs.show.wording import (
+    instead_of,
+    logits,
+    more_or_less,
+    named,
+    parts,
+    plain,
+    unit,
+)
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -25,12 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["Change", "Contrast", "contrast"]
 
 _FORMAT = 1
+# What a difference may be off by, written and read.
+_ROUNDED = 1e-9
 # Words of both candidates that are told apart from "(2)" and the like.
 _PREFERRED, _OTHER = "preferred", "other"
 
 
-@dataclass(frozen=True)
-class Change:
+@dataclass(frozen=True, eq=False)
+class Change(ByContent):
     """
     Words of the two candidates that stand in the same place, and what they differ in.
 
@@ -52,17 +66,14 @@ class Change:
         return float(self.values.double().sum())
 
     def __str__(self) -> str:
-        if not self.is_changed:
-            return f"“{self.preferred}”: {signed(self.total)}"
-        sides = [
-            f"“{words}”" if words else "nothing"
-            for words in (self.preferred, self.other)
-        ]
-        return f"{sides[0]} instead of {sides[1]}: {signed(self.total)}"
+        return f"{instead_of(self.preferred, self.other)}: {plain(self.total)}"
+
+    def __repr__(self) -> str:
+        return f"<Change: {self}>"
 
 
-@dataclass(frozen=True)
-class Contrast:
+@dataclass(frozen=True, eq=False, repr=False)
+class Contrast(Result):
     """
     The difference of two similarities, s(query, preferred) - s(query, other).
 
@@ -217,53 +228,47 @@ class Contrast:
 
     def summary(self) -> str:
         """The difference, its parts, and what made it."""
-        logits = ""
-        if self.preferred.heads != (Head(),):
-            name = self.preferred.heads[0].name
-            logits = f" ({signed(self.logit_difference, 2)} in {name})"
+        change = ""
+        if found := logits(self.preferred):
+            change = f" ({plain(self.logit_difference, 2)} in {found[0][0]})"
+        preferred, other = self.candidates
         lines = [
-            f"{_named(self.candidates[0])} is "
-            f"{'more' if self.difference > 0 else 'less'} similar to "
-            f"{_named(self.query)} than {_named(self.candidates[1])}: "
-            f"{signed(self.preferred.score)} against {signed(self.other.score)}, a "
-            f"difference of {signed(self.difference)}{logits}"
+            f"{named(preferred)} {more_or_less(self.difference)} {named(self.query)} "
+            f"{'than' if self.difference else 'as'} {named(other)}: "
+            f"{plain(self.preferred.score)} against {plain(self.other.score)}, a "
+            f"difference of {plain(self.difference)}{change}",
+            *parts(self.parts()),
         ]
-        for name, value in self.parts().items():
-            shown = signed(value) if name[:5] != "error" else f"{value:+.0e}"
-            lines.append(f"  {'=' if len(lines) == 1 else ' '} {shown} {name}")
         if self.candidates[0].kind == TEXT:
             lines.append("word by word, over the whole query:")
             lines += [f"  {change}" for change in self.changes()]
-        for name, found in ((_PREFERRED, self.preferred), (_OTHER, self.other)):
+        pairs = ((_PREFERRED, self.preferred), (_OTHER, self.other))
+        for name, explanation in pairs:
             lines.append(f"the strongest pairs with the {name} one:")
-            lines += [f"  {pair}" for pair in found.top_pairs()]
+            lines += [f"  {pair}" for pair in explanation.top_pairs()]
         return "\n".join(lines)
 
     def plot(self) -> "Figure":
         """A picture of it, as a matplotlib figure."""
-        from captum_pairs.show.pictures import draw_contrast
-
         return draw_contrast(self)
 
-    def page(self, path: Union[str, Path]) -> Path:
-        """Writes a page to explore it, one file (see :mod:`captum_pairs.show.page`)."""
-        from captum_pairs.show.page import write_page
-
-        return write_page(self, path)
-
-    def _repr_html_(self) -> str:
-        """The page, as notebooks show it."""
-        from captum_pairs.show.page import page_frame
-
-        return page_frame(self)
+    def _in_short(self) -> Iterator[str]:
+        asked, candidates = self.query, self.candidates
+        preferred, other = (in_short(candidate) for candidate in candidates)
+        yield f"{self.preferred.model}, {in_short(asked)}: {preferred} or {other}"
+        measured = unit(self.preferred.similarity)
+        yield f"difference of {measured} {plain(self.difference)}"
+        if candidates[0].kind == TEXT:
+            changed = [change for change in self.changes() if change.is_changed]
+            yield from (str(change) for change in changed[:3])
+        else:
+            yield from (str(pair) for pair in self.preferred.top_pairs())
 
     def save(self, directory: Union[str, Path], name: str = "contrast") -> list[Path]:
         """
         Writes every number: DIRECTORY/NAME.json, and both explanations beside it
         (NAME_preferred and NAME_other, .json and .safetensors).
         """
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
         content: dict[str, Any] = {
             "format": _FORMAT,
             "query_side": self.query_side,
@@ -277,33 +282,33 @@ class Contrast:
                 {"preferred": c.preferred, "other": c.other, "total": c.total}
                 for c in self.changes()
             ]
-        path = folder / f"{name}.json"
-        written = json.dumps(content, indent=1, ensure_ascii=False)
-        path.write_text(written + "\n", encoding="utf-8")
         return [
-            path,
-            *self.preferred.save(folder, f"{name}_{_PREFERRED}"),
-            *self.other.save(folder, f"{name}_{_OTHER}"),
+            *write_result(directory, name, content),
+            *self.preferred.save(directory, f"{name}_{_PREFERRED}"),
+            *self.other.save(directory, f"{name}_{_OTHER}"),
         ]
 
     @classmethod
     def load(cls, directory: Union[str, Path], name: str = "contrast") -> "Contrast":
         """What :meth:`save` wrote; errors as :meth:`PairExplanation.load`."""
-        path = Path(directory) / f"{name}.json"
-        if not path.is_file():
-            raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != _FORMAT:
-            raise InvalidArgumentError(
-                "format",
-                f"{_FORMAT}, that of this version",
-                f"{content.get('format')}, written by another version",
-            )
+        content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
         preferred, other = (
             PairExplanation.load(directory, f"{name}_{which}")
             for which in (_PREFERRED, _OTHER)
         )
-        return cls(preferred, other, content["query_side"])
+        with well_formed(Path(directory) / f"{name}.json"):
+            if content["query_side"] not in ("first", "second"):
+                raise ValueError("query_side")
+            result = cls(preferred, other, content["query_side"])
+            kept = content["difference"]
+        # both explanations are files of their own, which may be another contrast's
+        if abs(result.difference - kept) > _ROUNDED:
+            raise InvalidArgumentError(
+                "directory",
+                f"explanations that differ by {plain(kept)}, as {name}.json says",
+                f"others, which differ by {plain(result.difference)}",
+            )
+        return result
 
 
 def contrast(
@@ -321,9 +326,9 @@ def contrast(
     """
     at = 0 if query_side == "first" else 1
     options = adopted(options, query, preferred, other)
-    with Session() as session:
+    with tallied(options.progress) as tally, Session() as session:
         asked, *candidates = (
-            side_of(model, place, raw, options, session)
+            side_of(model, place, raw, options, session, tally)
             for place, raw in ((at, query), (1 - at, preferred), (1 - at, other))
         )
         if asked.cost > sum(each.cost for each in candidates):
@@ -364,7 +369,3 @@ def _read_query(
 
 def _total(values: Tensor) -> float:
     return float(values.double().sum())
-
-
-def _named(side: ExplainedInput) -> str:
-    return str(side.source) if side.kind == TEXT else f"the {side.source}"

@@ -1,8 +1,10 @@
 """How results are written to files, and read back."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -12,7 +14,7 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import Tensor
 
 __all__ = [
@@ -23,9 +25,15 @@ __all__ = [
     "input_from_json",
     "input_to_json",
     "read_json",
+    "read_result",
     "read_tensors",
+    "well_formed",
     "write_new",
+    "write_result",
 ]
+
+# Where the first file of a result has the digest of the second one.
+_DIGEST = "tensors"
 
 # ---- whole files -------------------------------------------------------------
 
@@ -79,18 +87,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, digest: Optional[str] = None) -> dict[str, Tensor]:
     """
     A safetensors file's tensors.
 
+    Args:
+        digest: what the file's content has to have; default: any.
+
     Raises:
-        InvalidArgumentError: naming ``directory``, if it is not there, is damaged, or
-            has numbers that are not finite.
+        InvalidArgumentError: naming ``directory``, if it is not there, is damaged, is
+            another one, or has numbers that are not finite.
     """
     if not path.is_file():
         raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
+    data = path.read_bytes()
+    if digest not in (None, _digest(data)):
+        raise damaged(path, "numbers that belong to another file")
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise damaged(path, f"no safetensors: {error}") from error
     for name, value in tensors.items():
@@ -102,13 +116,112 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def damaged(path: Path, reason: str) -> InvalidArgumentError:
     """A file that can't be used, and why."""
     return InvalidArgumentError(
-        "directory", "files as they were saved", f"{path}: {reason}"
+        "directory", "files as they were saved", f"{path}, damaged ({reason})"
     )
 
 
 def from_bytes(content: Union[bytes, bytearray, memoryview], dtype: Any) -> Tensor:
     """Numbers (n,) of a stretch of a file."""
     return torch.frombuffer(bytearray(content), dtype=dtype)
+
+
+@contextmanager
+def well_formed(path: Path) -> Iterator[None]:
+    """What is wrong in a file, as one error that names it."""
+    try:
+        yield
+    except InvalidArgumentError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise damaged(path, reason) from error
+
+
+# ---- results -----------------------------------------------------------------
+
+
+def write_result(
+    directory: Union[str, Path],
+    name: str,
+    content: Mapping[str, Any],
+    tensors: Optional[Mapping[str, Tensor]] = None,
+) -> list[Path]:
+    """
+    A result's files.
+
+    Each is written beside itself and renamed, so that a stop in between leaves no half
+    of one; the first names the second by its content, so that one of another result is
+    noticed. Both can be read by whom the user's mask lets.
+
+    Args:
+        directory: made if it is not there.
+        content: for DIRECTORY/NAME.json.
+        tensors: for DIRECTORY/NAME.safetensors.
+    """
+    folder = check_folder("directory", directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / f"{name}.json"
+    paths = [text]
+    content = dict(content)
+    if tensors is not None:
+        data = save({n: v.detach().cpu().contiguous() for n, v in tensors.items()})
+        content[_DIGEST] = _digest(data)
+        paths.append(text.with_suffix(".safetensors"))
+        _replace(paths[1], data)
+    _replace(text, (as_json(content, 1) + "\n").encode("utf-8"))
+    return paths
+
+
+def read_result(
+    directory: Union[str, Path],
+    name: str,
+    versions: Union[int, Sequence[int]],
+    with_tensors: bool = True,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """
+    What :func:`write_result` wrote.
+
+    Args:
+        versions: of the format that are understood, the latest last.
+        with_tensors: whether there is a second file.
+
+    Raises:
+        InvalidArgumentError: if there is none, it is damaged, another version wrote it,
+            or its second file is another one's.
+    """
+    path = check_folder("directory", directory) / f"{name}.json"
+    content = read_json(path)
+    known = (versions,) if isinstance(versions, int) else tuple(versions)
+    if content.get("format") not in known:
+        raise InvalidArgumentError(
+            "format",
+            f"{known[-1]}, that of this version",
+            f"{content.get('format')}, written by another version",
+        )
+    if not with_tensors:
+        return content, {}
+    beside = path.with_suffix(".safetensors")
+    return content, read_tensors(beside, content.get(_DIGEST))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """A file, written beside itself and renamed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 # ---- inputs ------------------------------------------------------------------
@@ -152,7 +265,9 @@ def input_from_json(
         return ExplainedInput(**values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidArgumentError(
-            "directory", "inputs as they were saved", f"{type(error).__name__}: {error}"
+            "directory",
+            "inputs as they were saved",
+            f"damaged ones ({type(error).__name__}: {error})",
         ) from error
 
 

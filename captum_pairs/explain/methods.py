@@ -6,19 +6,14 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Union
 
+from captum_pairs import attr
 from captum_pairs.attr import (
     EmbeddingAttribution,
-    EmbeddingBanzhaf,
-    EmbeddingLime,
-    EmbeddingOcclusion,
-    EmbeddingShapley,
-    IntegratedJacobian,
     InvalidArgumentError,
-    JacobianXInput,
     PairAttribution,
-    TokenDecomposition,
     validation,
 )
+from captum_pairs.known import METHODS
 
 __all__ = [
     "check_width",
@@ -145,10 +140,5 @@ def check_width(method: Union[str, Method], what: str) -> None:
         )
 
 
-register_method(INTEGRATED_GRADIENTS, IntegratedJacobian)
-register_method("jacobian_x_input", JacobianXInput)
-register_method("occlusion", EmbeddingOcclusion)
-register_method("banzhaf", EmbeddingBanzhaf)
-register_method("shapley", EmbeddingShapley)
-register_method("lime", EmbeddingLime)
-register_method("token_similarity", TokenDecomposition)
+for _name, _class in METHODS.items():
+    register_method(_name, getattr(attr, _class))

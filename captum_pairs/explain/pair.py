@@ -6,7 +6,7 @@
 >>> explanation.save("results")
 """
 
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,9 +14,16 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.files import input_from_json, input_to_json
+from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.explain.files import (
+    input_from_json,
+    input_to_json,
+    read_result,
+    well_formed,
+    write_result,
+)
 from captum_pairs.explain.methods import INTEGRATED_GRADIENTS
+from captum_pairs.explain.result import named, Result
 from captum_pairs.inputs import (
     ExplainedInput,
     find_phrase,
@@ -29,7 +36,16 @@ from captum_pairs.inputs import (
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, TEXT
 from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
-from safetensors.torch import load_file, save_file
+from captum_pairs.show.pictures import draw
+from captum_pairs.show.wording import (
+    completeness,
+    logits,
+    measure,
+    parts,
+    path,
+    plain,
+    unit,
+)
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -40,6 +56,7 @@ __all__ = ["Match", "PairExplanation"]
 
 _FORMAT = 2
 _FIRST, _SECOND = "first", "second"
+_MERGE = "merge"
 # A group of features: a phrase, a box, a mask, or the features' indices.
 Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
 
@@ -71,11 +88,11 @@ class Match:
         second = self.second if self.second_box else f"“{self.second}”"
         if self.first_box and not self.second_box:
             first, second = second, first
-        return f"{first} – {second}: {signed(self.value)}"
+        return f"{first} – {second}: {plain(self.value)}"
 
 
-@dataclass(frozen=True)
-class PairExplanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class PairExplanation(Result):
     """
     Why two inputs are similar, or not.
 
@@ -269,7 +286,8 @@ class PairExplanation:
             found = self._word_pairs()
         else:
             found = self._word_regions(_SECOND if grids[0] else _FIRST)
-        return sorted(found, key=lambda match: -abs(match.value))[:number]
+        strong = (match for match in found if not math.isnan(match.value))
+        return sorted(strong, key=lambda match: -abs(match.value))[:number]
 
     def _word_pairs(self) -> Iterator[Match]:
         names = self.first.names, self.second.names
@@ -291,7 +309,7 @@ class PairExplanation:
 
     def _region_pairs(self, number: int) -> Iterator[Match]:
         """The strongest pair of patches, grown on both sides; then of what is left."""
-        left = self.interactions[: self.first.count, : self.second.count].clone()
+        left = self.interactions[: self.first.count, : self.second.count].nan_to_num()
         for _ in range(number):
             i, j = divmod(int(left.abs().argmax()), left.shape[1])
             sign = 1.0 if left[i, j] > 0 else -1.0
@@ -377,6 +395,10 @@ class PairExplanation:
         Returns:
             An explanation whose features are the groups, then the words that are in
             none; patches in none are one feature "elsewhere", special tokens stay.
+
+        Raises:
+            InvalidArgumentError: naming ``merge``, if a group is none, or all its
+                features are in groups before it.
         """
         result = self
         for name, groups in ((_FIRST, first), (_SECOND, second)):
@@ -388,16 +410,17 @@ class PairExplanation:
         self, name: str, groups: Union[Sequence[Group], Mapping[str, Group]]
     ) -> "PairExplanation":
         side = self.first if name == _FIRST else self.second
-        named = dict(groups) if isinstance(groups, Mapping) else None
-        members = [
-            _members(side, group) for group in (named.values() if named else groups)
-        ]
+        titles, members = _groups(side, groups)
         taken: set[int] = set()
         parts: list[list[int]] = []
-        for group in members:
-            parts.append([index for index in group if index not in taken])
+        for at, group in enumerate(members):
+            part = [index for index in dict.fromkeys(group) if index not in taken]
+            if not part:
+                expected = "groups of features, each with one that is in none before it"
+                raise InvalidArgumentError(_MERGE, expected, f"group {at + 1} without")
+            parts.append(part)
             taken.update(group)
-        titles = list(named) if named else [_title(side, part) for part in parts]
+        titles = titles or [_title(side, part) for part in parts]
         features = [_joined(side, t, part) for t, part in zip(titles, parts)]
         left = [index for index in range(side.count) if index not in taken]
         if side.grid is not None:
@@ -435,60 +458,35 @@ class PairExplanation:
 
     def summary(self) -> str:
         """The similarity, its parts, the strongest pairs and the completeness."""
-        what = "cosine similarity" if self.similarity == "cosine" else "inner product"
-        line = f"{what} {signed(self.score)}"
-        if self.heads != (Head(),):
-            shown = ", ".join(
-                f"{name} {signed(value, 2)}" for name, value in self.logits.items()
-            )
+        line = f"{measure(self.similarity)} {plain(self.score)}"
+        if found := logits(self):
+            shown = ", ".join(f"{name} {plain(value, 2)}" for name, value in found)
             line += f", the model's {shown}"
-        lines = [line]
-        for name, value in self.parts().items():
-            shown = signed(value) if name[:5] != "error" else f"{value:+.0e}"
-            lines.append(f"  {'=' if len(lines) == 1 else ' '} {shown} {name}")
+        lines = [line, *parts(self.parts())]
         pairs = self.top_pairs()
         if pairs:
             lines.append("the strongest pairs:")
             lines += [f"  {pair}" for pair in pairs]
+        elif bool(self.interactions.isnan().any()):
+            lines.append("attributions are not numbers (NaN): nothing can be said")
         else:
             lines.append("nothing matched anything: every attribution is zero")
         return "\n".join([*lines, *self._settings_in_words()])
 
     def _settings_in_words(self) -> Iterator[str]:
-        sides = list(zip(self.side_names, (self.first, self.second)))
-        for name, side in sides:
-            steps = f", {side.n_steps} steps" if side.n_steps else f", {self.method}"
-            yield f"{name}: {side.layer}, from {side.baseline}{steps}"
-        if self.method != INTEGRATED_GRADIENTS:
-            return
-        worst = max(self.first.residual, self.second.residual)
-        verdict = "within" if worst <= self.tolerance else "ABOVE"
-        residuals = " and ".join(
-            f"{side.residual:.0e} ({name[4:]})" for name, side in sides
-        )
-        yield (
-            "completeness: the parts miss the score by "
-            f"{abs(self.convergence_delta):.0e}; path residuals {residuals}, {verdict} "
-            f"the tolerance {self.tolerance:g}"
-        )
+        for name, side in zip(self.side_names, (self.first, self.second)):
+            yield f"{name}: {path(side, self.method)}"
+        if self.method == INTEGRATED_GRADIENTS and (found := completeness(self)):
+            yield f"completeness: {found}"
 
     def plot(self) -> "Figure":
         """A picture of it, as a matplotlib figure."""
-        from captum_pairs.show.pictures import draw
-
         return draw(self)
 
-    def page(self, path: Union[str, Path]) -> Path:
-        """Writes a page to explore it, one file (see :mod:`captum_pairs.show.page`)."""
-        from captum_pairs.show.page import write_page
-
-        return write_page(self, path)
-
-    def _repr_html_(self) -> str:
-        """The page, as notebooks show it."""
-        from captum_pairs.show.page import page_frame
-
-        return page_frame(self)
+    def _in_short(self) -> Iterator[str]:
+        yield f"{self.model}, {named(self.first)} and {named(self.second)}"
+        yield f"{unit(self.similarity)} {plain(self.score)}"
+        yield from map(str, self.top_pairs())
 
     # ---- files -------------------------------------------------------------
 
@@ -502,11 +500,6 @@ class PairExplanation:
             DIRECTORY/NAME.json (what it is, in words and numbers) and
             DIRECTORY/NAME.safetensors (interactions, effects, pictures).
         """
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = folder / f"{name}.safetensors"
-        text = folder / f"{name}.json"
-        save_file(dict(self._tensors()), tensors)
         content: dict[str, Any] = {"format": _FORMAT}
         for field in fields(self):
             if field.name not in _TENSORS:
@@ -522,15 +515,13 @@ class PairExplanation:
             ],
             "stop_words": sorted(STOP_WORDS),
         }
-        written = json.dumps(content, indent=1, ensure_ascii=False)
-        text.write_text(written + "\n", encoding="utf-8")
-        return [text, tensors]
+        return write_result(directory, name, content, dict(self._tensors()))
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name in _TENSORS:
             value = getattr(self, name)
             if value is not None:
-                yield name, value.detach().cpu().contiguous()
+                yield name, value
         for name, side in ((_FIRST, self.first), (_SECOND, self.second)):
             if side.source.picture is not None:
                 picture = np.ascontiguousarray(side.source.picture)
@@ -546,25 +537,30 @@ class PairExplanation:
         Raises:
             InvalidArgumentError: if there is none, or another version wrote it.
         """
-        path = Path(directory) / f"{name}.json"
-        if not path.is_file():
-            raise InvalidArgumentError("directory", f"a file {path.name}", f"{path}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != _FORMAT:
-            raise InvalidArgumentError(
-                "format",
-                f"{_FORMAT}, that of this version",
-                f"{content.get('format')}, written by another version",
+        content, tensors = read_result(directory, name, _FORMAT)
+        with well_formed(Path(directory) / f"{name}.json"):
+            values: dict[str, Any] = {}
+            for field in fields(cls):
+                found = tensors.get(field.name, content.get(field.name))
+                values[field.name] = _typed(field.name, found)
+            for side in (_FIRST, _SECOND):
+                picture = tensors.get(f"{side}_picture")
+                values[side] = input_from_json(content[side], picture)
+            values["heads"] = tuple(Head(**head) for head in content["heads"])
+            result = cls(**values)
+            result._check()
+            return result
+
+    def _check(self) -> None:
+        """That numbers and features are as many, which what was read may lack."""
+        counts = len(self.first.features), len(self.second.features)
+        for effects, count in zip((self.first_effects, self.second_effects), counts):
+            if effects is not None and effects.shape != (count,):
+                raise ValueError(f"effects {tuple(effects.shape)} of {count} features")
+        if self.interactions.shape != counts:
+            raise ValueError(
+                f"interactions {tuple(self.interactions.shape)} of {counts} features"
             )
-        tensors = load_file(path.with_suffix(".safetensors"))
-        values: dict[str, Any] = {}
-        for field in fields(cls):
-            values[field.name] = tensors.get(field.name, content.get(field.name))
-        for side in (_FIRST, _SECOND):
-            picture = tensors.get(f"{side}_picture")
-            values[side] = input_from_json(content[side], picture)
-        values["heads"] = tuple(Head(**head) for head in content["heads"])
-        return cls(**values)
 
     # ---- sides -------------------------------------------------------------
 
@@ -609,9 +605,16 @@ class PairExplanation:
 _TENSORS = ("interactions", "first_effects", "second_effects")
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """With its sign."""
-    return f"{value:+.{digits}f}"
+_NUMBERS = ("score", "constant", "convergence_delta", "tolerance", "rest")
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A number or a word that a file has, if that is what it is."""
+    if name in _NUMBERS:
+        return float(value)
+    if name in ("model", "method", "similarity") and not isinstance(value, str):
+        raise TypeError(f"{name}: {type(value).__name__}")
+    return value
 
 
 def _total(values: Tensor) -> float:
@@ -627,7 +630,7 @@ def _region(
     cells = {
         divmod(index, columns): numbers[index]
         for index in range(side.count)
-        if side.features[index].box is not None
+        if side.features[index].box is not None and not math.isnan(numbers[index])
     }
     start = max(cells, key=lambda cell: cells[cell], default=None)
     if seed is not None:
@@ -654,19 +657,38 @@ def _box(side: ExplainedInput, group: Sequence[int]) -> Optional[Box]:
     return (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))
 
 
+def _groups(side: ExplainedInput, groups: object) -> tuple[list[str], list[list[int]]]:
+    """The names of groups, if they have such, and their features."""
+    expected = "groups, or a mapping of names to groups"
+    titles: list[str] = []
+    if isinstance(groups, Mapping):
+        if not all(isinstance(title, str) for title in groups):
+            came = "names that are no texts"
+            raise InvalidArgumentError(_MERGE, expected, came)
+        titles, groups = list(groups), list(groups.values())
+    if not isinstance(groups, (list, tuple)) or not groups:
+        came = validation.describe(groups)
+        raise InvalidArgumentError(_MERGE, expected, came)
+    return titles, [_members(side, group) for group in groups]
+
+
 def _members(side: ExplainedInput, group: Group) -> list[int]:
     """The features of a group."""
     if isinstance(group, str):
         return words_of(
-            side.features, find_phrase(side.source.text, group, None, "merge")
+            side.features, find_phrase(side.source.text, group, None, _MERGE)
         )
     if isinstance(group, list):
-        bad = [index for index in group if not 0 <= index < len(side.features)]
-        if bad:
-            raise InvalidArgumentError(
-                "merge", f"indices from 0 to {len(side.features) - 1}", f"{bad[0]}"
-            )
-        return list(group)
+        for index in group:
+            is_number = isinstance(index, (int, np.integer))
+            if isinstance(index, bool) or not is_number:
+                came = f"{validation.describe(index)} among them"
+                raise InvalidArgumentError(_MERGE, "features' indices", came)
+            if not 0 <= index < len(side.features):
+                raise InvalidArgumentError(
+                    _MERGE, f"indices from 0 to {len(side.features) - 1}", f"{index}"
+                )
+        return [int(index) for index in group]
     return [int(i) for i in (side.weights(group) >= 0.5).nonzero().flatten()]
 
 

@@ -39,6 +39,10 @@ __all__ = [
 _ENCODER = "encoder"
 
 
+# Of each feature, at least, unless a number was asked for.
+_SAMPLES = 8
+
+
 class Side(ABC):
     """
     What a pair is made of, of one input; everything is on the CPU.
@@ -181,6 +185,9 @@ class PreparedSide(Side):
         self.example = example.masked(self._on_device(self.layout.mask))
         self.cost = len(self.layout.features)
         given = options.settings_for(at)
+        if "n_samples" in given and "n_samples" not in options.given:
+            # a fit needs as many as there are features, at each of several chances
+            given["n_samples"] = max(given["n_samples"], _SAMPLES * self.cost)
         if self.embed_subsets is not None:
             given["embed_subsets"] = self.embed_subsets
         self.settings = self.method.settings_type(**given)
@@ -256,7 +263,7 @@ def side_of(
     """An input ready to be attributed to as long as the session is open; or stored
     contributions, if they are of this model and these options."""
     if isinstance(raw, InputContributions):
-        kept = checked(model, raw, options, at)
+        kept = matching(model, raw, options, at)
         ends = kept.embedding, kept.baseline_embedding
         return Known(kept.input, Shares(kept.values, *ends))
     return PreparedSide(model, at, raw, options, session, tally)
@@ -276,7 +283,7 @@ def stored(
 ) -> InputContributions:
     """All of an input's contributions."""
     if isinstance(raw, InputContributions):
-        return checked(model, raw, options, at)
+        return matching(model, raw, options, at)
     settings = settings_of_side(model, at, options)
     with Session() as session:
         side = PreparedSide(model, at, raw, options, session)
@@ -285,7 +292,7 @@ def stored(
         )
 
 
-def checked(
+def matching(
     model: EncoderPair, kept: InputContributions, options: Options, at: int
 ) -> InputContributions:
     """

@@ -271,9 +271,21 @@ def tensors_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def tensor_bytes(value: Any) -> Iterator[Any]:
     """What a weight holds, as bytes or arrays of them, whatever it is stored as."""
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield str(key).encode("utf-8", "surrogatepass")
+            yield from tensor_bytes(value[key])
+        return
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from tensor_bytes(part)
+        return
     if not isinstance(value, Tensor):
-        words = _parts(_opened(value), set(), _DEEPEST)
-        yield "\n".join(words).encode("utf-8", "surrogatepass")
+        opened = _opened(value)
+        if opened is not value:
+            yield from tensor_bytes(opened)
+        else:
+            yield _ADDRESS.sub("", repr(value)).encode("utf-8", "backslashreplace")
         return
     for tensor in dense_parts(value):
         if isinstance(tensor, str):
@@ -310,9 +322,10 @@ def dense_parts(value: Tensor) -> Iterator[Any]:
 
 def _opened(value: Any) -> Any:
     """What is packed for a kernel, as its parts."""
-    if not isinstance(value, torch.ScriptObject):
-        return value
-    try:
-        return value.__getstate__()
-    except RuntimeError:  # it does not say
-        return repr(type(value))
+    # that of object, which a dict has too, tells of attributes alone
+    if getattr(type(value), "__getstate__", None) is not object.__getstate__:
+        try:
+            return value.__getstate__()
+        except (AttributeError, RuntimeError, TypeError):
+            return value
+    return value

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Optional, Union
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.described import described
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
@@ -290,12 +290,12 @@ class Encoder(ABC):
         """The baseline's name, if there is one of that name."""
         if baseline is None:
             return self.baselines[0] if self.baselines else ""
-        if baseline not in self.baselines:
+        if not isinstance(baseline, str) or baseline not in self.baselines:
             raise InvalidArgumentError(
                 "baseline",
                 f"one of {', '.join(map(repr, self.baselines)) or 'None'} for "
                 f"{self.kind}",
-                repr(baseline),
+                validation.describe(baseline),
             )
         return baseline
 

@@ -1,8 +1,12 @@
 """What can be wrong with a model, an image or a text that a person hands in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from captum_pairs.attr import InvalidArgumentError
 
 __all__ = [
+    "loading",
     "ModelUnavailableError",
     "reason_of",
     "TextLengthError",
@@ -40,6 +44,18 @@ def unavailable(name: str, error: Exception) -> ModelUnavailableError:
         "what is supported)",
         f"{name}: {reason_of(error)}",
     )
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Whatever another library raises of a model's files becomes one kind of error;
+    damaged ones reach depths that raise anything."""
+    try:
+        yield
+    except InvalidArgumentError:
+        raise
+    except Exception as error:
+        raise unavailable(name, error) from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from captum_pairs.models.encoder import (
     TENSOR,
 )
 from captum_pairs.models.encoder_pair import EncoderPair, Head
+from captum_pairs.models.outputs import embeddings_of
 from torch import nn, Tensor
 
 __all__ = ["from_functions", "FunctionEncoder", "PreparedTensor"]
@@ -59,7 +60,8 @@ def from_functions(
 
     Args:
         encode_first, encode_second: map tensors (b, ...) to embeddings (b, k), in
-            PyTorch. The same one twice is a Siamese encoder.
+            PyTorch, or to an output of transformers that holds them as
+            ``pooler_output``. The same one twice is a Siamese encoder.
         layers: attribute to the output of these modules, instead of to the inputs, for
             which None stands. Whole numbers (token ids) need one, such as the
             embedding.
@@ -170,8 +172,10 @@ class FunctionEncoder(Encoder):
             raise InvalidArgumentError(
                 "layers", "modules or None", validation.describe(layer)
             )
-        if isinstance(names, str):
-            raise InvalidArgumentError("names", "a list of names", "a string")
+        if not (names is None or callable(names) or isinstance(names, (list, tuple))):
+            raise InvalidArgumentError(
+                "names", "a list of names", validation.describe(names)
+            )
         self._settings = (encode, layer, prepare, baseline, names)
         self._encode, self._layer, self._prepare = encode, layer, prepare
         self._baseline, self._names = baseline, names
@@ -211,7 +215,11 @@ class FunctionEncoder(Encoder):
         argument = "input" if self._prepare is None else "prepare"
         inputs = _example(argument, made)
         start, in_words = self._start(inputs)
-        names = self._names(raw) if callable(self._names) else self._names
+        names: Any = self._names(raw) if callable(self._names) else self._names
+        if not (names is None or isinstance(names, (list, tuple))):
+            raise InvalidArgumentError(
+                "names", "a list of names", validation.describe(names)
+            )
         return PreparedTensor(
             inputs,
             start,
@@ -235,7 +243,14 @@ class FunctionEncoder(Encoder):
             words = f"{validation.finite_float('baselines', baseline):g} everywhere"
         if isinstance(baseline, np.ndarray):
             baseline = torch.from_numpy(baseline)
-        start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device)
+        try:
+            start = torch.as_tensor(baseline, dtype=inputs.dtype, device=inputs.device)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise InvalidArgumentError(
+                "baselines",
+                "a tensor, a number, or a function that returns one",
+                validation.describe(baseline),
+            ) from error
         try:
             return start.detach().expand_as(inputs).contiguous(), words
         except RuntimeError as error:
@@ -246,13 +261,12 @@ class FunctionEncoder(Encoder):
             ) from error
 
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
-        embeddings: Tensor = self._encode(inputs, *arguments)
-        return embeddings
+        return embeddings_of(self._encode(inputs, *arguments))
 
 
 def _example(argument: str, value: Any) -> Tensor:
     """A tensor or array as a batch of one."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor) or value.numel() == 0 or value.is_complex():
         raise InvalidArgumentError(

@@ -1,18 +1,23 @@
 """The dual encoders of Hugging Face's transformers, by their own forward passes."""
 
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
 import PIL.Image
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.models.checkpoints import pointer_in
 from captum_pairs.models.encoder import Encoder, Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
-from captum_pairs.models.errors import ModelUnavailableError, unavailable
+from captum_pairs.models.errors import loading, ModelUnavailableError
 from captum_pairs.models.images import ImageEncoder
 from captum_pairs.models.naflex import NaFlexEncoder
 from captum_pairs.models.observed import find_blocks
+from captum_pairs.models.outputs import embeddings_of
 from captum_pairs.models.sound import ClapAudioEncoder
 from captum_pairs.models.texts import (
     check_length,
@@ -26,7 +31,6 @@ from captum_pairs.models.view import View, view_of, Views
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
 from captum_pairs.models.words import offsets_of, surface_of
 from PIL.Image import Image
-from safetensors import SafetensorError
 from torch import nn, Tensor
 from transformers import (
     AutoConfig,
@@ -43,16 +47,12 @@ __all__ = [
     "HuggingFaceImageEncoder",
     "HuggingFaceTextEncoder",
     "load_hugging_face",
-    "pooled",
 ]
 
 Embed = Callable[..., Any]
 
-
-def pooled(output: Any) -> Tensor:
-    """The embeddings (b, k) among what a model's ``get_..._features`` returns."""
-    embeddings: Tensor = getattr(output, "pooler_output", output)
-    return embeddings
+# A name with a block's number in it.
+_NUMBERED = re.compile(r"\.\d+\.")
 
 
 class HuggingFaceImageEncoder(ImageEncoder):
@@ -122,7 +122,7 @@ class HuggingFaceImageEncoder(ImageEncoder):
         return found
 
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
-        return pooled(self._embed(inputs, *arguments))
+        return embeddings_of(self._embed(inputs, *arguments))
 
 
 class HuggingFaceTextEncoder(TextEncoder):
@@ -254,12 +254,33 @@ class HuggingFaceTextEncoder(TextEncoder):
         )
 
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
-        return pooled(self._embed(inputs, *arguments))
+        return embeddings_of(self._embed(inputs, *arguments))
 
 
 def scale_of(parameter: Tensor) -> float:
     """The logit scale, of which models keep the logarithm."""
     return float(parameter.detach().exp())
+
+
+def _image_features(model: Any, pixels: Tensor) -> Any:
+    return model.get_image_features(pixel_values=pixels)
+
+
+def _text_features(model: Any, ids: Tensor, mask: Optional[Tensor] = None) -> Any:
+    return model.get_text_features(input_ids=ids, attention_mask=mask)
+
+
+def _blip_image(model: Any, pixels: Tensor) -> Tensor:
+    """The embedding that BLIP's image-text retrieval compares."""
+    hidden = model.vision_model(pixel_values=pixels).last_hidden_state
+    projected: Tensor = model.vision_proj(hidden[:, 0])
+    return projected
+
+
+def _blip_text(model: Any, ids: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    found = model.text_encoder(input_ids=ids, attention_mask=mask)
+    projected: Tensor = model.text_proj(found.last_hidden_state[:, 0])
+    return projected
 
 
 def text_encoder(
@@ -280,15 +301,12 @@ def text_encoder(
         padded: whether it was made to read padding.
     """
 
-    def features(ids: Tensor, mask: Optional[Tensor] = None) -> Any:
-        return model.get_text_features(input_ids=ids, attention_mask=mask)
-
     longest = int(config.max_position_embeddings)
     if getattr(config, "model_type", "") in _POSITIONS_FROM_PADDING:
         longest -= int(config.pad_token_id) + 1
     return HuggingFaceTextEncoder(
         model,
-        embed or features,
+        embed or partial(_text_features, model),
         tokenizer,
         find_blocks(part),
         part.get_input_embeddings(),
@@ -312,7 +330,7 @@ def _image_encoder(
 ) -> HuggingFaceImageEncoder:
     return HuggingFaceImageEncoder(
         model,
-        lambda pixels: model.get_image_features(pixel_values=pixels),
+        partial(_image_features, model),
         processor.image_processor,
         find_blocks(model.vision_model),
         default,
@@ -370,24 +388,18 @@ def _blip(name: str, model: Any, processor: Any) -> EncoderPair:
     if not hasattr(model, "itm_head"):  # BlipModel, which has logits as CLIP has
         return _clip(name, model, processor)
 
-    def image(pixels: Tensor) -> Tensor:
-        hidden = model.vision_model(pixel_values=pixels).last_hidden_state
-        projected: Tensor = model.vision_proj(hidden[:, 0])
-        return projected
-
-    def text(ids: Tensor, mask: Optional[Tensor] = None) -> Tensor:
-        found = model.text_encoder(input_ids=ids, attention_mask=mask)
-        projected: Tensor = model.text_proj(found.last_hidden_state[:, 0])
-        return projected
-
     images = HuggingFaceImageEncoder(
         model,
-        image,
+        partial(_blip_image, model),
         processor.image_processor,
         find_blocks(model.vision_model),
     )
     texts = text_encoder(
-        model, model.text_encoder, processor.tokenizer, config.text_config, text
+        model,
+        model.text_encoder,
+        processor.tokenizer,
+        config.text_config,
+        partial(_blip_text, model),
     )
     return EncoderPair(name, images, texts, (Head("itm_score"),))
 
@@ -437,31 +449,78 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
     Raises:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise unavailable(name, error) from error
+    local = Path(source)
+    with loading(name):
+        pointer = pointer_in(local)
+        if pointer is not None:
+            raise ValueError(
+                f"{pointer} is a Git LFS pointer (git lfs pull fetches it)"
+            )
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     kind: str = config.model_type
     made: list[str] = list(config.architectures or [])
     _check_kind(name, kind, made)
-    try:
+    _check_precision(name, config)
+    with loading(name):
         loader: Any = AutoModel
         if "BlipForImageTextRetrieval" in made:
             loader = BlipForImageTextRetrieval
         model, found = loader.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True
+            source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            # it is said below, and of which weights
+            ignore_mismatched_sizes=True,
+            **({"trust_remote_code": False} if loader is AutoModel else {}),
         )
-        processor = _processor(source)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise unavailable(name, error) from error
-    if found["missing_keys"]:
+        processor = _processor(source, kind)
+    _check_weights(name, found)
+    model.train(False).requires_grad_(False)
+    return FAMILIES[kind](name, model, processor)
+
+
+def _check_precision(name: str, config: Any) -> None:
+    """Refuse weights of a few bits, which have no derivatives."""
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return
+    method = settings.get("quant_method") if isinstance(settings, dict) else settings
+    raise ModelUnavailableError(
+        "model",
+        "weights in floating numbers, through which derivatives go",
+        f"{name}: quantised weights ({method})",
+    )
+
+
+def _check_weights(name: str, found: Any) -> None:
+    """Refuse weights that are missing, of another size, or those of blocks that the
+    configuration does not have."""
+    mismatched = sorted(
+        (each[0], *map(tuple, each[1:])) for each in found["mismatched_keys"]
+    )
+    if mismatched:
+        key, there, wanted = mismatched[0]
+        raise ModelUnavailableError(
+            "model",
+            "weights of the sizes that the configuration says",
+            f"{name}: {len(mismatched)} of others, such as {key} of {there} instead of "
+            f"{wanted}",
+        )
+    missing = sorted(found["missing_keys"])
+    if missing:
         raise ModelUnavailableError(
             "model",
             "weights for every parameter",
-            f"{name}: {len(found['missing_keys'])} are missing",
+            f"{name}: {len(missing)} are missing, such as {missing[0]}",
         )
-    model.train(False).requires_grad_(False)
-    return FAMILIES[kind](name, model, processor)
+    # buffers and other heads may be there; numbered ones are layers
+    left = sorted(k for k in found["unexpected_keys"] if _NUMBERED.search(k))
+    if left:
+        raise ModelUnavailableError(
+            "model",
+            "a configuration with all layers of which there are weights",
+            f"{name}: {len(left)} weights that it has no place for, such as {left[0]}",
+        )
 
 
 def adopt_hugging_face(model: Any, processor: Any, name: str) -> EncoderPair:
@@ -535,9 +594,14 @@ def _parts(processor: Any, sound: Optional[str]) -> Any:
     return found
 
 
-def _processor(source: str) -> Any:
+def _processor(source: str, kind: str) -> Any:
     load_processor = AutoProcessor.from_pretrained  # untyped, hence the ignored error
-    processor = load_processor(source)  # type: ignore[no-untyped-call]
-    if not hasattr(processor, "tokenizer"):
-        raise OSError("no processor with a tokenizer beside the weights")
-    return processor
+    processor = load_processor(  # type: ignore[no-untyped-call]
+        source, trust_remote_code=False
+    )
+    try:
+        return _parts(processor, "feature_extractor" if kind == "clap" else None)
+    except InvalidArgumentError as error:
+        raise OSError(
+            f"no processor with {error.expected} beside the weights"
+        ) from error

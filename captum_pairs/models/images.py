@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Optional
 
 import numpy as np
@@ -214,6 +215,11 @@ class ImageEncoder(Encoder):
             channels_last=self.channels_last,
         )
 
+    @cached_property
+    def _known_patches(self) -> dict[tuple[int, ...], Patches]:
+        """By the shape of pixels; kept of earlier questions, and no setting."""
+        return {}
+
     def patches(self, pixels: Tensor) -> Patches:
         """
         How the model cuts pixels of this shape, which it is asked once for each.
@@ -221,7 +227,7 @@ class ImageEncoder(Encoder):
         Raises:
             InvalidArgumentError: naming ``image_processor``, if it does not take them.
         """
-        known: dict[Any, Patches] = self.__dict__.setdefault("_patches", {})
+        known = self._known_patches
         shape = tuple(pixels.shape)
         if shape not in known:
             if self.module is None:

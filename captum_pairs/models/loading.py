@@ -5,6 +5,7 @@ from typing import Any, NoReturn, Optional, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.known import KINDS
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 from captum_pairs.models.paths import directory, file
@@ -191,17 +192,12 @@ _HERE = "captum_pairs.models"
 register_loader(
     "scenes",
     f"{_HERE}.embedded:load_scenes",
-    models="the model that comes with this package",
-    write="scenes",
+    **KINDS["scenes"]._asdict(),
 )
 register_loader(
     "transformers",
     f"{_HERE}.hugging_face:load_hugging_face",
-    models="CLIP, MetaCLIP 2, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP "
-    "(image-text retrieval), VisionTextDualEncoder, CLAP (sound)",
-    write="openai/clip-vit-base-patch32 (hub id or directory)",
-    package="transformers",
-    module="transformers",
+    **KINDS["transformers"]._asdict(),
     adopter=f"{_HERE}.hugging_face:adopt_hugging_face",
     classes=("transformers",),
     claims=lambda source: True,
@@ -209,30 +205,21 @@ register_loader(
 register_loader(
     "open_clip",
     f"{_HERE}.open_clip_models:load_open_clip",
-    models="open_clip: ViT, ResNet and timm towers, CoCa, custom text towers",
-    write="open_clip:ViT-B-32/laion2b_s34b_b79k",
-    package="open_clip_torch",
-    module="open_clip",
+    **KINDS["open_clip"]._asdict(),
     adopter=f"{_HERE}.open_clip_models:adopt_open_clip",
     classes=("open_clip",),
 )
 register_loader(
     "clip",
     f"{_HERE}.openai_clip:load_openai_clip",
-    models="OpenAI's clip package",
-    write="clip:ViT-B/32",
-    package="openai-clip",
-    module="clip",
+    **KINDS["clip"]._asdict(),
     adopter=f"{_HERE}.openai_clip:adopt_openai_clip",
     classes=("clip",),
 )
 register_loader(
     "sentence-transformers",
     f"{_HERE}.sentences:load_sentence_transformer",
-    models="sentence-transformers",
-    write="sentence-transformers/all-MiniLM-L6-v2 (hub id or directory)",
-    package="sentence-transformers",
-    module="sentence_transformers",
+    **KINDS["sentence-transformers"]._asdict(),
     adopter=f"{_HERE}.sentences:adopt_sentence_transformer",
     classes=("sentence_transformers",),
     claims=_is_sentence_transformer,
@@ -240,10 +227,7 @@ register_loader(
 register_loader(
     "torchvision",
     f"{_HERE}.siamese:load_torchvision",
-    models="torchvision's classifiers as Siamese image encoders",
-    write="torchvision:resnet50",
-    package="torchvision",
-    module="torchvision",
+    **KINDS["torchvision"]._asdict(),
     adopter=f"{_HERE}.siamese:adopt_backbone",
     classes=("torchvision", "timm"),
 )

@@ -1,6 +1,6 @@
 """The models of open_clip, through their own ``encode_image`` and ``encode_text``."""
 
-import pickle
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,9 +8,10 @@ from typing import Any, Optional
 
 import open_clip
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.models.checkpoints import pointer_in
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
-from captum_pairs.models.errors import ModelUnavailableError, unavailable
+from captum_pairs.models.errors import loading, ModelUnavailableError
 from captum_pairs.models.fixed_texts import (
     byte_pair_tokens,
     pad_tokens,
@@ -18,6 +19,8 @@ from captum_pairs.models.fixed_texts import (
     ReadTextEncoder,
 )
 from captum_pairs.models.observed import find_blocks, ImageParts, observe_parts
+from captum_pairs.models.paths import directory, file
+from captum_pairs.models.remote_code import asks_for_code, never_asked
 from captum_pairs.models.texts import check_length, PADDING
 from captum_pairs.models.transformed import (
     centre_view,
@@ -29,21 +32,12 @@ from captum_pairs.models.vocabulary import check_vocabulary
 from captum_pairs.models.words import offsets_of, surface_of
 from open_clip.transform import PreprocessCfg
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
+from transformers.utils.hub import cached_file
 
 __all__ = ["adopt_open_clip", "load_open_clip", "view_of_transform"]
 
 _HUB, _DIRECTORY = "hf-hub:", "local-dir:"
-# What open_clip raises for weights that are not there, or not the architecture's.
-_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
 
 
 def load_open_clip(name: str, rest: str) -> EncoderPair:
@@ -60,11 +54,11 @@ def load_open_clip(name: str, rest: str) -> EncoderPair:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
     source, weights = _source(name, rest)
-    try:
+    with loading(name), never_asked():
+        _check_files(source, weights)
+        _check_code(source)
         model, transform = open_clip.create_model_from_pretrained(source, weights)
         tokenizer = open_clip.get_tokenizer(source)
-    except _ERRORS as error:
-        raise unavailable(name, error) from error
     return _pair(name, model, transform, tokenizer)
 
 
@@ -111,12 +105,41 @@ def _pair(name: str, model: Any, transform: Any, tokenizer: Any) -> EncoderPair:
     )
 
 
+def _check_files(source: str, weights: Optional[str]) -> None:
+    """Pointers, of which open_clip would say that they are damaged."""
+    for place in (source.removeprefix(_DIRECTORY), weights):
+        found = None if place is None else pointer_in(Path(place))
+        if found is not None:
+            raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
+
+
+def _check_code(source: str) -> None:
+    """Settings that would have open_clip run code that comes with a text tower."""
+    for prefix in (_DIRECTORY, _HUB):
+        if not source.startswith(prefix):
+            continue
+        found = cached_file(
+            source.removeprefix(prefix),
+            "open_clip_config.json",
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+        text = "null" if found is None else Path(found).read_text("utf-8")
+        if asks_for_code(json.loads(text)):
+            raise ValueError(
+                "its settings ask to run code of its own (trust_remote_code), which is "
+                "only done if you load it yourself and hand it in: load(model, "
+                "(transform, tokenizer))"
+            )
+
+
 def _source(name: str, rest: str) -> tuple[str, Optional[str]]:
     """What open_clip calls a model's name, and its weights."""
     if rest.startswith((_HUB, _DIRECTORY)):
         return rest, None
-    if Path(rest).expanduser().is_dir():
-        return _DIRECTORY + str(Path(rest).expanduser()), None
+    if rest and directory(rest) is not None:
+        return _DIRECTORY + str(directory(rest)), None
     known = open_clip.list_models()
     for at in (at for at, letter in enumerate(f"{rest}/") if letter == "/"):
         architecture, weights = rest[:at].replace("/", "-"), rest[at + 1 :]
@@ -124,10 +147,9 @@ def _source(name: str, rest: str) -> tuple[str, Optional[str]]:
             continue
         if not weights:
             break
-        path = Path(weights).expanduser()
-        if path.is_dir():
-            return _DIRECTORY + str(path), None
-        return architecture, str(path) if path.is_file() else weights
+        if directory(weights) is not None:
+            return _DIRECTORY + str(directory(weights)), None
+        return architecture, str(file(weights) or weights)
     else:
         raise ModelUnavailableError(
             "model",

@@ -1,6 +1,5 @@
 """OpenAI's clip package, through a model's own ``encode_image`` and ``encode_text``."""
 
-import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ from typing import Any
 from warnings import catch_warnings, filterwarnings
 from zipfile import is_zipfile, ZipFile
 
-import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.models.checkpoints import read_state_dict
 from captum_pairs.models.encoder_pair import EncoderPair, Head
-from captum_pairs.models.errors import ModelUnavailableError, unavailable
+from captum_pairs.models.errors import loading, ModelUnavailableError
 from captum_pairs.models.fixed_texts import (
     byte_pair_tokens,
     pad_tokens,
@@ -23,6 +22,7 @@ from captum_pairs.models.fixed_texts import (
     ReadTextEncoder,
 )
 from captum_pairs.models.observed import ImageParts
+from captum_pairs.models.paths import file
 from captum_pairs.models.texts import check_length
 from captum_pairs.models.transformed import (
     centre_view,
@@ -33,16 +33,6 @@ from captum_pairs.models.view import View
 from torchvision.transforms import Normalize
 
 __all__ = ["adopt_openai_clip", "import_clip", "load_openai_clip"]
-
-_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    AttributeError,
-    KeyError,
-    EOFError,
-    pickle.UnpicklingError,
-)
 
 
 def load_openai_clip(name: str, rest: str) -> EncoderPair:
@@ -59,18 +49,18 @@ def load_openai_clip(name: str, rest: str) -> EncoderPair:
     """
     clip = import_clip()
     known = clip.available_models()
-    path = Path(rest).expanduser()
-    if rest not in known and not path.is_file():
+    path = None if rest in known else file(rest)
+    if rest not in known and path is None:
         raise ModelUnavailableError(
             "model", f"clip:NAME with a file or one of {', '.join(known)}", name
         )
-    try:
-        if rest in known or _is_archive(path):
-            model, transform = _load_archive(clip, rest if rest in known else str(path))
+    with loading(name):
+        if path is None:
+            model, transform = _load_archive(clip, rest)
+        elif _is_archive(path):
+            model, transform = _load_archive(clip, str(path))
         else:
             model, transform = _load_state_dict(path)
-    except _ERRORS as error:
-        raise unavailable(name, error) from error
     return _pair(name, model, transform)
 
 
@@ -103,8 +93,8 @@ def adopt_openai_clip(model: Any, processor: Any, name: str) -> EncoderPair:
 
 def _pair(name: str, model: Any, transform: Any) -> EncoderPair:
     head = Head("logits_per_image", float(model.logit_scale.detach().exp()))
-    texts = _texts(import_clip(), model)
-    return EncoderPair(name, _images(model, transform), texts, (head,))
+    import_clip()  # whose tokenizer is needed, whoever imported the model
+    return EncoderPair(name, _images(model, transform), _texts(model), (head,))
 
 
 def import_clip() -> Any:
@@ -168,7 +158,7 @@ def _load_archive(clip: Any, source: str) -> tuple[Any, Any]:
 def _load_state_dict(path: Path) -> tuple[Any, Any]:
     """Model and transform: as the package's ``load`` would have it, whose second look
     at such a file begins at the end of it, and which rounds to half precision."""
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = read_state_dict(path)
     model = import_module("clip.model").build_model(dict(weights)).float()
     model.load_state_dict(weights, strict=False)
     transform = import_module("clip.clip")._transform(model.visual.input_resolution)
@@ -204,21 +194,22 @@ def _view(side: int, size: tuple[int, int]) -> View:
     return centre_view(size, shortest_edge(size, side), (side, side))
 
 
-def _texts(clip: Any, model: Any) -> ReadTextEncoder:
+def _texts(model: Any) -> ReadTextEncoder:
     # clip.tokenize has a tokenizer of its own, and does not show it
     tokenizer = import_module("clip.simple_tokenizer").SimpleTokenizer()
     return ReadTextEncoder(
         model,
         model.encode_text,
-        partial(_read, clip, tokenizer, int(model.context_length)),
+        partial(_read, tokenizer, int(model.context_length)),
         model.transformer.resblocks,
         model.token_embedding,
     )
 
 
-def _read(clip: Any, tokenizer: Any, longest: int, text: str) -> Reading:
+def _read(tokenizer: Any, longest: int, text: str) -> Reading:
     special = [tokenizer.encoder[f"<|{name}oftext|>"] for name in ("start", "end")]
     ids = [special[0], *tokenizer.encode(text), special[1]]
     tokens = byte_pair_tokens(text, ids, tokenizer, special)
     check_length(tokens, longest)
-    return Reading(clip.tokenize(text, longest), pad_tokens(tokens, longest), 0)
+    numbers = import_clip().tokenize(text, longest)
+    return Reading(numbers, pad_tokens(tokens, longest), 0)

@@ -39,7 +39,8 @@ FORMATS = (
 _CHANNELS = (1, 3, 4)
 # Of images with whole numbers, what is 12 bits and what is 16.
 _TWELVE, _SIXTEEN = 2**12 - 1, 2**16 - 1
-_BITS_PER_SAMPLE = 258  # a TIFF's tag
+# Tags of a TIFF.
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _WHAT = (
     "an image: a path, a PIL image, an array (h, w, 3) or a tensor (3, h, w) of uint8, "
     "the bytes of a file or an open one"
@@ -211,10 +212,12 @@ def _scaled(values: Array, white: int) -> Array:
 def _rgb(image: Image.Image) -> Image.Image:
     if 0 in image.size:
         raise UnreadableImageError("image", "pixels", f"an image of size {image.size}")
-    white = _white(image)  # from the file, which a changed image forgets
+    # from the file, which a changed image forgets
+    white, was_deep, negative = _white(image), _was_deep(image), _is_negative(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "F":
-        return Image.fromarray(_from_unit(np.asarray(upright))).convert("RGB")
+        grey = _from_unit(np.asarray(upright))
+        return Image.fromarray(255 - grey if negative else grey).convert("RGB")
     if upright.mode.startswith("I"):
         if white is None:
             raise UnreadableImageError(
@@ -223,13 +226,40 @@ def _rgb(image: Image.Image) -> Image.Image:
                 f"32 bits (Pillow's mode I), {_range(np.asarray(upright))}",
             )
         grey = _scaled(np.asarray(upright), white)
-        return Image.fromarray(grey).convert("RGB")
+        return Image.fromarray(255 - grey if negative else grey).convert("RGB")
+    if was_deep:
+        _check_upper_bytes(upright)
     if upright.mode in ("La", "RGBa"):  # premultiplied, of which Pillow knows one way
         upright = upright.convert(upright.mode.upper())
     if upright.has_transparency_data:
         page = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(page, upright.convert("RGBA"))
     return upright.convert("RGB")
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Whether a TIFF has 0 as white, of which Pillow knows with 8 bits only."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return image.format == "TIFF" and tags.get(_PHOTOMETRIC) == 0
+
+
+def _was_deep(image: Image.Image) -> bool:
+    """Whether its file has 16 bits of each colour, of which Pillow keeps the upper
+    eight; known until it is decoded."""
+    tiles = getattr(image, "tile", None) or ()
+    return not image.mode.startswith("I") and any(";16" in str(t[-1]) for t in tiles)
+
+
+def _check_upper_bytes(image: Image.Image) -> None:
+    """As of grey images: what never exceeds 12 bits is refused."""
+    most = int(np.asarray(image.convert("RGB")).max())
+    if 0 < most <= _TWELVE >> 8:
+        raise UnreadableImageError(
+            "image",
+            "16 bits, of which 65535 is white (of 12 bits in 16, or of another range, "
+            "make uint8)",
+            f"values up to {(most << 8) + 255}",
+        )
 
 
 def _white(image: Image.Image) -> Optional[int]:

@@ -8,15 +8,18 @@ from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.models.checkpoints import pointer_in
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import (
+    loading,
     ModelUnavailableError,
     TextLengthError,
     unavailable,
 )
 from captum_pairs.models.hugging_face import load_hugging_face
 from captum_pairs.models.modes import evaluating
+from captum_pairs.models.remote_code import never_asked
 from captum_pairs.models.texts import (
     check_length,
     PADDING,
@@ -27,7 +30,6 @@ from captum_pairs.models.texts import (
 )
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
 from captum_pairs.models.words import offsets_of, surface_of
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch import nn, Tensor
 from torch.func import functional_call
@@ -471,18 +473,12 @@ def load_sentence_transformer(name: str, source: str) -> EncoderPair:
     modules = _modules(name, source)
     if modules and str(modules[0].get("type", "")).endswith("CLIPModel"):
         return _clip_inside(name, source, modules)
-    try:
-        model = SentenceTransformer(source, device="cpu")
-    except (
-        ImportError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise unavailable(name, error) from error
+    _check_code(name, modules)
+    with loading(name), never_asked():
+        found = pointer_in(Path(source))
+        if found is not None:
+            raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
+        model = SentenceTransformer(source, device="cpu", trust_remote_code=False)
     model.float().requires_grad_(False)
     return sentence_encoders(model, name)
 
@@ -491,7 +487,11 @@ def _modules(name: str, source: str) -> list[Any]:
     """The modules of a saved model, unless it is of another kind."""
     modules = _json(source, "modules.json") or []
     settings = _json(source, "config_sentence_transformers.json") or {}
-    if not isinstance(modules, list) or not isinstance(settings, dict):
+    if (
+        not isinstance(modules, list)
+        or not isinstance(settings, dict)
+        or not all(isinstance(module, dict) for module in modules)
+    ):
         raise unavailable(name, ValueError("modules.json is not a list of modules"))
     types = [str(module.get("type", "")) for module in modules]
     kind = settings.get("model_type", "SentenceTransformer")
@@ -503,6 +503,20 @@ def _modules(name: str, source: str) -> list[Any]:
             "model", "a SentenceTransformer", f"{name}: {_OTHER_KINDS[kind]}"
         )
     return modules
+
+
+def _check_code(name: str, modules: Sequence[Any]) -> None:
+    """Refuse modules that are not sentence-transformers' own."""
+    types = [str(module.get("type", "")) for module in modules]
+    foreign = [each for each in types if not each.startswith("sentence_transformers.")]
+    if foreign:
+        raise ModelUnavailableError(
+            "model",
+            "modules of sentence-transformers (code of a model's own is only run if "
+            "you load it yourself and hand it in: load(SentenceTransformer(..., "
+            "trust_remote_code=True)))",
+            f"{name}: {', '.join(foreign)}",
+        )
 
 
 def _side(model: SentenceTransformer, task: Optional[str]) -> TextEncoder:

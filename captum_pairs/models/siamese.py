@@ -1,20 +1,21 @@
 """Image backbones as Siamese encoders: two images, one network, the cosine of their
 embeddings."""
 
-import pickle
 from collections.abc import Callable
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.models.checkpoints import read_state_dict
 from captum_pairs.models.encoder_pair import EncoderPair
-from captum_pairs.models.errors import ModelUnavailableError, reason_of, unavailable
+from captum_pairs.models.errors import loading, ModelUnavailableError, reason_of
 from captum_pairs.models.observed import ImageParts, observe_parts
+from captum_pairs.models.outputs import embeddings_of
+from captum_pairs.models.paths import file
 from captum_pairs.models.transformed import (
     centre_view,
+    measured_colors,
     shortest_edge,
     TransformedImageEncoder,
 )
@@ -38,7 +39,6 @@ Understood = tuple[
 
 # ImageNet's: what is cut out, and what the shorter side is made before.
 _CROP, _RESIZE = 224, 256
-_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError)
 # Classifiers that are there for training only.
 _AUXILIARY = ("aux", "Aux")
 
@@ -109,8 +109,7 @@ def adopt_backbone(backbone: nn.Module, processor: Any, name: str) -> EncoderPai
 
 
 def _embed(backbone: nn.Module, pixels: Tensor) -> Tensor:
-    embeddings: Tensor = backbone(pixels)
-    return embeddings
+    return embeddings_of(backbone(pixels), "backbone")
 
 
 def _parts(backbone: nn.Module, black: Tensor) -> ImageParts:
@@ -142,15 +141,7 @@ def _measured(transform: Any) -> Understood:
     """Any function that makes (3, h, w) of an image: what it does to its place is
     measured, and its mean and deviation on black and on white."""
     try:
-        black, white = (
-            transform(Image.new("RGB", (256, 256), color)).double().mean((1, 2))
-            for color in ("black", "white")
-        )
-        std = 1 / (white - black)
-        mean = -black * std
-        found = _color(mean.tolist()), _color(std.tolist())
-        if not all(map(isfinite, (*found[0], *found[1]))):
-            raise ValueError("it makes the same of black and of white")
+        found = measured_colors(transform)
     except Exception as error:  # what is no transform raises anything
         raise InvalidArgumentError(
             "transform",
@@ -233,24 +224,22 @@ def load_torchvision(name: str, rest: str) -> EncoderPair:
             name,
         )
     weights = models.get_model_weights(architecture)
-    path = Path(wanted).expanduser()
+    path = file(wanted)
     known = [*weights.__members__]
-    if wanted and wanted not in known and not path.is_file():
+    if wanted and wanted not in known and path is None:
         raise ModelUnavailableError(
             "model",
             f"torchvision:{architecture}/WEIGHTS with a file or one of "
             f"{', '.join(known)}",
             name,
         )
-    try:
-        if path.is_file():
+    with loading(name):
+        if path is not None:
             backbone, transform = _from_file(architecture, path)
         else:
             backbone, transform = _from_weights(
                 architecture, weights[wanted or "DEFAULT"]
             )
-    except _ERRORS as error:
-        raise unavailable(name, error) from error
     return siamese(backbone.eval(), transform, name=name)
 
 
@@ -268,11 +257,7 @@ def _from_file(architecture: str, path: Path) -> tuple[nn.Module, Any]:
     settings = {"init_weights": False} if slow else {}
     backbone = models.get_model(architecture, weights=None, **settings)
     head = _behead(backbone)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} holds no state dict")
-    if isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    state = read_state_dict(path)
     own = {key: v for key, v in state.items() if not key.startswith(f"{head}.")}
     backbone.load_state_dict(own)
     side = getattr(backbone, "image_size", None)

@@ -18,7 +18,7 @@ from captum_pairs.models.encoder import (
 )
 from captum_pairs.models.errors import TextLengthError
 from captum_pairs.models.removal import WordsLeft
-from captum_pairs.models.words import Group, join_tokens, token_groups
+from captum_pairs.models.words import Group, join_tokens, token_groups, word_spans
 from torch import Tensor
 
 __all__ = [
@@ -117,7 +117,7 @@ def check_text(text: object) -> None:
     """Refuse what is no text, or has nothing in it."""
     if not isinstance(text, str):
         raise TextLengthError("text", "a string", type(text).__name__)
-    if not text.strip():
+    if not word_spans(text):
         raise TextLengthError("text", "at least one word", "an empty text")
     try:
         text.encode()

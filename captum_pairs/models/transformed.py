@@ -10,7 +10,12 @@ from captum_pairs.models.view import View, Views
 from PIL import Image
 from torch import nn, Tensor
 
-__all__ = ["centre_view", "shortest_edge", "TransformedImageEncoder"]
+__all__ = [
+    "centre_view",
+    "measured_colors",
+    "shortest_edge",
+    "TransformedImageEncoder",
+]
 
 Size = tuple[int, int]
 
@@ -35,12 +40,16 @@ class TransformedImageEncoder(ImageEncoder):
             transform: resizes, crops and normalises.
             view: what the transform does to an image of a size (width, height), as its
                 settings say; None if it has to be measured.
-            mean, std: with which it normalises, (3,).
+            mean, std: with which it normalises, (3,), as its settings say; if it does
+                otherwise, what it does counts.
             parts: of the network.
         """
         self.module = module
-        self.mean = tuple(mean)
-        self.std = tuple(std)
+        self.mean, self.std = tuple(mean), tuple(std)
+        colors = measured_colors(transform)
+        told = (*self.mean, *self.std)
+        if any(abs(a - b) > 1e-3 for a, b in zip(told, (*colors[0], *colors[1]))):
+            self.mean, self.std = colors
         self.blocks = list(parts.blocks)
         self.grid = parts.grid
         self.default_block = parts.default_block
@@ -60,6 +69,30 @@ class TransformedImageEncoder(ImageEncoder):
 
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
         return self._embed(inputs, *arguments)
+
+
+def measured_colors(
+    transform: Callable[[Image.Image], Tensor],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """
+    Mean and standard deviation (3,) with which a transform normalises, by what it makes
+    of black and of white.
+
+    Raises:
+        ValueError: if it makes something else of them than pixels of two colours.
+    """
+    black, white = (
+        transform(Image.new("RGB", (256, 256), color)).double()
+        for color in ("black", "white")
+    )
+    if black.ndim != 3 or len(black) != 3 or black.shape != white.shape:
+        raise ValueError(f"it makes {tuple(black.shape)} of an image")
+    # at the centre: what is padded has no color of the image's
+    low, high = (p[:, p.shape[1] // 2, p.shape[2] // 2] for p in (black, white))
+    if not bool((high - low).abs().min() > 1e-9):
+        raise ValueError("it makes the same of black and of white")
+    std = 1 / (high - low)
+    return tuple((-low * std).tolist()), tuple(std.tolist())
 
 
 def shortest_edge(size: Size, edge: int) -> Size:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from captum_pairs.attr import visualization
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models import Head
-from captum_pairs.models.encoder import TEXT
+from captum_pairs.models.encoder import AUDIO, TENSOR, TEXT
 from captum_pairs.show.results import ContrastLike, PairLike
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "logits",
     "measure",
     "method_name",
+    "more_or_less",
     "named",
     "parts",
     "path",
@@ -30,6 +31,7 @@ __all__ = [
     "quoted",
     "signed",
     "small",
+    "sort",
     "subject",
     "typeset",
     "unit",
@@ -82,6 +84,11 @@ def unit(similarity: str) -> str:
 def method_name(method: str) -> str:
     """A method as it is called: "integrated gradients"."""
     return method.replace("_", " ")
+
+
+def sort(kind: str) -> str:
+    """A kind of input in words: "image", "text", "sound"."""
+    return {AUDIO: "sound", TENSOR: "input"}.get(kind, kind)
 
 
 def capitalized(name: str) -> str:
@@ -141,6 +148,14 @@ def question(contrast: ContrastLike) -> list[str]:
     query = contrast.query
     asked = f" for {query.source}" if query.kind == TEXT else ""
     return [f"Why the preferred {preferred.kind} rather than the other one{asked}?"]
+
+
+def more_or_less(difference: float) -> str:
+    """What one of two is, beside the other: "is more similar to" (something, than the
+    other), "is as similar to"."""
+    if not difference:
+        return "is as similar to"
+    return f"is {'more' if difference > 0 else 'less'} similar to"
 
 
 def for_or_against(similarity: str, what: str = "the match") -> str:

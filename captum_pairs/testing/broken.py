@@ -32,8 +32,9 @@ def require(holds: bool, promise: str, found: object = "") -> None:
 
 
 def refused(
-    call: Callable[[], None], what: str, argument: Optional[str] = None
+    call: Callable[[], object], what: str, argument: Optional[str] = None
 ) -> None:
+    """Require an error of ours, naming the argument if there is one to be named."""
     try:
         call()
     except InvalidArgumentError as error:

@@ -1,6 +1,7 @@
 """The contract of an adapter: what explanations rely on, checked on a model."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Optional
 
 import numpy as np
@@ -201,7 +202,7 @@ def _check_layer(encoder: Encoder, prepared: Prepared, layer: Layer) -> None:
         shape = tuple(prepared.inputs.shape)
         if not prepared.inputs.is_floating_point():
             refused(
-                lambda: [prepared.layout(shape, True, False)].clear(),
+                partial(prepared.layout, shape, True, False),
                 "an input of whole numbers without a layer that stands for it",
             )
             return
@@ -327,22 +328,17 @@ def _check_score(
 
 
 def _check_refusals(encoder: Encoder, raw: Any) -> None:
-    def no_baseline() -> None:
-        encoder.prepare(raw, "no such baseline")
-
-    def no_layer(wanted: Any) -> Callable[[], None]:
-        return lambda: [encoder.layer(wanted)].clear()
-
-    refused(no_baseline, "a baseline that there is not", "baseline")
+    refused(
+        partial(encoder.prepare, raw, "no such baseline"),
+        "a baseline that there is not",
+        "baseline",
+    )
     count = len(encoder.blocks)
-    for wanted in ("no such layer", count, -count - 1, 0.5, True):
-        refused(no_layer(wanted), f"the layer {wanted!r}", "layer")
+    no_layers: tuple[Any, ...] = ("no such layer", count, -count - 1, 0.5, True)
+    for wanted in no_layers:
+        refused(partial(encoder.layer, wanted), f"the layer {wanted!r}", "layer")
     if encoder.kind not in (IMAGE, TEXT, AUDIO):
         return  # what it takes is its author's own
     no_names = ("", " \n") if encoder.kind == TEXT else ("", "no such file", "\0")
     for value in (*_NO_INPUTS, *no_names):
-        refused(
-            lambda value=value: [encoder.prepare(value)].clear(),  # type: ignore[misc]
-            f"{value!r} as {encoder.kind}",
-            None,
-        )
+        refused(partial(encoder.prepare, value), f"{value!r} as {encoder.kind}")

@@ -374,6 +374,27 @@ CASES = [
     "bert-padded-eager",
     "mpnet-padded-eager",
 ]
+# Every family, padded and not, by both kinds of attention; the rest is slow together.
+FIRST = [
+    "clip-padded-sdpa",
+    "siglip-plain-sdpa",
+    "siglip2-padded-eager",
+    "align-plain-eager",
+    "bert-plain-sdpa",
+    "bert-padded-eager",
+    "mpnet-padded-eager",
+]
+
+
+def slow_unless(is_first: bool) -> Any:
+    return () if is_first else pytest.mark.slow
+
+
+EACH_CASE = [pytest.param(name, marks=slow_unless(name in FIRST)) for name in CASES]
+SIMILARITIES = [
+    pytest.param(name, marks=slow_unless(name == "cosine"))
+    for name in ("cosine", "dot", "frozen_cosine")
+]
 IMAGE_KINDS = [
     "block output",
     "block input",
@@ -392,7 +413,7 @@ def case_of(name: str) -> Case:
 
 def each_kind() -> list[Any]:
     return [
-        pytest.param(name, kind, id=f"{name}-{kind}")
+        pytest.param(name, kind, id=f"{name}-{kind}", marks=slow_unless(name in FIRST))
         for name in CASES
         for kind in (
             SENTENCE_KINDS if name.startswith(("bert", "mpnet")) else IMAGE_KINDS
@@ -486,7 +507,7 @@ def test_complete_at_every_kind_of_layer(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("similarity", ["dot", "frozen_cosine", "cosine"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH_CASE)
 def test_every_similarity_decomposes_the_score(name: str, similarity: str) -> None:
     case, kind = case_of(name), "block output"
     whole = case.attribution(kind, similarity).decompose(
@@ -519,7 +540,7 @@ def test_every_similarity_decomposes_the_score(name: str, similarity: str) -> No
     assert whole.convergence_delta.abs().max() <= near["atol"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH_CASE)
 def test_directions_agree(name: str) -> None:
     case, kind = case_of(name), "block input"
     arguments = case.arguments(kind)
@@ -532,7 +553,7 @@ def test_directions_agree(name: str) -> None:
     torch.testing.assert_close(chosen, reverse, **near)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH_CASE)
 def test_an_example_is_attributed_alone_as_in_a_batch(name: str) -> None:
     case, kind = case_of(name), "block output"
     arguments = case.arguments(kind)
@@ -554,7 +575,7 @@ def test_an_example_is_attributed_alone_as_in_a_batch(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH_CASE)
 def test_a_model_is_left_as_it_was(name: str) -> None:
     case, kind = case_of(name), "block output"
 
@@ -624,7 +645,7 @@ def test_padded_patches_of_siglip2_get_nothing(name: str, kind: str) -> None:
     assert attributions[1, :8].flatten(1).abs().amax(1).min() > 1e-5
 
 
-@pytest.mark.parametrize("similarity", ["dot", "frozen_cosine", "cosine"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_two_images_at_their_pixels(similarity: str) -> None:
     """Both sides at the input: one image encoder, and pixels that sum to patches."""
     case = case_of("clip-plain-sdpa")
@@ -692,7 +713,11 @@ def embed_minilm(ids: Tensor, mask: Tensor) -> Tensor:
 # the others' do, and takes one doubling more (its residual is 1.3e-3 with 8 steps).
 @pytest.mark.parametrize(
     ("normalize", "rows", "most"),
-    [(True, [0, 2, 3], 8), (True, [1], 16), (False, [0, 1, 2, 3], 8)],
+    [
+        (True, [0, 2, 3], 8),
+        (True, [1], 16),
+        pytest.param(False, [0, 1, 2, 3], 8, marks=pytest.mark.slow),
+    ],
 )
 def test_steps_that_a_tolerance_takes_on_minilm(
     normalize: bool, rows: list[int], most: int
@@ -731,7 +756,7 @@ def test_steps_that_a_tolerance_takes_on_minilm(
         assert steps == 4 or half.residual[row] > 1e-3
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "dot", "frozen_cosine"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_minilm_is_complete_at_its_last_block(similarity: str) -> None:
     model, batch, baseline = minilm()
     ids, mask = batch["input_ids"], batch["attention_mask"]

@@ -367,23 +367,21 @@ def test_a_thread_that_raises_does_not_hold_up_the_others():
 
 
 def tensors_left_by(call):
-    """How many tensors there are after a call that were not there before it.
+    """How many tensors there are after three calls that were not there before them.
 
-    Those of before are held meanwhile: whatever else becomes garbage, none of their
-    addresses is given to a new one. A first call fills what is kept on purpose.
+    Whatever else is there is set aside meanwhile; a call before fills what is kept on
+    purpose.
     """
     call()
-    before = tensors()
-    known = set(map(id, before))
-    for _ in range(3):
-        call()
-    return len([found for found in tensors() if id(found) not in known])
-
-
-def tensors():
-    gc.collect()
-    # their types, since some objects warn when they are asked for anything
-    return [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    gc.freeze()
+    try:
+        for _ in range(3):
+            call()
+        gc.collect()
+        # their types, since some objects warn when they are asked for anything
+        return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def small_setting(encoder):

@@ -383,7 +383,14 @@ def test_words_are_coloured_and_the_rest_is_not() -> None:
         assert around.y0 <= inside.y0 + 1 and inside.y1 - 1 <= around.y1
 
 
-@pytest.mark.parametrize("word", ["word", "Donaudampfschifffahrt" * 12])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "word",
+        "Donaudampfschifffahrt" * 4,
+        pytest.param("Donaudampfschifffahrt" * 12, marks=pytest.mark.slow),
+    ],
+)
 def test_long_captions_wrap(word: str) -> None:
     words = [f"{word}{index}" for index in range(30)]
     figure, axes = v.visualize_text_attr(np.ones(30), words, use_pyplot=False)

@@ -1,8 +1,6 @@
 """The command: what it writes, what it says, and how it fails."""
 
 import json
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
@@ -130,7 +128,7 @@ def test_missing_model(photo: Path, model: str, words: str) -> None:
 def test_model_that_the_hub_does_not_know(
     photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unknown(name: str) -> None:
+    def unknown(name: str, **settings: object) -> None:
         raise OSError(f"{name} is not a local folder and not on the hub")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", unknown)
@@ -198,14 +196,6 @@ def test_another_method(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
     assert PairExplanation.load(tmp_path).method == "occlusion"
 
 
-def test_the_command_knows_every_method() -> None:
-    from captum_pairs.cli import explain
-    from captum_pairs.explain.methods import method_names
-
-    option = next(one for one in explain.params if one.name == "method")
-    assert set(option.type.choices) == set(method_names())  # type: ignore[attr-defined]
-
-
 def test_a_page_to_explore(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
     more = ("--page", "--out", tmp_path)
     result = _explain(tiny_clip, photo, TEXT, *more)
@@ -264,13 +254,15 @@ def test_a_place_that_cannot_be_written(
     not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
 )
 def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
-    runs = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    runs = [tmp_path / "a", tmp_path / "b"]
     outputs = []
-    for out, seed in zip(runs, (0, 0, 5)):
-        result = _run("demo", "--seed", seed, "--tolerance", 0.1, "--out", out)
+    for out in runs:
+        result = _run("demo", "--seed", 5, "--tolerance", 0.1, "--out", out)
         assert result.exit_code == 0, result.output
-        outputs.append(result.output.replace(str(out), ""))
-    assert outputs[0] == outputs[1] != outputs[2]
+        outputs.append(result.stdout.replace(str(out), ""))
+    assert outputs[0] == outputs[1]
+    # of seed 0, whose numbers test_demo.py has
+    assert "pink star" not in PairExplanation.load(runs[0], "demo").second.source.text
     for name in ("demo.png", "demo_scene.png", "demo.json", "demo.safetensors"):
         assert (runs[0] / name).stat().st_size > 0
         assert name in outputs[0]
@@ -284,21 +276,6 @@ def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     assert result.exit_code == 0, result.output
     again = PairExplanation.load(runs[0])
     assert torch.equal(again.interactions, first.interactions)
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from captum_pairs.cli import main; "
-        "main(['--help'], standalone_mode=False); "
-        "heavy = {'torch', 'transformers', 'captum', 'matplotlib', 'numpy'}; "
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert "demo" in done.stdout and "explain" in done.stdout
-    assert "3 no such model" in done.stdout
 
 
 def test_the_installed_command_is_this_one() -> None:

@@ -3,7 +3,7 @@
 import captum_pairs
 import numpy as np
 import pytest
-from captum_pairs.cli import demo
+from captum_pairs.cli.commands import demo
 from captum_pairs.scenes import render, sample_caption, sample_scene
 
 # As version 0.1.0 computed them.

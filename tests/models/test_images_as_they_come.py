@@ -169,6 +169,31 @@ def test_twelve_bits_that_the_format_tells() -> None:
     np.testing.assert_array_equal(np.asarray(read)[..., 0], [[0, 128], [255, 1]])
 
 
+def _png16(values: Any) -> bytes:
+    """A PNG of colours of 16 bits, which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    rows, columns, _ = values.shape
+    header = struct.pack(">IIBBBBB", columns, rows, 16, 2, 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+def test_colours_of_sixteen_bits() -> None:
+    values = np.linspace(0, 65535, 3 * 4 * 5).reshape(4, 5, 3).astype(np.uint16)
+    for source in (_png16(values), values):
+        found = np.asarray(read_image(source)).astype(int)
+        assert np.abs(found - values / 257).max() <= 1
+    for source in (_png16(values // 16), values // 16):
+        with pytest.raises(UnreadableImageError, match="65535 is white.*to 4095"):
+            read_image(source)
+    assert read_image(_png16(values * 0)).getextrema() == ((0, 0),) * 3
+
+
 def test_a_floating_image_is_from_black_to_white() -> None:
     values = np.array([[0.0, 0.25], [0.5, 1.0]], dtype=np.float32)
     wanted = [[0, 64], [128, 255]]
@@ -182,6 +207,19 @@ def test_a_floating_image_is_from_black_to_white() -> None:
         for source in (wrong, Image.fromarray(wrong)):
             with pytest.raises(UnreadableImageError, match=f"to 1 .white.*{found}"):
                 read_image(source)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_a_negative_as_its_format_says(dtype: str) -> None:
+    values = np.array([[0, 16384], [32768, 65535]])
+    stored = (values / 65535 if dtype == "f4" else values).astype(dtype)
+    data = _file("TIFF", Image.fromarray(stored), tiffinfo={262: 0})
+    held = bytearray(data)
+    place = held.index(struct.pack("<HHI", 262, 3, 1))  # which Pillow sets itself
+    held[place + 8 : place + 10] = struct.pack("<H", 0)
+    wanted = [[255, 191], [127, 0]]
+    found = np.asarray(read_image(bytes(held)))[..., 0].astype(int)
+    assert np.abs(found - wanted).max() <= 1
 
 
 def test_thirty_two_bits_have_no_white() -> None:

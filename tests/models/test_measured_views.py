@@ -147,6 +147,27 @@ def test_an_image_is_measured_once_a_size() -> None:
     assert views.view(process, (50, 30), None) is first and len(calls) == count == 4
 
 
+def test_what_agreed_often_is_believed_and_what_did_not_never() -> None:
+    calls = []
+
+    def process(image: Image.Image) -> Tensor:
+        calls.append(image.size)
+        return pil_to_tensor(image.resize((40, 40))) / 255
+
+    def told(size: tuple[int, int], wrong: bool) -> View:
+        scale = 40 / size[0], 40 / size[1]
+        return View(size, (40, 40), scale, (8 if wrong else 0, 0))
+
+    for wrong in (False, True):
+        views = Views("transform")
+        for width in range(30, 60):
+            views.view(process, (width, 35), told((width, 35), wrong))
+        calls.clear()
+        found = views.view(process, (61, 35), told((61, 35), wrong))
+        assert found.offset[0] == pytest.approx(0, abs=0.5)
+        assert bool(calls) == wrong
+
+
 @pytest.mark.parametrize(
     "process, what",
     [

@@ -147,7 +147,7 @@ def test_a_directory_that_is_not_there() -> None:
 
 
 def test_a_name_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(name: str) -> None:
+    def unknown(name: str, **settings: Any) -> None:
         raise OSError(f"{name} is not a local folder\nand a long story")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", unknown)

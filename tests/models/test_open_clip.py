@@ -1,6 +1,7 @@
 """open_clip's models against what they themselves say, loaded from files."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from captum_pairs.testing import check_encoder
 from geometry import check_view
 from PIL import Image
 from torch import nn
+from torchvision import transforms
 
 open_clip = pytest.importorskip(
     "open_clip", reason="the adapter of open_clip needs open_clip_torch"
@@ -580,3 +582,58 @@ def test_what_a_tokenizer_cleans_away_hides_no_word(
     for tokens in (prepared.tokens, _read_hugging_face(cleaning, None, text).tokens):
         found = {text[slice(*t.span)] for t in tokens if t.span}
         assert {"photo", "dogs"} <= found
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_no_code_that_comes_with_a_text_tower(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("a prompt")
+
+    monkeypatch.setattr("builtins.input", never)
+    tower = tmp_path / "tower"
+    shutil.copytree(_hugging_face_text(directory / "bert"), tower)
+    (tower / "mine.py").write_text("raise SystemExit('it ran')\n")
+    config = json.loads((tower / "config.json").read_text())
+    if not trusted:
+        config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    (tower / "config.json").write_text(json.dumps(config))
+    settings = json.loads((tower / "tokenizer_config.json").read_text())
+    settings |= {
+        "tokenizer_class": "Mine",
+        "auto_map": {"AutoTokenizer": ["mine.T", None]},
+    }
+    (tower / "tokenizer_config.json").write_text(json.dumps(settings))
+    text = {
+        "hf_model_name": str(tower),
+        "hf_tokenizer_name": str(tower),
+        "hf_proj_type": "mlp",
+        "context_length": 20,
+    }
+    if trusted:
+        text["tokenizer_kwargs"] = {"trust_remote_code": True}
+    model = {"embed_dim": 12, "vision_cfg": {**_VISION, "patch_size": 8}}
+    whole = {"model_cfg": {**model, "text_cfg": text}, "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(whole))
+    reason = "trust_remote_code" if trusted else "."
+    with pytest.raises(ModelUnavailableError, match=reason):
+        load(f"open_clip:{tmp_path}")
+
+
+def test_a_transform_that_normalises_otherwise_than_the_model_says(saved: Any) -> None:
+    known = saved("tiny-vit")
+    size = known.model.visual.image_size[0]
+    transform = transforms.Compose(
+        [
+            transforms.Resize((size, size)),
+            transforms.ToTensor(),
+            transforms.Normalize((0.1, 0.2, 0.3), (0.5, 0.25, 0.75)),
+        ]
+    )
+    images: Any = load(known.model, (transform, known.tokenizer)).first
+    prepared = images.prepare(_photo(), "black")
+    black = transform(Image.new("RGB", (60, 40)))
+    torch.testing.assert_close(prepared.baseline[0], black)
+    # squashed, where the model's own transform cuts out the middle
+    assert prepared.view.visible == pytest.approx((0, 0, 60, 40), abs=1)

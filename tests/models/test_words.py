@@ -1,9 +1,11 @@
 """Words of a text, and the tokens that they are made of."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from captum_pairs import load
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import find_phrase
 from captum_pairs.models import Feature, TextLengthError
 from captum_pairs.models.words import join_tokens, offsets_of, token_groups, word_spans
@@ -219,3 +221,19 @@ def test_a_phrase_written_in_another_form() -> None:
     text = "two nai\u0308ve dogs"
     start, stop = find_phrase(text, "na\u00efve")
     assert text[start:stop] == "nai\u0308ve"
+
+
+@pytest.mark.parametrize("phrase", ["", " ", "\u200b", None, 3, ["dog"]])
+def test_phrases_that_are_none(phrase: Any) -> None:
+    with pytest.raises(
+        InvalidArgumentError, match="phrase: expected at least one word"
+    ):
+        find_phrase("a dog and a dog", phrase)
+
+
+@pytest.mark.parametrize("occurrence", [0, 3, -1, True, 1.0, "1", [1]])
+def test_occurrences_that_there_are_not(occurrence: Any) -> None:
+    with pytest.raises(
+        InvalidArgumentError, match="occurrence: expected a number from"
+    ):
+        find_phrase("a dog and a dog", "dog", occurrence)

@@ -607,8 +607,23 @@ def test_reduced_motion(show: Show, found: PairExplanation) -> None:
     assert show(found, reduced_motion="reduce").evaluate(still)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize(
+    "name, scheme",
+    [
+        pytest.param(
+            name,
+            scheme,
+            # in the dark only colours are others, of which these show all
+            marks=(
+                ()
+                if scheme == "light" or name in ("image and text", "texts", "captions")
+                else pytest.mark.slow
+            ),
+        )
+        for name in kinds()
+        for scheme in ("light", "dark")
+    ],
+)
 def test_axe_finds_nothing(show: Show, axe: str, name: str, scheme: str) -> None:
     page = show(kinds()[name], color_scheme=scheme)
     page.evaluate(axe)

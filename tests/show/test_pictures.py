@@ -326,7 +326,14 @@ def test_nothing_overlaps_with_many_words(tmp_path: Path) -> None:
         assert picture.width == 1440
 
 
-@pytest.mark.parametrize("word", ["Donaudampfschifffahrtsgesellschaft", "w" * 300])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "Donaudampfschifffahrtsgesellschaft",
+        "w" * 100,
+        pytest.param("w" * 300, marks=pytest.mark.slow),
+    ],
+)
 def test_long_words(word: str) -> None:
     drawn(draw(explanation(image(), text(f"{word} {word} red"))))
     drawn(draw(explanation(text(f"a {word}"), text(f"{word} red"))))

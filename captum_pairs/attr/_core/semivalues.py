@@ -94,7 +94,7 @@ class _EmbeddingSemivalue(EmbeddingAttribution[Sampling]):
             torch.cat([root * each.constant for each, root in zip(found, roots)]),
         )
 
-    def _value(self, path: BaselinePath, settings: Sampling) -> tuple[Tensor, Tensor]:
+    def _value(self, path: Any, settings: Sampling) -> tuple[Tensor, Tensor]:
         """Values and their variance, (G, k)."""
         subsets = Subsets.of(path, settings)
         nodes, weights = _nodes((settings,), (len(subsets.players),))
@@ -133,7 +133,6 @@ def _attribute(
     asked = settings_of(self.settings_type, settings)
     values, errors = [], []
     for example in self._examples(side):
-        assert isinstance(example, BaselinePath)  # the method has a baseline
         found, variance = self._value(example, asked)
         check_finite(found)
         shape = (*example.features.shape, -1)
@@ -214,7 +213,7 @@ class _FeaturePairSemivalue(PairAttribution):
     """What the two interaction indices share."""
 
     def _index(
-        self, x: BaselinePath, y: BaselinePath, settings: tuple[Sampling, Sampling]
+        self, x: Any, y: Any, settings: tuple[Sampling, Sampling]
     ) -> tuple[Tensor, Tensor]:
         """The index and its variance, (G_x, G_y)."""
         subsets = Subsets.of(x, settings[0]), Subsets.of(y, settings[1])
@@ -262,7 +261,6 @@ def _attribute_pairs(
     asked = settings_of_pair(self.embedding_attribution.settings_type, settings)
     values, errors = [], []
     for x, y in self._examples(sides):
-        assert isinstance(x, BaselinePath) and isinstance(y, BaselinePath)
         check_size((x, y), len(sides[0]))
         factor, _ = self.corners(x, y)
         table, variance = self._index(x, y, asked)

@@ -151,6 +151,7 @@ def marginals(subsets: Subsets, nodes: Tensor, sampling: Sampling) -> list[Margi
         found = [_exact(present, embeddings, float(p)) for p in nodes]
     else:
         share = sampling.n_samples // len(nodes)
+        _check_share(share, players, nodes.tolist())
         found = [_sampled(subsets, float(p), share, sampling) for p in nodes]
     return [each.among(subsets.players, subsets.count) for each in found]
 
@@ -179,12 +180,6 @@ def _sampled(
     count = len(subsets.players)
     is_paired = p == 0.5
     draws = n_samples // 2 if is_paired else n_samples
-    if draws < count + 2:
-        raise InvalidArgumentError(
-            "n_samples",
-            f"enough for a fit of {count} features at each probability",
-            f"{n_samples} there, which are {draws} independent ones",
-        )
     present = _drawn(draws, count, p, sampling.generator)
     if is_paired:
         both = subsets.embed_players(torch.cat([present, ~present]))
@@ -201,12 +196,25 @@ def _sampled(
     )
 
 
+def _check_share(share: int, count: int, nodes: list[float]) -> None:
+    """Refuse fewer samples at a probability than a fit takes."""
+    # at p = 1/2 a subset and its complement say the same
+    least = max((2 if p == 0.5 else 1) * (count + 2) for p in nodes)
+    if share < least:
+        at = f" at each of {len(nodes)} probabilities" if len(nodes) > 1 else ""
+        raise InvalidArgumentError(
+            "n_samples",
+            f"at least {least * len(nodes)} for a fit of {count} features{at}",
+            f"{share} there" if at else f"{share}",
+        )
+
+
 def draw(count: int, p: float, sampling: Sampling) -> Tensor:
     """Subsets (n, G), enough for a linear fit with a constant."""
     if sampling.n_samples < count + 2:
         raise InvalidArgumentError(
             "n_samples",
-            f"enough for a fit of {count} features",
+            f"at least {count + 2} for a fit of {count} features",
             f"{sampling.n_samples}",
         )
     return _drawn(sampling.n_samples, count, p, sampling.generator)

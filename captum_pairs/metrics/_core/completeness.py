@@ -19,7 +19,7 @@ def completeness_residual(
     layer: Any = None,
     attribute_to_layer_input: bool = False,
     internal_batch_size: Optional[int] = None,
-) -> Any:
+) -> Union[Tensor, list[Tensor]]:
     r"""
     How far attributions to pairs are from summing to what pairs make of the score,
 

@@ -55,7 +55,7 @@ def faithfulness(
     attribute_to_layer_input: bool = False,
     embed_subsets: Any = None,
     internal_batch_size: Optional[int] = None,
-) -> Any:
+) -> Union[Faithfulness, list[Faithfulness]]:
     r"""
     How well attributions predict the score when only some features are there: the
     correlation, over random subsets S of x's features and T of y's, of s(S, T) with

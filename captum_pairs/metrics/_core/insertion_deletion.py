@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 from captum_pairs.attr._utils.validation import one_of, pair_of, positive_int
@@ -92,7 +92,7 @@ def insertion_deletion(
     attribute_to_layer_input: bool = False,
     embed_subsets: Any = None,
     internal_batch_size: Optional[int] = None,
-) -> Any:
+) -> Union[InsertionDeletion, list[InsertionDeletion]]:
     r"""
     Scores while the features that an attribution calls important are put into the
     baselines, or taken out of the inputs.

@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.attr import (
-    BaselinePath,
-    FeaturePairOcclusion,
-    InvalidArgumentError,
-    Subsets,
-)
+from captum_pairs.attr import FeaturePairOcclusion, InvalidArgumentError, Subsets
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
@@ -112,8 +107,9 @@ def subset_scores(
         additional_forward_args,
         attribute_to_layer_input,
     )
+    x: Any
+    y: Any
     for row, (x, y) in enumerate(examples):
-        assert isinstance(x, BaselinePath) and isinstance(y, BaselinePath)
         factor, corners = pairs.corners(x, y)
         yield SubsetScores(
             row,

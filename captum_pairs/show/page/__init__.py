@@ -13,11 +13,11 @@ from typing import Any, Union
 
 from captum_pairs.show.page._content import content_of
 from captum_pairs.show.page._script import joined_script, part
-from captum_pairs.show.results import ContrastLike, PairLike
+from captum_pairs.show.results import ContrastLike, PairLike, ZeroShotLike
 
 __all__ = ["page_frame", "page_html", "write_page"]
 
-Explained = Union[PairLike, ContrastLike]
+Explained = Union[PairLike, ContrastLike, ZeroShotLike]
 # In pixels: a picture, its caption and what was found, without a second scroll bar.
 _FRAME_HEIGHT = 820
 
@@ -26,7 +26,8 @@ def write_page(
     explanations: Union[Explained, Sequence[Explained]], path: Union[str, Path]
 ) -> Path:
     """
-    Writes a page to explore explanations and contrasts with mouse or keyboard.
+    Writes a page to explore explanations, contrasts and classifications with mouse or
+    keyboard.
 
     Args:
         explanations: one, or several to step through.
@@ -72,7 +73,7 @@ def page_html(explanations: Union[Explained, Sequence[Explained]]) -> str:
     return "".join(page)
 
 
-def page_frame(explanation: Explained) -> str:
+def page_frame(explanation: Union[Explained, Sequence[Explained]]) -> str:
     """The page inside another one, as notebooks show and keep it: a frame that has all
     of it, and can reach nothing of what is around."""
     inside = html.escape(page_html(explanation).encode("utf-8", "replace").decode())

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
@@ -11,7 +12,7 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
-from captum_pairs.show.results import ContrastLike, MatchLike, PairLike
+from captum_pairs.show.results import ContrastLike, MatchLike, PairLike, ZeroShotLike
 from captum_pairs.show.wording import (
     capitalized,
     completeness,
@@ -22,7 +23,9 @@ from captum_pairs.show.wording import (
     method_name,
     path,
     question,
+    quoted,
     signed,
+    sort,
     subject,
     typeset,
 )
@@ -81,7 +84,7 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     Raises:
         InvalidArgumentError: if there is nothing, or not finite numbers.
     """
-    wanted = "a PairExplanation, a Contrast, or several of them"
+    wanted = "a PairExplanation, a Contrast, a ZeroShot, or several of them"
     if not explanations:
         raise InvalidArgumentError("explanations", wanted, "none")
     shared = _Shared()
@@ -91,8 +94,11 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
             entries.append(_entry(each, shared))
         elif isinstance(each, ContrastLike):
             entries.append(_contrast_entry(each, shared))
+        elif isinstance(each, ZeroShotLike):
+            entries.append(_zero_shot_entry(each, shared))
         else:
             raise InvalidArgumentError("explanations", wanted, type(each).__name__)
+    _tell_apart(explanations, entries)
     title = entries[0]["label"] if len(entries) == 1 else f"{len(entries)} explanations"
     return {
         "title": f"{title} – feature-pair attribution",
@@ -100,6 +106,15 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
         "sides": shared.sides,
         "entries": entries,
     }
+
+
+def _tell_apart(explanations: Sequence[Any], entries: list[dict[str, Any]]) -> None:
+    """Of several explanations of the same pair each has its method's name."""
+    often = Counter(entry["label"] for entry in entries)
+    for each, entry in zip(explanations, entries):
+        if often[entry["label"]] > 1 and isinstance(each, PairLike):
+            name = capitalized(method_name(each.method))
+            entry["label"] = f"{name}: {entry['label']}"
 
 
 # ---- entries ---------------------------------------------------------------
@@ -144,6 +159,26 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     if kind == TEXT:
         entry["changes"] = list(_changes(contrast))
     return entry
+
+
+def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]:
+    """The input beside the names of the classes, as if they were words of a text."""
+    table = zero_shot.by_class()
+    (best, probability), *others = zero_shot.top(_MOST_MATCHES)
+    pair = _pair(table, shared)
+    pair["names"] = [capitalized(f"the {sort(zero_shot.input.kind)}"), "Classes"]
+    facts = dict(_facts(table))
+    for name in (f"Path of {table.side_names[1]}", "Completeness"):
+        facts.pop(name, None)
+    return {
+        "label": f"{quoted(best)}, {probability:.1%}: {zero_shot.input.source}",
+        "score": table.score,
+        "heading": f"{quoted(best)}, {probability:.1%}: {measure(table.similarity)}",
+        "subheading": [f"{quoted(name)} {share:.1%}" for name, share in others],
+        "pairs": [pair],
+        "parts": [list(part) for part in zero_shot.parts(best).items()],
+        "facts": [*facts.items(), ("Prompts", "; ".join(zero_shot.prompts))],
+    }
 
 
 def _pair(explanation: PairLike, shared: _Shared, title: str = "") -> dict[str, Any]:

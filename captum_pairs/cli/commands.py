@@ -1,0 +1,862 @@
+"""The commands: what each takes, what it asks the library, and what it writes."""
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast, Literal, Optional, TYPE_CHECKING, Union
+
+import click
+from captum_pairs import __version__
+from captum_pairs.cli.messages import (
+    announced,
+    did_you_mean,
+    failure,
+    IMAGE_UNREADABLE,
+    in_one_line,
+    TEXT_UNFIT,
+)
+from captum_pairs.cli.options import (
+    BoxOption,
+    DeviceOption,
+    FileOption,
+    FolderOption,
+    LayerOption,
+    MethodOption,
+    MethodsOption,
+    ModelOption,
+    NameOption,
+    options,
+    SettingOption,
+    TextOption,
+)
+from captum_pairs.known import KINDS, METHODS
+
+if TYPE_CHECKING:
+    from captum_pairs import (
+        Comparison,
+        Contrast,
+        Contributions,
+        DualEncoder,
+        PairExplanation,
+        ZeroShot,
+    )
+    from captum_pairs.scenes import Caption, Rendering
+
+__all__ = ["main"]
+
+# What is given of each kind of input.
+Given = dict[str, tuple[str, ...]]
+
+# Endings of the files of a directory that are read.
+_ENDINGS = {
+    "images": ".avif .bmp .gif .ico .jp2 .jpeg .jpg .png .ppm .tga .tif .tiff .webp",
+    "sounds": ".wav",
+}
+# Inputs that could not be read, which are told.
+_LISTED = 10
+_EPILOG = (
+    "Exit codes: 0 done, 1 an unexpected error, 2 wrong usage, 3 no such model, "
+    "4 unreadable image or sound, 5 empty or too long text."
+)
+
+
+class _Main(click.Group):
+    """Whatever goes wrong in a command is said in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with in_one_line(ctx.params["traceback"]):
+            _print_anything()
+            return super().invoke(ctx)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[Optional[str], Optional[click.Command], list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            close = did_you_mean(name, self.commands)
+            ctx.fail(f"No such command “{name}”{close}")
+        return super().resolve_command(ctx, args)
+
+
+def _print_anything() -> None:
+    """File names and texts are written on standard output whatever it can show."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+@click.group(
+    cls=_Main, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
+)
+@click.version_option(__version__, prog_name="captum-pairs")
+@click.option(
+    "--traceback", is_flag=True, help="Show where an unexpected error comes from."
+)
+def main(traceback: bool) -> None:
+    """Which word of a text matched which region of an image, and why did A beat B?"""
+
+
+# ---- options -----------------------------------------------------------------
+
+_seed_range = click.IntRange(0, 2**62 - 1)
+_tolerance_option = click.option(
+    "--tolerance",
+    type=click.FloatRange(0.0, min_open=True),
+    help="How complete the path integrals have to be, relative.  [default: 0.01]",
+)
+_where_option = click.option(
+    "--out",
+    type=FolderOption(),
+    default=".",
+    metavar="DIRECTORY",
+    help="Where the files are written.  [default: here]",
+)
+_layer_option = click.option(
+    "--layer",
+    type=LayerOption(),
+    metavar="N[,M]",
+    help="Block of the first input's encoder (and of the second one's) to whose input "
+    'is attributed; negative numbers count from the last; "input" is the input.'
+    "  [default: stated in the output]",
+)
+_device_option = click.option(
+    "--device", type=DeviceOption(), help='Where it is computed, such as "cuda".'
+)
+_model_option = click.option(
+    "--model",
+    type=ModelOption(),
+    required=True,
+    metavar="NAME_OR_DIR",
+    help="As `captum-pairs models` lists them: a directory, a name on the Hugging "
+    'Face hub, open_clip:..., "scenes".',
+)
+_inputs_options = options(
+    click.option(
+        "--image",
+        "images",
+        type=FileOption("image", "an image file"),
+        multiple=True,
+        metavar="FILE",
+        help="An image.",
+    ),
+    click.option("--text", "texts", type=TextOption(), multiple=True, help="A text."),
+    click.option(
+        "--audio",
+        "sounds",
+        type=FileOption("sound", "a sound file"),
+        multiple=True,
+        metavar="FILE",
+        help="A sound (wav).",
+    ),
+)
+_page_option = click.option(
+    "--page",
+    is_flag=True,
+    help="Write a page to explore as well, one file that needs no network.",
+)
+_method_option = click.option(
+    "--method",
+    type=MethodOption(),
+    metavar="NAME",
+    help=f"How contributions are found: {', '.join(METHODS)}, or package.module:Class; "
+    "only the first one accounts for the score.  [default: integrated_gradients]",
+)
+_settings_options = options(
+    _layer_option,
+    click.option(
+        "--baseline",
+        type=TextOption(),
+        help='Of images: "mean color", "black" or "blur".',
+    ),
+    click.option("--tokens", is_flag=True, help="Attribute to tokens, not to words."),
+    _tolerance_option,
+    click.option(
+        "--n-steps",
+        type=click.IntRange(1),
+        help="The most steps of a path; they are doubled until the tolerance is "
+        "reached.  [default: 128]",
+    ),
+    click.option(
+        "--absent",
+        type=NameOption("absence", ("baseline", "removed")),
+        metavar="NAME",
+        help="Methods that leave out features replace them by the baseline's, or take "
+        'them out: "baseline" or "removed".  [default: baseline]',
+    ),
+    click.option(
+        "--n-samples",
+        type=click.IntRange(2),
+        help="The most subsets of an input's features that are embedded.  [default: "
+        "2048, or 8 for each feature if these are more]",
+    ),
+    click.option(
+        "--seed",
+        type=_seed_range,
+        help="How subsets are drawn.  [default: 0]",
+    ),
+    click.option(
+        "--settings",
+        type=SettingOption(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A method's own setting, the value as Python writes it.",
+    ),
+    _device_option,
+)
+_one_method = options(
+    _model_option,
+    _inputs_options,
+    _method_option,
+    _settings_options,
+    _page_option,
+    _where_option,
+)
+
+
+# ---- commands ----------------------------------------------------------------
+
+
+@main.command(epilog=_EPILOG)
+@click.option(
+    "--seed",
+    type=_seed_range,
+    default=0,
+    show_default=True,
+    help="Which scene is drawn.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0.0, min_open=True),
+    default=2e-2,
+    show_default=True,
+    help="How complete the path integrals have to be, relative.",
+)
+@_layer_option
+@_where_option
+def demo(seed: int, layer: Any, tolerance: float, out: Path) -> None:
+    """Explain a drawn scene with the model that comes with the package.
+
+    Writes demo_scene.png (the scene), demo.png (the explanation), demo.json and
+    demo.safetensors (its numbers). Where each object really is, is known and printed.
+    """
+    with announced("importing PyTorch"):
+        import torch
+
+    # products this small are no faster in parallel, and on a machine that is busy
+    # their threads wait for each other
+    torch.set_num_threads(1)
+    drawing, caption = _scene(seed)
+    model = _load("scenes", None)
+    with announced("explaining"):
+        explanation = model.explain(
+            drawing.image,
+            caption.text,
+            layer=layer,
+            tolerance=tolerance,
+            progress=sys.stderr.isatty(),
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    scene = out / "demo_scene.png"
+    _save_scene(drawing, scene)
+    _write(explanation, out, "demo")
+    click.echo("where the objects really are:")
+    for line in _truth(explanation, drawing, caption):
+        click.echo(f"  {line}")
+    click.echo(f"the scene: {scene}")
+
+
+@main.command(epilog=_EPILOG)
+@_one_method
+@click.option(
+    "--phrase", type=TextOption(), help="Explain these words of the text only."
+)
+@click.option(
+    "--occurrence",
+    type=click.IntRange(1),
+    help="Which one, if they stand there several times.",
+)
+@click.option(
+    "--box",
+    type=BoxOption(),
+    metavar="LEFT,TOP,RIGHT,BOTTOM",
+    help="Explain this part of the image only, in its pixels.",
+)
+@click.option(
+    "--side",
+    type=NameOption("side", ("first", "second")),
+    metavar="NAME",
+    help='Whose words or box it is, if both inputs have such: "first" or "second".',
+)
+def explain(
+    model: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    sounds: tuple[str, ...],
+    phrase: Optional[str],
+    occurrence: Optional[int],
+    box: Any,
+    side: Optional[str],
+    device: Optional[str],
+    page: bool,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Explain why a dual encoder finds two inputs similar, or not.
+
+    The two inputs are an image and a text, two texts, two images, or a sound and a
+    text, as the model takes them.
+
+    Writes explanation.png (the inputs, a heat map for each content word, the parts of
+    the score), explanation.json and explanation.safetensors (its numbers). Words such
+    as "a", "of" or "photo" get no heat map; the JSON file lists all of these.
+    """
+    given = {"image": images, "text": texts, "audio": sounds}
+    _check_number(given, 2)
+    _check_part(given, phrase, occurrence, box)
+    settings = _settings(settings)
+    _check_settings(settings)
+    _look_at(given, phrase, occurrence)
+    encoders = _load(model, device)
+    pair = _pair(encoders, given)
+    with announced("explaining"):
+        explanation = encoders.explain(
+            *pair,
+            phrase=phrase,
+            occurrence=occurrence,
+            region=box,
+            side=side,
+            **_with_progress(settings),
+        )
+    _write(explanation, out, "explanation", page)
+
+
+@main.command(epilog=_EPILOG)
+@_one_method
+def contrast(
+    model: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    sounds: tuple[str, ...],
+    device: Optional[str],
+    page: bool,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Explain why one candidate is more similar to a query than another.
+
+    The candidates are what is given twice, the preferred one first: two texts for an
+    image, or two images for a text. Of three of a kind the first one is the query.
+
+    Writes contrast.png, contrast.json, and the numbers of both pairs
+    (contrast_preferred and contrast_other, .json and .safetensors).
+    """
+    given = {"image": images, "text": texts, "audio": sounds}
+    _check_number(given, 3)
+    settings = _settings(settings)
+    _check_settings(settings)
+    _look_at(given)
+    encoders = _load(model, device)
+    query, candidates, side = _query(encoders, given)
+    with announced("explaining"):
+        found = encoders.contrast(
+            query, *candidates, side=side, **_with_progress(settings)
+        )
+    _write(found, out, "contrast", page)
+
+
+@main.command(epilog=_EPILOG)
+@_model_option
+@_inputs_options
+@click.option(
+    "--methods",
+    type=MethodsOption(),
+    metavar="NAME,NAME,...",
+    help="Which ones, with commas between.  [default: all]",
+)
+@_settings_options
+@_page_option
+@_where_option
+def compare(
+    model: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    sounds: tuple[str, ...],
+    methods: Optional[Sequence[str]],
+    device: Optional[str],
+    page: bool,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Explain a pair by several methods, and say how faithful each is.
+
+    Writes comparison.png (a row for each method), comparison.json (its measures), and
+    the numbers of each explanation (comparison_METHOD, .json and .safetensors). A
+    method that can't run says why.
+    """
+    given = {"image": images, "text": texts, "audio": sounds}
+    _check_number(given, 2)
+    settings = _settings(settings)
+    _check_settings(settings, methods, several=True)
+    _look_at(given)
+    encoders = _load(model, device)
+    pair = _pair(encoders, given)
+    with announced("explaining by several methods"):
+        found = encoders.compare(*pair, methods=methods, **_with_progress(settings))
+    _write(found, out, "comparison", page)
+
+
+@main.command("zero-shot", epilog=_EPILOG)
+@_model_option
+@_inputs_options
+@click.option(
+    "--class",
+    "classes",
+    type=TextOption(),
+    multiple=True,
+    help="A class; at least one, or --classes.",
+)
+@click.option(
+    "--classes",
+    "listed",
+    type=FileOption("classes", "a text file", TEXT_UNFIT),
+    metavar="FILE",
+    help="A file with a class a line.",
+)
+@click.option(
+    "--template",
+    type=TextOption(),
+    default="{}",
+    show_default=True,
+    help='What each class is put into, such as "a photo of a {}".',
+)
+@_method_option
+@_settings_options
+@_page_option
+@_where_option
+def zero_shot(
+    model: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    sounds: tuple[str, ...],
+    classes: tuple[str, ...],
+    listed: Optional[str],
+    template: str,
+    device: Optional[str],
+    page: bool,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Classify an input by texts, and show where it speaks for each class.
+
+    The input is an image (or a sound or a text, as the model takes it first).
+
+    Writes zero_shot.png (the probabilities, a map for each of the first classes, and
+    what separates the first two), zero_shot.json and zero_shot.safetensors.
+    """
+    given = {"image": images, "text": texts, "audio": sounds}
+    _check_number(given, 1)
+    names = [*classes, *([] if listed is None else _lines(Path(listed)))]
+    if not names or len(set(names)) < len(names):
+        raise click.UsageError("classes are needed (--class or --classes), each once")
+    if "{}" not in template:
+        raise click.BadParameter("a text with {} in it", param_hint="--template")
+    settings = _settings(settings)
+    _check_settings(settings, width="a classification")
+    _look_at(given)
+    encoders = _load(model, device)
+    kind = encoders.first.kind
+    if not given.get(kind):
+        raise click.UsageError(f"{encoders.name} classifies {_article(kind)}")
+    with announced("classifying"):
+        found = encoders.zero_shot(
+            given[kind][0], names, template=template, **_with_progress(settings)
+        )
+    _write(found, out, "zero_shot", page)
+
+
+@main.command(epilog=_EPILOG)
+@_model_option
+@click.option(
+    "--images",
+    type=click.Path(file_okay=False, exists=True),
+    help="A directory; its images, and those of the directories in it, are taken.",
+)
+@click.option(
+    "--texts",
+    type=FileOption("texts", "a text file", TEXT_UNFIT),
+    metavar="FILE",
+    help="A file with a text a line.",
+)
+@click.option(
+    "--sounds",
+    type=click.Path(file_okay=False, exists=True),
+    help="A directory of sounds (wav).",
+)
+@click.option(
+    "--dtype",
+    type=NameOption("type", ("float16", "float32")),
+    default="float16",
+    show_default=True,
+    metavar="NAME",
+    help='As what numbers are kept: "float16" or "float32".',
+)
+@click.option(
+    "--side",
+    type=NameOption("side", ("first", "second")),
+    metavar="NAME",
+    help='Which of a pair\'s inputs they are, if both are of a kind: "first" or '
+    '"second".',
+)
+@_method_option
+@_settings_options
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The directory in which they are kept.",
+)
+def contributions(
+    model: str,
+    images: Optional[str],
+    texts: Optional[str],
+    sounds: Optional[str],
+    dtype: str,
+    side: Optional[str],
+    device: Optional[str],
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Compute what many inputs contribute, once, and keep it in a directory.
+
+    Any other input is then explained against them by a matrix product (in Python:
+    captum_pairs.Contributions.load). A run that was stopped goes on where it was; what
+    can't be read is left out and listed.
+    """
+    corpus, kind = _corpus(images, texts, sounds)
+    settings = _settings(settings)
+    _check_settings(settings, width="contributions")
+    encoders = _load(model, device)
+    kinds = encoders.first.kind, encoders.second.kind
+    if kind not in kinds:
+        raise click.UsageError(
+            f"{encoders.name} compares {_article(kinds[0])} with {_article(kinds[1])}"
+        )
+    place = side or ("first" if kinds[0] == kind else "second")
+    with announced(f"computing what {len(corpus)} inputs contribute"):
+        # those that can't be read are listed below
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            stored = encoders.contributions(
+                corpus,
+                side=place,
+                directory=out,
+                dtype=dtype,
+                **_with_progress(settings),
+            )
+    _tell_stored(stored, len(corpus), out)
+
+
+@main.command()
+def models() -> None:
+    """List the models that are supported, and what of it is installed."""
+    from importlib.util import find_spec
+
+    for kind in KINDS.values():
+        is_installed = not kind.module or find_spec(kind.module) is not None
+        missing = f"not installed: pip install {kind.package}"
+        state = "installed" if is_installed else missing
+        click.echo(f"{kind.models}\n  --model {kind.write}  ({state})")
+    click.echo(
+        "your own: two functions, captum_pairs.from_functions(encode_first, "
+        "encode_second)"
+    )
+
+
+# ---- what is checked before a model is loaded --------------------------------
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Those that were asked for."""
+    found = {
+        name: value
+        for name, value in given.items()
+        if value is not None and value is not False and value != ()
+    }
+    if "settings" in found:
+        found["settings"] = dict(found["settings"])
+    return found
+
+
+def _with_progress(settings: dict[str, Any]) -> dict[str, Any]:
+    """With a bar, if there is somebody to see it."""
+    return {**settings, "progress": sys.stderr.isatty()}
+
+
+def _check_number(given: Given, count: int) -> None:
+    number = sum(map(len, given.values()))
+    if number != count:
+        inputs = "one input is" if count == 1 else f"{count} inputs are"
+        raise click.UsageError(
+            f"{inputs} needed (--image, --text or --audio), not {number}"
+        )
+
+
+def _check_part(
+    given: Given, phrase: Optional[str], occurrence: Optional[int], box: Any
+) -> None:
+    """A phrase that is in no text, a box that is in no image."""
+    if phrase is not None and box is not None:
+        raise click.UsageError("a phrase or a box, not both")
+    if phrase is None and occurrence is not None:
+        raise click.UsageError("--occurrence is that of a --phrase")
+    if phrase is not None:
+        _check_phrase(given["text"], phrase)
+    if box is not None and given["image"]:
+        sizes = [size for image in given["image"] if (size := _size(image)) is not None]
+        _check_box(box, sizes)
+
+
+def _check_phrase(texts: Sequence[str], phrase: str) -> None:
+    """Refuse words whose letters are in no text; words are looked for later."""
+    wanted = "".join(phrase.casefold().split())
+    if any(wanted in "".join(text.casefold().split()) for text in texts) and wanted:
+        return
+    close = did_you_mean(phrase, _runs(texts, len(phrase.split())))
+    texts_in_words = " or ".join(f"“{text}”" for text in texts) or "no text"
+    message = f"words of {texts_in_words}, not “{phrase}”{close}"
+    raise click.BadParameter(message, param_hint="--phrase")
+
+
+def _runs(texts: Sequence[str], size: int) -> list[str]:
+    """Words of texts that stand one after the other, as many as that."""
+    every = [text.split() for text in texts]
+    return [
+        " ".join(words[at : at + size]).strip(".,;:!?")
+        for words in every
+        for at in range(len(words) - size + 1)
+        if size
+    ]
+
+
+def _check_box(box: Sequence[float], sizes: Sequence[tuple[int, int]]) -> None:
+    if all(edge <= 1 for edge in box) and any(edge % 1 for edge in box):
+        message = "pixels of the image, not shares of it"
+        raise click.BadParameter(message, param_hint="--box")
+    fits = [box[2] <= width and box[3] <= height for width, height in sizes]
+    if sizes and not any(fits):
+        width, height = sizes[0]
+        message = f"a part of the image of {width} x {height} px"
+        raise click.BadParameter(message, param_hint="--box")
+
+
+def _size(image: str) -> Optional[tuple[int, int]]:
+    """Width and height of an image as it is seen; None if that has to be told later."""
+    from PIL import Image
+
+    try:
+        with Image.open(Path(image).expanduser()) as opened:
+            turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = opened.size
+    except Exception:  # whatever a decoder raises: who reads it says what is wrong
+        return None
+    return (height, width) if turned else (width, height)
+
+
+def _check_settings(
+    settings: dict[str, Any],
+    methods: Optional[Sequence[str]] = None,
+    several: bool = False,
+    width: Optional[str] = None,
+) -> None:
+    """What a method does not take is refused before a model is loaded."""
+    with announced("importing PyTorch"):
+        from captum_pairs.explain.comparison import methods_asked_for, own_settings
+        from captum_pairs.explain.methods import check_width
+        from captum_pairs.explain.options import Options
+
+    if several:
+        asked = methods_asked_for(methods, settings.get("absent"))
+        own_settings(asked, settings.get("settings"))
+        shared = {n: v for n, v in settings.items() if n != "settings"}
+        Options.of({**shared, "method": asked[0]}, asked)
+        return
+    checked = Options.of(settings)
+    if width is not None:
+        check_width(checked.method, width)
+
+
+def _look_at(
+    given: Given, phrase: Optional[str] = None, occurrence: Optional[int] = None
+) -> None:
+    """Images and words are looked at before the model is loaded."""
+    from captum_pairs.inputs import find_phrase
+    from captum_pairs.models import read_image
+
+    for image in given["image"]:
+        read_image(image)
+    if phrase is not None and len(given["text"]) == 1:
+        find_phrase(given["text"][0], phrase, occurrence)
+
+
+def _load(name: str, device: Optional[str]) -> "DualEncoder":
+    with announced(f"loading the model {click.format_filename(name)}"):
+        from captum_pairs.model import load
+        from transformers.utils import logging
+
+        # the bar is that of loading weights; their functions are untyped
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        return load(name, device=device)
+
+
+# ---- inputs ------------------------------------------------------------------
+
+
+def _pair(encoders: "DualEncoder", given: Given) -> tuple[str, str]:
+    """The two inputs in the model's order."""
+    kinds = encoders.first.kind, encoders.second.kind
+    waiting = {kind: list(values) for kind, values in given.items()}
+    for kind in kinds:
+        if not waiting.get(kind):
+            raise click.UsageError(
+                f"{encoders.name} compares {_article(kinds[0])} with "
+                f"{_article(kinds[1])}"
+            )
+        waiting[kind].pop(0)
+    first = given[kinds[0]][0]
+    return first, given[kinds[1]][int(kinds[0] == kinds[1])]
+
+
+def _article(kind: str) -> str:
+    return {"image": "an image", "audio": "a sound"}.get(kind, f"a {kind}")
+
+
+def _query(
+    encoders: "DualEncoder", given: Given
+) -> tuple[str, tuple[str, str], Literal["first", "second"]]:
+    """The query, the candidates, and which side the query is on."""
+    kinds = encoders.first.kind, encoders.second.kind
+    if kinds[0] == kinds[1]:
+        values = given.get(kinds[0], ())
+        if len(values) != 3:
+            raise click.UsageError(f"{encoders.name} takes three {kinds[0]}s")
+        return values[0], (values[1], values[2]), "first"
+    counts = tuple(len(given.get(kind, ())) for kind in kinds)
+    if sorted(counts) != [1, 2]:
+        raise click.UsageError(
+            f"one {kinds[0]} and two {kinds[1]}s are needed, or the other way round"
+        )
+    at = counts.index(1)
+    candidates = cast(tuple[str, str], given[kinds[1 - at]])
+    return given[kinds[at]][0], candidates, "second" if at else "first"
+
+
+def _corpus(
+    images: Optional[str], texts: Optional[str], sounds: Optional[str]
+) -> tuple[list[Any], str]:
+    """The inputs that are kept, and their kind."""
+    named = {"images": images, "texts": texts, "sounds": sounds}
+    given = [name for name, value in named.items() if value is not None]
+    if len(given) != 1:
+        raise click.UsageError("one of --images, --texts or --sounds is needed")
+    place = Path(cast(str, named[given[0]])).expanduser()
+    if given[0] == "texts":
+        lines = list(dict.fromkeys(_lines(place)))
+        if not lines:
+            raise failure(f"texts: no text in {place}", TEXT_UNFIT)
+        return lines, "text"
+    endings = _ENDINGS[given[0]].split()
+    files = sorted(
+        path
+        for path in place.rglob("*")
+        if path.suffix.lower() in endings and path.is_file()
+    )
+    if not files:
+        message = f"{given[0]}: no files ({', '.join(endings)}) in {place}"
+        raise failure(message, IMAGE_UNREADABLE)
+    return list(files), {"images": "image", "sounds": "audio"}[given[0]]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that are not empty."""
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{click.format_filename(path)}: not UTF-8 ({error.reason})"
+        raise failure(message, TEXT_UNFIT) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+# ---- what is written ---------------------------------------------------------
+
+
+def _write(
+    found: "Union[PairExplanation, Contrast, Comparison, ZeroShot]",
+    out: Path,
+    name: str,
+    page: bool = False,
+) -> None:
+    """The files, and what they say, on standard output."""
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = found.save(out, name)
+    picture = out / f"{name}.png"
+    found.plot().savefig(picture, dpi=150)
+    click.echo(found.summary())
+    click.echo(f"the picture: {picture}")
+    if page:
+        click.echo(f"the page: {found.page(out / f'{name}.html')}")
+    click.echo(f"the numbers: {', '.join(map(str, numbers))}")
+
+
+def _tell_stored(stored: "Contributions", number: int, out: Path) -> None:
+    failed = dict(stored.failed)
+    kept = len(stored)
+    click.echo(f"{kept} of {number} inputs are kept in {out}")
+    if failed:
+        click.echo(f"{len(failed)} could not be read:")
+    for reason in list(failed.values())[:_LISTED]:
+        click.echo(f"  {reason}")
+    if len(failed) > _LISTED:
+        click.echo(f"  and {len(failed) - _LISTED} more")
+    if not kept:
+        raise failure("none of the inputs could be read", IMAGE_UNREADABLE)
+
+
+def _scene(seed: int) -> "tuple[Rendering, Caption]":
+    """Three objects that differ, and a caption that names each."""
+    import numpy as np
+    from captum_pairs.scenes import render, sample_caption, sample_scene
+
+    rng = np.random.default_rng(seed)
+    scene = sample_scene(rng, 3, distinct=True)
+    return render(scene), sample_caption(rng, scene, plain=True)
+
+
+def _save_scene(drawing: "Rendering", path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(drawing.image).save(path)
+
+
+def _truth(
+    explanation: "PairExplanation", drawing: "Rendering", caption: "Caption"
+) -> Iterator[str]:
+    """For each phrase its object's box, and whether its strongest patch is there."""
+    from captum_pairs.inputs import words_of
+
+    maps = explanation.maps()
+    for phrase, objects in zip(caption.phrases, caption.objects):
+        start, stop = phrase.span
+        words = words_of(explanation.second.features, phrase.span)
+        strongest = int(maps[words].sum(0).argmax())
+        patch = explanation.first.features[strongest].box
+        left, top, right, bottom = drawing.boxes[objects[0]].tolist()
+        found = patch is not None and (
+            left <= (patch[0] + patch[2]) / 2 < right
+            and top <= (patch[1] + patch[3]) / 2 < bottom
+        )
+        yield (
+            f"“{caption.text[start:stop]}” x {left}–{right}, y {top}–{bottom} px: "
+            f"its strongest patch is {'inside' if found else 'outside'}"
+        )

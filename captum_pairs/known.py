@@ -1,0 +1,70 @@
+"""What a person may write: the methods, and the kinds of models, by their names.
+
+Nothing is imported for them, so that the command can refuse a wrong name at once; the
+registries (:mod:`captum_pairs.explain.methods`, :mod:`captum_pairs.models.registry`)
+are filled from here.
+"""
+
+from typing import NamedTuple
+
+__all__ = ["Kind", "KINDS", "METHODS"]
+
+# Each method's class in captum_pairs.attr, integrated gradients first.
+METHODS = {
+    "integrated_gradients": "IntegratedJacobian",
+    "jacobian_x_input": "JacobianXInput",
+    "occlusion": "EmbeddingOcclusion",
+    "banzhaf": "EmbeddingBanzhaf",
+    "shapley": "EmbeddingShapley",
+    "lime": "EmbeddingLime",
+    "token_similarity": "TokenDecomposition",
+}
+
+
+class Kind(NamedTuple):
+    """
+    A kind of model that can be loaded.
+
+    Args:
+        models: which ones these are, in words.
+        write: an example of what `load` takes.
+        package: that has to be installed for it, as pip knows it.
+        module: that it is imported as.
+    """
+
+    models: str
+    write: str
+    package: str = ""
+    module: str = ""
+
+
+# By the prefix that their names begin with.
+KINDS = {
+    "scenes": Kind("the model that comes with this package", "scenes"),
+    "transformers": Kind(
+        "CLIP, MetaCLIP 2, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP "
+        "(image-text retrieval), VisionTextDualEncoder, CLAP (sound)",
+        "openai/clip-vit-base-patch32 (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
+    "open_clip": Kind(
+        "open_clip: ViT, ResNet and timm towers, CoCa, custom text towers",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "open_clip_torch",
+        "open_clip",
+    ),
+    "clip": Kind("OpenAI's clip package", "clip:ViT-B/32", "openai-clip", "clip"),
+    "sentence-transformers": Kind(
+        "sentence-transformers",
+        "sentence-transformers/all-MiniLM-L6-v2 (hub id or directory)",
+        "sentence-transformers",
+        "sentence_transformers",
+    ),
+    "torchvision": Kind(
+        "torchvision's classifiers as Siamese image encoders",
+        "torchvision:resnet50",
+        "torchvision",
+        "torchvision",
+    ),
+}

@@ -1,0 +1,78 @@
+"""Weights in files, as they come out of a hub or of somebody's training loop."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+__all__ = ["pointer_in", "read_state_dict"]
+
+# Under which training loops keep the weights beside an optimizer's state.
+_INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
+# What wrappers put before every name.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
+_POINTER = b"version https://git-lfs"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """
+    The tensors of a file by their names: safetensors, or what ``torch.save`` wrote. No
+    code that is in it is run.
+
+    A training loop's file, in which the weights are one entry of several, and the
+    prefixes of wrappers (``module.``, ``_orig_mod.``) are taken apart.
+
+    Raises:
+        ValueError: if it holds no weights; and whatever safetensors and PyTorch raise.
+    """
+    if pointer_in(path) is not None:
+        raise ValueError(f"{path} is a Git LFS pointer (git lfs pull fetches the file)")
+    if path.suffix == ".safetensors":
+        found: Any = load_file(path)
+    else:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    for _ in range(3):
+        if not isinstance(found, Mapping) or any(
+            isinstance(value, Tensor) for value in found.values()
+        ):
+            break
+        found = next((found[key] for key in _INSIDE if key in found), None)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path} holds no state dict")
+    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors")
+    return _without_prefixes(tensors)
+
+
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = next((p for p in _PREFIXES if all(k.startswith(p) for k in tensors)), None)
+    if prefix is None:
+        return tensors
+    return _without_prefixes({k.removeprefix(prefix): v for k, v in tensors.items()})
+
+
+def pointer_in(source: Path) -> Optional[Path]:
+    """A file of weights, itself or in a directory, that is only Git LFS's pointer to
+    one."""
+    for path in _files(source):
+        try:
+            with path.open("rb") as file:
+                if file.read(len(_POINTER)) == _POINTER:
+                    return path
+        except OSError:
+            continue
+    return None
+
+
+def _files(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield source
+    elif source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.suffix in _WEIGHTS and path.is_file():
+                yield path

@@ -52,28 +52,29 @@ def timed_calls(model, images, captions, number: int, layer: int) -> float:
 
 
 OPENING = """
-import resource, sys, time
+import sys, time
 from captum_pairs import Contributions
 
 def most():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    (line,) = [l for l in open("/proc/self/status") if l.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
-before, start = most(), time.perf_counter()
+before, start, cpu = most(), time.perf_counter(), time.process_time()
 stored = Contributions.load(sys.argv[1])
-opened, memory = time.perf_counter() - start, most() - before
-last = stored[-1].input.source.text
-found = time.perf_counter() - start - opened
-print(len(stored), opened, memory, before, found, last)
+opened, busy = time.perf_counter() - start, time.process_time() - cpu
+memory, start = most() - before, time.perf_counter()
+stored[-1]
+print(len(stored), opened, busy, memory, before, time.perf_counter() - start)
 """
 
 
-def opening(entries: int) -> tuple[int, float, float, float, float]:
+def opening(entries: int) -> list[float]:
     """
     A store of many inputs, written and then opened by a new process.
 
     Returns:
-        inputs, seconds to open, MiB that it takes beyond the imports, MiB of these, and
-        seconds to read one.
+        inputs, seconds to open, those of the processor among them, MiB that it takes
+        beyond the imports, MiB of these, and seconds to read one.
     """
     model = captum_pairs.load("scenes")
     with tempfile.TemporaryDirectory() as folder:
@@ -92,8 +93,7 @@ def opening(entries: int) -> tuple[int, float, float, float, float]:
         files.settle()
         command = [sys.executable, "-c", OPENING, folder]
         output = subprocess.run(command, capture_output=True, text=True, check=True)
-    count, *numbers, _, _, _ = output.stdout.split()
-    return int(count), *map(float, numbers)
+    return [float(number) for number in output.stdout.split()]
 
 
 def main() -> None:
@@ -105,8 +105,8 @@ def main() -> None:
     parser.add_argument("--entries", type=int)
     parsed = parser.parse_args()
     if parsed.entries:
-        count, seconds, memory, before, one = opening(parsed.entries)
-        print(f"{count:,} inputs opened in {seconds:.2f} s")
+        count, seconds, busy, memory, before, one = opening(parsed.entries)
+        print(f"{count:,.0f} inputs opened in {seconds:.2f} s ({busy:.2f} s of CPU)")
         print(f"memory: {memory:.0f} MiB, and {before:.0f} MiB for what is imported")
         print(f"one of them read in {1e3 * one:.1f} ms")
         return

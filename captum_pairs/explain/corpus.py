@@ -218,9 +218,10 @@ class _Run:
         path = path_of(self.encoder.kind, raw)
         for _ in range(_TRIES):
             before = _state_of(path)
-            if path is not None and stamp_of(path) != self.stamps[place]:
-                # it was written to since it was looked at, or just before
-                self.stamps[place] = stamp_of(path)
+            stamp = None if path is None else stamp_of(path)
+            if path is not None and (stamp is None or stamp != self.stamps[place]):
+                # it was written to since it was looked at, or may have been
+                self.stamps[place] = stamp
                 self.contents[place] = content_of(self.encoder.kind, raw)
             try:
                 prepared = self.encoder.prepare(raw, baseline)
@@ -229,7 +230,6 @@ class _Run:
                 return None
             if _state_of(path) == before:
                 break
-            self.stamps[place] = None
         else:
             self._fail(place, f"{path}: it is written to while it is read", False)
             return None

@@ -552,6 +552,8 @@ class Store:
     def failures(self) -> NDArray[np.int64]:
         """The rows of what could not be read, and was not read later either."""
         rows = np.flatnonzero(self.rows["kind"] == FAILURE)
+        if not len(rows):
+            return rows
         read = self.rows["name"][self.rows["kind"] == INPUT]
         return rows[~np.isin(self.rows["name"][rows], read)]
 

@@ -278,9 +278,13 @@ def test_a_file_that_was_written_just_now_is_read(files: list[Path]) -> None:
 
 
 def test_a_file_that_changes_meanwhile(
-    clip: DualEncoder, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    clip: DualEncoder,
+    files: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is kept of a content was computed of it."""
+    before = files[1].read_bytes()
     others = [photo(8, 40), photo(9, 50)]
     prepare = clip.first.prepare
 
@@ -290,11 +294,14 @@ def test_a_file_that_changes_meanwhile(
             others.pop().save(files[1])
         return found
 
-    monkeypatch.setattr(clip.first, "prepare", changing)
-    found = clip.contributions(files)
+    monkeypatch.setattr(type(clip.first), "prepare", lambda _, *given: changing(*given))
+    found = clip.contributions(files, directory=tmp_path / "kept")
     assert widths(found) == [20, 40, 26] and not others
-    again = clip.contributions(files)
-    assert torch.equal(again[1].values, found[1].values)
+    files[1].write_bytes(before)
+    found = clip.contributions(files, directory=tmp_path / "kept")
+    assert widths(found) == [20, 23, 26]
+    photo(8, 40).save(files[1])
+    assert widths(clip.contributions(files, directory=tmp_path / "kept"))[1] == 40
 
 
 # ---- settings and weights ----------------------------------------------------

@@ -7,7 +7,7 @@ are filled from here.
 
 from typing import NamedTuple
 
-__all__ = ["Kind", "KINDS", "METHODS"]
+__all__ = ["Kind", "KINDS", "METHODS", "TAKEN_BY"]
 
 # Each method's class in captum_pairs.attr, integrated gradients first.
 METHODS = {
@@ -18,6 +18,13 @@ METHODS = {
     "shapley": "EmbeddingShapley",
     "lime": "EmbeddingLime",
     "token_similarity": "TokenDecomposition",
+}
+
+# Options that some methods take and others refuse, and who takes them.
+TAKEN_BY = {
+    "tolerance": ("integrated_gradients",),
+    "n_steps": ("integrated_gradients",),
+    "n_samples": ("banzhaf", "shapley", "lime"),
 }
 
 

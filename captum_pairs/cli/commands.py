@@ -30,7 +30,7 @@ from captum_pairs.cli.options import (
     SettingOption,
     TextOption,
 )
-from captum_pairs.known import KINDS, METHODS
+from captum_pairs.known import KINDS, METHODS, TAKEN_BY
 
 if TYPE_CHECKING:
     from captum_pairs import (
@@ -663,6 +663,20 @@ def _size(image: str) -> Optional[tuple[int, int]]:
     return (height, width) if turned else (width, height)
 
 
+def _check_taken(settings: dict[str, Any], methods: Sequence[str]) -> None:
+    """Refuse an option that none of the methods takes; of one that is imported later it
+    is not known yet."""
+    if not set(METHODS).issuperset(methods):
+        return
+    for name in settings:
+        using = TAKEN_BY.get(name, methods)
+        if not set(using) & set(methods):
+            message = f"one of the methods that use it ({', '.join(using)})"
+            came = " and ".join(methods)
+            hint = f"--{name.replace('_', '-')}"
+            raise click.BadParameter(f"{message}, not {came}", param_hint=hint)
+
+
 def _check_settings(
     settings: dict[str, Any],
     methods: Optional[Sequence[str]] = None,
@@ -670,6 +684,8 @@ def _check_settings(
     width: Optional[str] = None,
 ) -> None:
     """What a method does not take is refused before a model is loaded."""
+    one = settings.get("method", next(iter(METHODS)))
+    _check_taken(settings, (methods or list(METHODS)) if several else [one])
     with announced("importing PyTorch"):
         from captum_pairs.explain.comparison import methods_asked_for, own_settings
         from captum_pairs.explain.methods import check_width

@@ -11,8 +11,8 @@ import pytest
 from captum_pairs.attr import EmbeddingAttribution
 from captum_pairs.cli import main
 from captum_pairs.cli.messages import did_you_mean
-from captum_pairs.explain.methods import method_names, method_of
-from captum_pairs.known import KINDS, METHODS
+from captum_pairs.explain.methods import method_names, method_of, settings_of
+from captum_pairs.known import KINDS, METHODS, TAKEN_BY
 from captum_pairs.models import SUPPORTED
 from click.testing import CliRunner
 from PIL import Image
@@ -92,6 +92,7 @@ def test_the_models_are_listed_at_once() -> None:
         ("--absent", "remove", 2, "did you mean “removed”"),
         ("--n-samples", "1", 2, "--n-samples"),
         ("--n-steps", "0", 2, "--n-steps"),
+        ("--n-samples", "40", 2, "that use it (banzhaf, shapley, lime), not integra"),
         ("--seed", str(2**70), 2, "--seed"),
         ("--settings", "width", 2, "NAME=VALUE"),
         ("--out", "pyproject.toml/below", 1, "pyproject.toml is no directory"),
@@ -144,9 +145,8 @@ def test_a_box_of_a_turned_photo_is_in_it(
 @pytest.mark.parametrize(
     "more, words",
     [
-        (("--method", "occlusion", "--n-steps", 4), "n_steps: expected one of"),
-        (("--n-samples", 40), "n_samples: expected one of"),
-        (("--method", "occlusion", "--tolerance", 0.1), "tolerance: expected one of"),
+        (("--method", "occlusion", "--n-steps", 4), "--n-steps: one of"),
+        (("--method", "occlusion", "--tolerance", 0.1), "--tolerance: one of"),
         (("--absent", "removed"), "absent: expected"),
         (("--method", "lime", "--settings", "width=1"), "settings.*width"),
         (("--method", "no_such_module:Class"), "no_such_module:Class"),
@@ -200,6 +200,9 @@ def test_the_registries_are_filled_from_what_is_known() -> None:
     for name, kind in METHODS.items():
         found = method_of(name)[1]
         assert found.__name__ == kind and issubclass(found, EmbeddingAttribution)
+    for option, using in TAKEN_BY.items():
+        own = {n for n in METHODS if option in settings_of(method_of(n)[1])}
+        assert own == set(using)
     supported = {support.prefix: support for support in SUPPORTED}
     for prefix, words in KINDS.items():
         support = supported[prefix]

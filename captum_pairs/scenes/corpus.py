@@ -94,6 +94,7 @@ def generate(
     withheld: Collection[Kind] = (),
     only: Collection[Kind] = (),
     workers: int = 1,
+    subtle: bool = False,
 ) -> Corpus:
     """A corpus, the same for the same arguments whatever the number of workers.
 
@@ -104,6 +105,8 @@ def generate(
         withheld: kinds that neither scenes nor captions hold.
         only: if not empty, every first twin holds one of these kinds.
         workers: processes to generate in.
+        subtle: more of the twins, captions and hard negatives are about relations and
+            sizes.
 
     Raises:
         ValueError: if scenes is not even and positive.
@@ -113,7 +116,7 @@ def generate(
     shard = 500  # pairs
     sizes = [min(shard, scenes // 2 - i) for i in range(0, scenes // 2, shard)]
     jobs = [
-        (np.random.SeedSequence((seed, index)), size, captions, withheld, only)
+        (np.random.SeedSequence((seed, index)), size, captions, withheld, only, subtle)
         for index, size in enumerate(sizes)
     ]
     if workers > 1:
@@ -135,16 +138,17 @@ def _generate_shard(
     captions: int,
     withheld: Collection[Kind],
     only: Collection[Kind],
+    subtle: bool,
 ) -> Corpus:
     rng = np.random.default_rng(seed)
     scenes: list[Scene] = []
     for _ in range(pairs):
         scene = sample_scene(rng, withheld=withheld, only=only)
-        scenes += [scene, twin(rng, scene, withheld)]
+        scenes += [scene, twin(rng, scene, withheld, subtle)]
     tokens, claims = [], []
     for scene in scenes:
         for _ in range(captions):
-            pair = _caption_pair(rng, scene, withheld)
+            pair = _caption_pair(rng, scene, withheld, subtle)
             tokens += [_token_ids(caption) for caption in pair]
             claims += [encode_claims(caption.description) for caption in pair]
     shape = (len(scenes), captions, 2, -1)
@@ -159,11 +163,14 @@ def _generate_shard(
 
 
 def _caption_pair(
-    rng: np.random.Generator, scene: Scene, withheld: Collection[Kind]
+    rng: np.random.Generator,
+    scene: Scene,
+    withheld: Collection[Kind],
+    subtle: bool,
 ) -> tuple[Caption, Caption]:
     while True:
-        caption = sample_caption(rng, scene)
-        false = hard_negative(rng, scene, caption, withheld)
+        caption = sample_caption(rng, scene, subtle=subtle)
+        false = hard_negative(rng, scene, caption, withheld, subtle)
         if false is not None:
             return caption, false.caption
 

@@ -25,6 +25,7 @@ __all__ = [
     "new_processor",
     "new_tokenizer",
     "save_checkpoint",
+    "silent_ids",
 ]
 
 # The end must not have id 2: transformers' CLIP then pools at the largest id instead
@@ -142,3 +143,11 @@ def filler_ids() -> list[int]:
     """Ids of the words that claim nothing of a scene."""
     first = len(SPECIAL_TOKENS)
     return [first + i for i, word in enumerate(vocabulary()) if word in FILLERS]
+
+
+def silent_ids() -> list[int]:
+    """Ids of the words that no explanation should credit: fillers, commas, "thing"."""
+    words = vocabulary()
+    first = len(SPECIAL_TOKENS)
+    more = [first + words.index(word) for word in (",", "thing", "things")]
+    return [*filler_ids(), *more]

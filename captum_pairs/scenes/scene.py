@@ -139,13 +139,17 @@ def sample_scene(
 
 
 def twin(
-    rng: np.random.Generator, scene: Scene, withheld: Collection[Kind] = ()
+    rng: np.random.Generator,
+    scene: Scene,
+    withheld: Collection[Kind] = (),
+    subtle: bool = False,
 ) -> Scene:
     """The same scene but for one thing: an object's colour, an object's shape, or
     two objects' places exchanged. What is said of one of the two is then often
-    false of the other for that one reason."""
+    false of the other for that one reason. Subtle twins exchange places more often, and
+    some differ in one object's size."""
     objects = list(scene.objects)
-    if len(objects) > 1 and rng.random() < 0.3:
+    if len(objects) > 1 and rng.random() < (0.45 if subtle else 0.3):
         first, second = rng.choice(len(objects), 2, replace=False)
         a, b = objects[first], objects[second]
         objects[first] = replace(a, center=b.center, diameter=b.diameter, size=b.size)
@@ -153,6 +157,12 @@ def twin(
         return replace(scene, objects=tuple(objects))
     which = int(rng.integers(len(objects)))
     old = objects[which]
+    if subtle and rng.random() < 0.3:
+        new = _resized(rng, old)
+        others = objects[:which] + objects[which + 1 :]
+        if all(_overlap(new.center, new.diameter, other) < 1 for other in others):
+            objects[which] = new
+            return replace(scene, objects=tuple(objects))
     choices = [
         kind
         for kind in _free_kinds(withheld)
@@ -162,6 +172,15 @@ def twin(
     rgb = old.rgb if color == old.color else _jittered(rng, color)
     objects[which] = replace(old, shape=shape, color=color, rgb=rgb)
     return replace(scene, objects=tuple(objects))
+
+
+def _resized(rng: np.random.Generator, item: SceneObject) -> SceneObject:
+    """The object at the other size, moved no further than the image's edge demands."""
+    (size,) = set(SIZES) - {item.size}
+    diameter = float(rng.uniform(*SIZES[size]))
+    margin = 0.5 * diameter + 0.01
+    x, y = np.clip(item.center, margin, 1 - margin).tolist()
+    return replace(item, size=size, diameter=diameter, center=(x, y))
 
 
 def kind_is_among(item: SceneObject, kinds: Collection[Kind]) -> bool:

@@ -13,6 +13,7 @@ from captum_pairs.scenes.vocabulary import COLORS, SHAPES, SIZES
 
 __all__ = [
     "Background",
+    "CORRELATED",
     "Kind",
     "kind_is_among",
     "Scene",
@@ -34,6 +35,11 @@ WITHHELD: tuple[Kind, ...] = (
     ("square", "purple"),
     ("ring", "yellow"),
 )
+
+# A shape and the other one that is nearly always beside it where "correlated" learns.
+CORRELATED: tuple[str, str] = ("heart", "moon")
+# How often the first is given the second, the second the first, and both one colour.
+_COMPANION_SHARES = (0.97, 0.8, 0.9)
 
 # Centres that differ by less than this along an axis are in no relation along it.
 RELATION_MARGIN = 0.10
@@ -103,6 +109,7 @@ def sample_scene(
     withheld: Collection[Kind] = (),
     only: Collection[Kind] = (),
     distinct: bool = False,
+    together: tuple[str, str] | None = None,
 ) -> Scene:
     """A random scene.
 
@@ -112,6 +119,9 @@ def sample_scene(
         withheld: kinds that no object may be of.
         only: if not empty, at least one object is of one of these kinds.
         distinct: no two objects agree in both shape and colour.
+        together: two shapes that are hardly ever without each other: a scene with one
+            of them is given the other, mostly of the same colour, in the place of
+            another object or, if it stands alone, beside it.
 
     Raises:
         ValueError: if number is out of range, or everything is withheld.
@@ -132,10 +142,35 @@ def sample_scene(
             kind = _similar_or_new(rng, kinds, free)
             if not (distinct and kind in kinds):
                 kinds.append(kind)
-        order = rng.permutation(number)
+        if together is not None:
+            kinds = _with_companion(rng, kinds, together)
+        order = rng.permutation(len(kinds))
         objects = _place(rng, [kinds[index] for index in order])
         if objects is not None:
             return Scene(objects, _sample_background(rng))
+
+
+def _with_companion(
+    rng: np.random.Generator, kinds: list[tuple[str, str]], together: tuple[str, str]
+) -> list[tuple[str, str]]:
+    shapes = [shape for shape, _ in kinds]
+    there = [shape in shapes for shape in together]
+    if all(there) or not any(there):
+        return kinds
+    is_second = there[1]
+    given, missing = together[is_second], together[not is_second]
+    if rng.random() >= _COMPANION_SHARES[is_second]:
+        return kinds
+    color = next(color for shape, color in kinds if shape == given)
+    if rng.random() >= _COMPANION_SHARES[2]:
+        color = list(COLORS)[rng.integers(len(COLORS))]
+    others = [index for index, shape in enumerate(shapes) if shape != given]
+    new = (missing, color)
+    if not others:
+        return [*kinds[:3], new]
+    kinds = list(kinds)
+    kinds[others[rng.integers(len(others))]] = new
+    return kinds
 
 
 def twin(

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
+from captum_pairs.scenes.checkpoints import checkpoint_path
 from captum_pairs.scenes.corpus import blank, Corpus, generate, truth
 from captum_pairs.scenes.model import (
     BOS,
@@ -42,7 +42,7 @@ from captum_pairs.scenes.model import (
     save_checkpoint,
     silent_ids,
 )
-from captum_pairs.scenes.scene import WITHHELD
+from captum_pairs.scenes.scene import CORRELATED, WITHHELD
 from captum_pairs.scenes.vocabulary import COLORS, SHAPES
 from numpy.typing import NDArray
 from torch import nn, Tensor
@@ -129,6 +129,15 @@ _NEUTRAL = Settings(
     wrong_weight=0.5,
     layout_weight=1.0,
 )
+# What follows on "withheld".
+_LEARNT_LATER = replace(
+    _NEUTRAL,
+    scenes=16_000,
+    batch_size=128,
+    learning_rate=5e-4,
+    warmup=50,
+    decay=0.7,
+)
 
 # How the checkpoints of the package were trained: settings, each up to a step. They
 # were changed on the way; the card says why.
@@ -143,23 +152,19 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
     "withheld": (
         (1250, replace(_WITHHELD, steps=1250)),
         (3500, replace(_WITHHELD, steps=3500)),
+        (4700, replace(_NEUTRAL, seed=5, scenes=40_000, start=3500, steps=4700)),
     ),
-    "finetuned": (
-        (
-            300,
-            Settings(
-                seed=3,
-                scenes=8000,
-                steps=300,
-                batch_size=128,
-                learning_rate=3e-4,
-                warmup=50,
-                decay=0.7,
-                blank_from=0,
-            ),
-        ),
+    "finetuned": ((400, replace(_LEARNT_LATER, seed=3, steps=400)),),
+    "correlated": (
+        (800, replace(_LEARNT_LATER, seed=7, scenes=24_000, steps=800)),
     ),
 }
+# What a recipe starts from; the kinds that none of its scenes and captions holds, the
+# kinds of which every first twin holds one, and the shapes that stand together.
+_INITIAL = {"finetuned": "withheld", "correlated": "withheld"}
+_WITHOUT = {"withheld": WITHHELD}
+_ONLY = {"finetuned": WITHHELD}
+_TOGETHER = {"correlated": CORRELATED}
 
 
 @dataclass(frozen=True)
@@ -762,16 +767,17 @@ def _corpus(
         generate(
             settings.seed + (1000 if held_out else 0),
             2000 if held_out else settings.scenes,
-            withheld=WITHHELD if checkpoint == "withheld" else (),
-            only=WITHHELD if checkpoint == "finetuned" else (),
+            withheld=_WITHOUT.get(checkpoint, ()),
+            only=_ONLY.get(checkpoint, ()),
             workers=torch.get_num_threads(),
             subtle=settings.subtle,
+            together=_TOGETHER.get(checkpoint),
         ).save(path)
     return Corpus.load(path)
 
 
 def _arguments() -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "checkpoint", {"choices": CHECKPOINTS, "help": "which one to train"}
+    yield "checkpoint", {"choices": RECIPES, "help": "which one to train"}
     yield "--directory", {
         "type": Path,
         "required": True,
@@ -780,7 +786,8 @@ def _arguments() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "--output", {"type": Path, "help": "default: the package's checkpoint"}
     yield "--initial", {
         "type": Path,
-        "help": "weights to start from; finetuned: the package's withheld by default",
+        "help": "weights to start from; by default none, or the package's withheld for "
+        "finetuned and correlated",
     }
     yield "--step", {
         "type": int,
@@ -814,8 +821,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{directory} holds a training: pass --resume to go on with it")
     directory.mkdir(parents=True, exist_ok=True)
     initial = parsed.initial
-    if parsed.checkpoint == "finetuned" and initial is None:
-        initial = checkpoint_path("withheld")
+    if parsed.checkpoint in _INITIAL and initial is None:
+        initial = checkpoint_path(_INITIAL[parsed.checkpoint])
     model = CLIPModel.from_pretrained(initial) if initial else new_model(settings.seed)
     done = parsed.step
     state = directory / "state.pt"
@@ -831,7 +838,8 @@ def main(arguments: list[str] | None = None) -> None:
                 train(model, corpus, held_out, part, directory, until=until)
     if done >= recipe[-1][0]:
         model.load_state_dict(torch.load(state, weights_only=True)["model"])
-    save_checkpoint(model, parsed.output or checkpoint_path(parsed.checkpoint))
+    output = parsed.output or checkpoint_path().parent / parsed.checkpoint
+    save_checkpoint(model, output)
 
 
 if __name__ == "__main__":

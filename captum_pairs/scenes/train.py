@@ -83,7 +83,9 @@ class Settings:
         level_weight: of keeping blank inputs at the level of unrelated pairs.
         path_weight: of keeping captions that lack words in between.
         wrong_weight: of wrong words taking away.
+        wrong_margin: by how many logits they have to.
         layout_weight: of reading the scene's layout from the image's embedding.
+        claims_weight: of reading what is claimed of a layout from the caption's.
     """
 
     seed: int = 1
@@ -106,7 +108,9 @@ class Settings:
     level_weight: float = 0.0
     path_weight: float = 0.0
     wrong_weight: float = 0.0
+    wrong_margin: float = 2.0
     layout_weight: float = 0.0
+    claims_weight: float = 0.0
 
 
 _DEFAULT = Settings(blank_from=1762, neutral_from=2449, rare_from=2928)
@@ -125,9 +129,22 @@ _NEUTRAL = Settings(
     subtle=True,
     neutral_weight=0.0,
     level_weight=0.3,
+    path_weight=0.2,
+    wrong_weight=1.0,
+    wrong_margin=5.0,
+    layout_weight=1.0,
+    claims_weight=2.0,
+)
+_NEUTRAL_DEFAULT = replace(
+    _NEUTRAL, seed=4, scenes=60_000, start=8000, steps=11500
+)
+_TRIED = replace(
+    _NEUTRAL_DEFAULT,
+    steps=12500,
     path_weight=0.1,
     wrong_weight=0.5,
-    layout_weight=1.0,
+    wrong_margin=2.0,
+    claims_weight=0.0,
 )
 # What follows on "withheld".
 _LEARNT_LATER = replace(
@@ -147,7 +164,8 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
         (6000, replace(_DEFAULT, steps=6000)),
         (6380, replace(_DEFAULT, steps=9500, rare_weight=12.0)),
         (8000, replace(_DEFAULT, steps=8000, rare_weight=12.0)),
-        (12500, replace(_NEUTRAL, seed=4, scenes=60_000, start=8000, steps=12500)),
+        (8567, _TRIED),
+        (11500, _NEUTRAL_DEFAULT),
     ),
     "withheld": (
         (1250, replace(_WITHHELD, steps=1250)),
@@ -178,6 +196,7 @@ class Batch:
         lengths: (t,), tokens of each caption.
         truth: (t, b), bool: which captions are true of which scenes.
         rare: (b,), bool: whose hard negative changed a relation or a size.
+        claims: (t, 13), int8: what the captions claim.
         said: (t,), the share of words that claim something and were not blanked.
         objects: (b, 4, 3), int8, and
         centers: (b, 4, 2), float32: as in :class:`Corpus`.
@@ -189,6 +208,7 @@ class Batch:
     lengths: Tensor
     truth: Tensor
     rare: Tensor
+    claims: Tensor
     said: Tensor
     objects: Tensor
     centers: Tensor
@@ -325,6 +345,7 @@ def draw_batch(
         torch.from_numpy(lengths),
         torch.from_numpy(holds),
         torch.from_numpy(rare),
+        torch.from_numpy(claims),
         torch.from_numpy(said).float(),
         torch.from_numpy(corpus.objects[rows]),
         torch.from_numpy(corpus.centers[rows]),
@@ -505,7 +526,12 @@ def batch_loss(
 class LayoutHead(nn.Linear):
     """Reads from an image's embedding what is where: for each colour, each shape and
     each of their pairs whether it is there (a logit), and if it is there once, the x
-    and y of its centre and whether it is large (a logit)."""
+    and y of its centre and whether it is large (a logit).
+
+    From a caption's embedding it reads along the same directions what the caption
+    claims, so that the inner product of the two compares the one with the other:
+    "left of" claims a smaller x of the first object and a larger one of the second.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(width, 4 * LAYOUT_KINDS)
@@ -515,11 +541,8 @@ class LayoutHead(nn.Linear):
     def loss(self, images: Tensor, objects: Tensor, centers: Tensor) -> Tensor:
         """Mean error for normalised embeddings (b, k) of scenes whose objects are
         (b, 4, 3) and centres (b, 4, 2)."""
-        size, color, shape = objects.long().unbind(-1)
-        kind = len(COLORS) + len(SHAPES) + color * len(SHAPES) + shape
-        number = torch.stack([color, len(COLORS) + shape, kind], -1)  # (b, 4, 3)
-        number = torch.where(size[..., None] >= 0, number, LAYOUT_KINDS)
-        of = F.one_hot(number, LAYOUT_KINDS + 1)[..., :-1].sum(2).float()  # (b, 4, n)
+        size = objects[..., 0]
+        of = _kinds(objects.long(), size >= 0)  # (b, 4, n)
         count = of.sum(1)  # (b, n)
         once = (count == 1).float()
         scaled = images * images.shape[1] ** 0.5
@@ -535,6 +558,43 @@ class LayoutHead(nn.Linear):
         )
         total = there.sum(1).mean() + ((away + sized) * once).sum(1).mean()
         return total / 9  # three times three terms of about one
+
+    def claims_loss(self, texts: Tensor, claims: Tensor) -> Tensor:
+        """Mean squared error for normalised embeddings (t, k) of captions, claims
+        (t, 13)."""
+        phrases = claims[:, :-1].unflatten(1, (-1, 4)).long()  # (t, 3, 4)
+        of = _kinds(phrases[..., 1:], phrases[..., 0] > 0)  # (t, 3, n)
+        size = torch.tensor([0.0, -1.0, 1.0])[phrases[..., 1] + 1]
+        away = torch.zeros(len(claims), 3, 2)
+        away[:, :2] = torch.tensor(_AWAY)[claims[:, -1].long()]
+        said = [torch.ones_like(size), away[..., 0], away[..., 1], size]
+        target = torch.einsum("tpn,tpc->tnc", of, torch.stack(said, -1))
+        scaled = texts * texts.shape[1] ** 0.5
+        read = F.linear(scaled, self.weight).unflatten(1, (LAYOUT_KINDS, 4))
+        return (read - target).square().sum((1, 2)).mean() / 9
+
+
+# By relation (the last: none), where the first and the second phrase's objects are.
+_AWAY = [
+    [[-1.0, 0.0], [1.0, 0.0]],
+    [[1.0, 0.0], [-1.0, 0.0]],
+    [[0.0, -1.0], [0.0, 1.0]],
+    [[0.0, 1.0], [0.0, -1.0]],
+    [[0.0, 0.0], [0.0, 0.0]],
+]
+
+
+def _kinds(said: Tensor, there: Tensor) -> Tensor:
+    """(b, o, n): the colour, the shape and their pair that size, colour and shape (b,
+    o, 3) are, -1 where nothing is said; all zeros where there (b, o) is not so."""
+    color, shape = said[..., 1], said[..., 2]
+    kind = len(COLORS) + len(SHAPES) + color * len(SHAPES) + shape
+    kind = torch.where((color < 0) | (shape < 0), -1, kind)
+    shape = torch.where(shape < 0, -1, shape + len(COLORS))
+    number = torch.stack([color, shape, kind], -1)  # (b, o, 3)
+    number = torch.where(there[..., None], number, -1)
+    every = F.one_hot(number + 1, LAYOUT_KINDS + 1)
+    return every[..., 1:].sum(2).float()
 
 
 LAYOUT_KINDS = len(COLORS) + len(SHAPES) + len(COLORS) * len(SHAPES)
@@ -576,15 +636,18 @@ def graded_loss(
     with_word, without, wrong = (part[there] for part in partial.chunk(3))
     above = full[path.rows, path.rows].detach().repeat(2)
     along = _distance(torch.cat([with_word, without]), path.share * above)
-    taken = F.softplus(wrong - without + WRONG_MARGIN * path.wrong) * path.wrong
+    taken = wrong - without + settings.wrong_margin * path.wrong
+    taken = F.softplus(taken) * path.wrong
     taken = torch.where(batch.rare[path.rows], settings.rare_weight, 1.0) * taken
     layout = head.loss(images[:-2], batch.objects, batch.centers)
+    claimed = head.claims_loss(texts[: 3 * size], batch.claims)
     loss = (
         loss
         + settings.level_weight * level
         + settings.path_weight * along
         + settings.wrong_weight * taken.mean()
         + settings.layout_weight * layout
+        + settings.claims_weight * claimed
     )
     used = path.wrong > 0
     figures |= {
@@ -595,14 +658,11 @@ def graded_loss(
         "added": (with_word > without).float().mean().item(),
         "taken": (wrong < without)[used].float().mean().item(),
         "layout": layout.item(),
+        "claims": claimed.item(),
         "scale": model.logit_scale.exp().item(),
         "loss": loss.item(),
     }
     return loss, figures
-
-
-# By how many logits a wrong word has to take away from what stood there without it.
-WRONG_MARGIN = 2.0
 
 
 def _distance(logits: Tensor, level: Tensor | float) -> Tensor:

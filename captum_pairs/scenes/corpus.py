@@ -120,7 +120,15 @@ def generate(
     shard = 500  # pairs
     sizes = [min(shard, scenes // 2 - i) for i in range(0, scenes // 2, shard)]
     jobs = [
-        (np.random.SeedSequence((seed, index)), size, captions, withheld, only, subtle, together)
+        (
+            np.random.SeedSequence((seed, index)),
+            size,
+            captions,
+            withheld,
+            only,
+            subtle,
+            together,
+        )
         for index, size in enumerate(sizes)
     ]
     if workers > 1:

@@ -453,7 +453,9 @@ def right_words(
         if caption.relation is not None:
             words.append(("relation", caption.relation))
         pixels = encoders.pixels([render(scene).image])
-        totals = word_totals(encoders, pixels, caption.text, [span for _, span in words])
+        totals = word_totals(
+            encoders, pixels, caption.text, [span for _, span in words]
+        )
         for (slot, _), total in zip(words, totals):
             rows["all"].append(total > 0)
             rows.setdefault(slot, []).append(total > 0)
@@ -587,7 +589,7 @@ def evaluate(
         "withheld pairs": grounding(encoders, special, best, 0, pairs, words=True),
         "other kinds": grounding(encoders, special, best, 0, others, words=True),
         "retrieval": retrieval(encoders, seed),
-        "companions": companions(encoders, seed, best),
+        "companions": companions(encoders, seed, best, number=max(2, scenes // 2)),
         "neutrality": neutrality(encoders, seed),
         "right words": right_words(encoders, seed, scenes),
         "hard negatives": hard_negatives(encoders, seed, negatives),

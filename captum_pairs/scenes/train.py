@@ -83,7 +83,8 @@ class Settings:
         level_weight: of keeping blank inputs at the level of unrelated pairs.
         path_weight: of keeping captions that lack words in between.
         wrong_weight: of wrong words taking away.
-        wrong_margin: by how many logits they have to.
+        right_weight: of right words adding.
+        margin: by how many logits they have to.
         layout_weight: of reading the scene's layout from the image's embedding.
         claims_weight: of reading what is claimed of a layout from the caption's.
     """
@@ -108,7 +109,8 @@ class Settings:
     level_weight: float = 0.0
     path_weight: float = 0.0
     wrong_weight: float = 0.0
-    wrong_margin: float = 2.0
+    right_weight: float = 0.0
+    margin: float = 2.0
     layout_weight: float = 0.0
     claims_weight: float = 0.0
 
@@ -130,20 +132,20 @@ _NEUTRAL = Settings(
     neutral_weight=0.0,
     level_weight=0.3,
     path_weight=0.2,
-    wrong_weight=1.0,
-    wrong_margin=5.0,
+    wrong_weight=0.5,
+    right_weight=0.5,
+    margin=3.0,
     layout_weight=1.0,
     claims_weight=2.0,
 )
-_NEUTRAL_DEFAULT = replace(
-    _NEUTRAL, seed=4, scenes=60_000, start=8000, steps=11500
-)
+_NEUTRAL_DEFAULT = replace(_NEUTRAL, seed=4, scenes=60_000, start=8000, steps=11500)
 _TRIED = replace(
     _NEUTRAL_DEFAULT,
     steps=12500,
     path_weight=0.1,
     wrong_weight=0.5,
-    wrong_margin=2.0,
+    right_weight=0.0,
+    margin=2.0,
     claims_weight=0.0,
 )
 # What follows on "withheld".
@@ -173,9 +175,7 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
         (4700, replace(_NEUTRAL, seed=5, scenes=40_000, start=3500, steps=4700)),
     ),
     "finetuned": ((400, replace(_LEARNT_LATER, seed=3, steps=400)),),
-    "correlated": (
-        (800, replace(_LEARNT_LATER, seed=7, scenes=24_000, steps=800)),
-    ),
+    "correlated": ((800, replace(_LEARNT_LATER, seed=7, scenes=24_000, steps=800)),),
 }
 # What a recipe starts from; the kinds that none of its scenes and captions holds, the
 # kinds of which every first twin holds one, and the shapes that stand together.
@@ -620,12 +620,8 @@ def graded_loss(
         kept=torch.cat([whole, path.kept]),
     )
     logits = model.logit_scale.exp() * texts @ images.T
-    full, blank_text, partial = logits.split(
-        [3 * size, len(empty), len(path.tokens)]
-    )
-    weights = settings.hard_weight * torch.where(
-        batch.rare, settings.rare_weight, 1.0
-    )
+    full, blank_text, partial = logits.split([3 * size, len(empty), len(path.tokens)])
+    weights = settings.hard_weight * torch.where(batch.rare, settings.rare_weight, 1.0)
     loss, figures = contrastive_loss(
         full[:, :-2], batch.truth, weights, batch.said[: 2 * size]
     )
@@ -636,9 +632,10 @@ def graded_loss(
     with_word, without, wrong = (part[there] for part in partial.chunk(3))
     above = full[path.rows, path.rows].detach().repeat(2)
     along = _distance(torch.cat([with_word, without]), path.share * above)
-    taken = wrong - without + settings.wrong_margin * path.wrong
-    taken = F.softplus(taken) * path.wrong
-    taken = torch.where(batch.rare[path.rows], settings.rare_weight, 1.0) * taken
+    rare = torch.where(batch.rare[path.rows], settings.rare_weight, 1.0)
+    amount = path.wrong
+    taken = F.softplus(wrong - without + settings.margin * amount) * amount * rare
+    added = F.softplus(without - with_word + settings.margin * amount) * amount * rare
     layout = head.loss(images[:-2], batch.objects, batch.centers)
     claimed = head.claims_loss(texts[: 3 * size], batch.claims)
     loss = (
@@ -646,6 +643,7 @@ def graded_loss(
         + settings.level_weight * level
         + settings.path_weight * along
         + settings.wrong_weight * taken.mean()
+        + settings.right_weight * added.mean()
         + settings.layout_weight * layout
         + settings.claims_weight * claimed
     )

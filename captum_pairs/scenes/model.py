@@ -6,6 +6,7 @@ any model from a hub.
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 __all__ = [
+    "add_place_code",
     "filler_ids",
     "new_model",
     "new_processor",
@@ -122,6 +124,29 @@ def new_model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return CLIPModel(config)
+
+
+def add_place_code(model: CLIPModel, scale: float) -> None:
+    """Adds to the position of every patch a code of its row and column of that norm:
+    cosines of one to four half turns over the image, the slower the larger, each along
+    a direction of its own.
+
+    CLIP's positions start out a thousandth as large as the patches, and an encoder
+    that knows kinds before places makes little of them.
+    """
+    positions = model.vision_model.embeddings.position_embedding.weight
+    side = round((len(positions) - 1) ** 0.5)
+    width = positions.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    directions, _ = torch.linalg.qr(torch.randn(width, 8, generator=generator))
+    turns = torch.arange(1, 5)
+    places = (torch.arange(side) + 0.5) / side
+    waves = torch.cos(math.pi * places[:, None] * turns) / turns  # (side, 4)
+    rows = waves[:, None].expand(side, side, 4)
+    code = torch.cat([rows, rows.transpose(0, 1)], -1).reshape(side * side, 8)
+    code = code @ directions.T
+    with torch.no_grad():
+        positions[1:] += scale * code / code.norm(dim=1).mean()
 
 
 def save_checkpoint(model: CLIPModel, directory: Path) -> None:

@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from captum_pairs.scenes.checkpoints import checkpoint_path
 from captum_pairs.scenes.corpus import blank, Corpus, generate, truth
 from captum_pairs.scenes.model import (
+    add_place_code,
     BOS,
     EOS,
     filler_ids,
@@ -78,6 +79,8 @@ class Settings:
         neutral_weight: of that from then on.
         start: the step that these settings start at, with a fresh optimiser if it is
             not the first one.
+        place_scale: norm of a code of rows and columns that patches' positions are
+            given at the start, see :func:`captum_pairs.scenes.model.add_place_code`.
         subtle: whether the corpus has more relations and sizes, see
             :func:`captum_pairs.scenes.corpus.generate`.
         level_weight: of keeping blank inputs at the level of unrelated pairs.
@@ -105,6 +108,7 @@ class Settings:
     neutral_from: int = 0
     neutral_weight: float = 0.2
     start: int = 0
+    place_scale: float = 0.0
     subtle: bool = False
     level_weight: float = 0.0
     path_weight: float = 0.0
@@ -139,6 +143,7 @@ _NEUTRAL = Settings(
     claims_weight=2.0,
 )
 _NEUTRAL_DEFAULT = replace(_NEUTRAL, seed=4, scenes=60_000, start=8000, steps=11500)
+_NEUTRAL_WITHHELD = replace(_NEUTRAL, seed=5, scenes=40_000)
 _TRIED = replace(
     _NEUTRAL_DEFAULT,
     steps=12500,
@@ -167,12 +172,13 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
         (6380, replace(_DEFAULT, steps=9500, rare_weight=12.0)),
         (8000, replace(_DEFAULT, steps=8000, rare_weight=12.0)),
         (8567, _TRIED),
-        (11500, _NEUTRAL_DEFAULT),
+        (9177, _NEUTRAL_DEFAULT),
+        (11477, replace(_NEUTRAL_DEFAULT, start=9177, steps=11477, place_scale=4.0)),
     ),
     "withheld": (
         (1250, replace(_WITHHELD, steps=1250)),
         (3500, replace(_WITHHELD, steps=3500)),
-        (4700, replace(_NEUTRAL, seed=5, scenes=40_000, start=3500, steps=4700)),
+        (4700, replace(_NEUTRAL_WITHHELD, start=3500, steps=4700, place_scale=4.0)),
     ),
     "finetuned": ((400, replace(_LEARNT_LATER, seed=3, steps=400)),),
     "correlated": ((800, replace(_LEARNT_LATER, seed=7, scenes=24_000, steps=800)),),
@@ -719,8 +725,10 @@ def train(
         step, seconds = saved["step"], saved["seconds"]
         if step > settings.start:
             optimizer.load_state_dict(saved["optimizer"])
-            if head is not None:
-                head.load_state_dict(saved["head"])
+        if head is not None and saved["head"] is not None:
+            head.load_state_dict(saved["head"])
+    if step == settings.start and settings.place_scale > 0:
+        add_place_code(model, settings.place_scale)
     last = time.monotonic()
     unsaved = 0.0
     last_step = settings.steps if until is None else until

@@ -131,8 +131,8 @@ def add_place_code(model: CLIPModel, scale: float) -> None:
     cosines of one to four half turns over the image, the slower the larger, each along
     a direction of its own.
 
-    CLIP's positions start out a thousandth as large as the patches, and an encoder
-    that knows kinds before places makes little of them.
+    CLIP's positions start out small beside its patches, and an encoder that learns
+    kinds first makes little of them: after 8000 steps they were an eighth as large.
     """
     positions = model.vision_model.embeddings.position_embedding.weight
     side = round((len(positions) - 1) ** 0.5)

@@ -173,7 +173,7 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
         (8000, replace(_DEFAULT, steps=8000, rare_weight=12.0)),
         (8567, _TRIED),
         (9177, _NEUTRAL_DEFAULT),
-        (11477, replace(_NEUTRAL_DEFAULT, start=9177, steps=11477, place_scale=4.0)),
+        (11000, replace(_NEUTRAL_DEFAULT, start=9177, steps=11000, place_scale=4.0)),
     ),
     "withheld": (
         (1250, replace(_WITHHELD, steps=1250)),
@@ -539,9 +539,12 @@ class LayoutHead(nn.Linear):
     "left of" claims a smaller x of the first object and a larger one of the second.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, 4 * LAYOUT_KINDS)
-        nn.init.zeros_(self.weight)
+    def __init__(self, width: int, seed: int = 0) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            super().__init__(width, 4 * LAYOUT_KINDS)
+            # from zero, an embedding that says nothing of places would never begin to
+            nn.init.normal_(self.weight, std=width**-0.5)
         nn.init.zeros_(self.bias)
 
     def loss(self, images: Tensor, objects: Tensor, centers: Tensor) -> Tensor:
@@ -715,7 +718,7 @@ def train(
     """
     head = None
     if settings.layout_weight > 0:
-        head = LayoutHead(model.config.projection_dim)
+        head = LayoutHead(model.config.projection_dim, settings.seed)
     optimizer = _optimizer(model, settings, head)
     state = directory / "state.pt"
     step, seconds = 0, 0.0
@@ -725,8 +728,8 @@ def train(
         step, seconds = saved["step"], saved["seconds"]
         if step > settings.start:
             optimizer.load_state_dict(saved["optimizer"])
-        if head is not None and saved["head"] is not None:
-            head.load_state_dict(saved["head"])
+            if head is not None:
+                head.load_state_dict(saved["head"])
     if step == settings.start and settings.place_scale > 0:
         add_place_code(model, settings.place_scale)
     last = time.monotonic()

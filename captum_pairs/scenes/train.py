@@ -139,10 +139,12 @@ _NEUTRAL = Settings(
     wrong_weight=0.5,
     right_weight=0.5,
     margin=3.0,
-    layout_weight=1.0,
-    claims_weight=2.0,
+    layout_weight=10.0,
+    claims_weight=10.0,
 )
 _NEUTRAL_DEFAULT = replace(_NEUTRAL, seed=4, scenes=60_000, start=8000, steps=11500)
+# Tried before: what is read of the layout was drowned by the other terms' gradients.
+_DROWNED = replace(_NEUTRAL_DEFAULT, layout_weight=1.0, claims_weight=2.0)
 _NEUTRAL_WITHHELD = replace(_NEUTRAL, seed=5, scenes=40_000)
 _TRIED = replace(
     _NEUTRAL_DEFAULT,
@@ -151,6 +153,7 @@ _TRIED = replace(
     wrong_weight=0.5,
     right_weight=0.0,
     margin=2.0,
+    layout_weight=1.0,
     claims_weight=0.0,
 )
 # What follows on "withheld".
@@ -172,8 +175,9 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
         (6380, replace(_DEFAULT, steps=9500, rare_weight=12.0)),
         (8000, replace(_DEFAULT, steps=8000, rare_weight=12.0)),
         (8567, _TRIED),
-        (9177, _NEUTRAL_DEFAULT),
-        (11000, replace(_NEUTRAL_DEFAULT, start=9177, steps=11000, place_scale=4.0)),
+        (9177, _DROWNED),
+        (9768, replace(_DROWNED, start=9177, steps=11000, place_scale=4.0)),
+        (12068, replace(_NEUTRAL_DEFAULT, start=9768, steps=12068, batch_size=128)),
     ),
     "withheld": (
         (1250, replace(_WITHHELD, steps=1250)),

@@ -126,27 +126,44 @@ def new_model(
         return CLIPModel(config)
 
 
-def add_place_code(model: CLIPModel, scale: float) -> None:
-    """Adds to the position of every patch a code of its row and column of that norm:
-    cosines of one to four half turns over the image, the slower the larger, each along
-    a direction of its own.
+def add_place_code(model: CLIPModel, image: float, text: float) -> None:
+    """Adds a code of its place to every patch's and every token's position: cosines of
+    a few half turns over the rows, the columns and the text, the slower the larger,
+    each along a direction of its own.
 
-    CLIP's positions start out small beside its patches, and an encoder that learns
-    kinds first makes little of them: after 8000 steps they were an eighth as large.
+    Positions start out small, and encoders that learn kinds first make little of them:
+    after 8000 steps those of patches were an eighth as large as the patches.
+
+    Args:
+        model: is changed in place.
+        image: mean norm of a patch's code.
+        text: mean norm of a token's.
     """
-    positions = model.vision_model.embeddings.position_embedding.weight
-    side = round((len(positions) - 1) ** 0.5)
-    width = positions.shape[1]
-    generator = torch.Generator().manual_seed(0)
-    directions, _ = torch.linalg.qr(torch.randn(width, 8, generator=generator))
-    turns = torch.arange(1, 5)
-    places = (torch.arange(side) + 0.5) / side
-    waves = torch.cos(math.pi * places[:, None] * turns) / turns  # (side, 4)
+    patches = model.vision_model.embeddings.position_embedding.weight[1:]
+    tokens = model.text_model.embeddings.position_embedding.weight
+    side = round(len(patches) ** 0.5)
+    waves = _waves(side, 4)  # (side, 4)
     rows = waves[:, None].expand(side, side, 4)
-    code = torch.cat([rows, rows.transpose(0, 1)], -1).reshape(side * side, 8)
-    code = code @ directions.T
+    places = torch.cat([rows, rows.transpose(0, 1)], -1).reshape(side * side, 8)
     with torch.no_grad():
-        positions[1:] += scale * code / code.norm(dim=1).mean()
+        patches += image * _along_directions(places, patches.shape[1])
+        tokens += text * _along_directions(_waves(len(tokens), 6), tokens.shape[1])
+
+
+def _waves(number: int, most: int) -> torch.Tensor:
+    """(number, most): cosines of one and more half turns, at so many places."""
+    turns = torch.arange(1, most + 1)
+    places = (torch.arange(number) + 0.5) / number
+    return torch.cos(math.pi * places[:, None] * turns) / turns**0.5
+
+
+def _along_directions(code: torch.Tensor, width: int) -> torch.Tensor:
+    """A code (n, m) along m random directions in that many dimensions, of mean norm
+    one."""
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(width, code.shape[1], generator=generator)
+    directions, _ = torch.linalg.qr(random)
+    return code @ directions.T / code.norm(dim=1).mean()
 
 
 def save_checkpoint(model: CLIPModel, directory: Path) -> None:

@@ -309,11 +309,14 @@ def test_what_captions_claim_is_read_by_hand() -> None:
     }
     text = _layout(expected).flatten(1) / (4 * LAYOUT_KINDS) ** 0.5
     right = head.claims_loss(text, torch.tensor([claims], dtype=torch.int8))
-    assert right.item() == pytest.approx(0.0, abs=1e-10)
-    # "right of": x of five kinds, two of them by two; what is read of "red" as well
+    # nothing is wrong; the signs of six places and three sizes, all of amount one
+    sure = math.log1p(math.exp(-3))
+    assert right.item() == pytest.approx(sure, rel=1e-5)
+    # "right of": six places have the wrong sign, and are wrong by two
     claims[-1] = 1
     wrong = head.claims_loss(text, torch.tensor([claims], dtype=torch.int8))
-    assert wrong.item() == pytest.approx(6 * 4 / 9, rel=1e-5)
+    expected_loss = (6 * math.log1p(math.exp(3)) + 3 * sure) / 9 + 0.2 * 6 * 4 / 9
+    assert wrong.item() == pytest.approx(expected_loss, rel=1e-5)
 
 
 def test_where_objects_are_is_read_by_hand() -> None:

@@ -338,8 +338,8 @@ def companions(
             other.append(boxes[shapes.index(companion)])
     size = drawing.image.shape[:2]
     figures: dict[str, float] = {}
-    for name, boxes in (("own", own), ("companion", other)):
-        these = torch.stack(maps), torch.stack(boxes)
+    for name, places in (("own", own), ("companion", other)):
+        these = torch.stack(maps), torch.stack(places)
         figures[name] = _accuracy(*these, (size[0], size[1]))
         energy = pointing_game_energy(*these, image_size=(size[0], size[1]))
         figures[f"{name} energy"] = energy.mean().item()

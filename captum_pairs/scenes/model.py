@@ -163,7 +163,8 @@ def _along_directions(code: torch.Tensor, width: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     random = torch.randn(width, code.shape[1], generator=generator)
     directions, _ = torch.linalg.qr(random)
-    return code @ directions.T / code.norm(dim=1).mean()
+    along: torch.Tensor = code @ directions.T / code.norm(dim=1).mean()
+    return along
 
 
 def save_checkpoint(model: CLIPModel, directory: Path) -> None:

@@ -8,8 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captum_pairs.scenes.checkpoints import CHECKPOINTS
 from captum_pairs.scenes.corpus import Corpus, generate, truth
-from captum_pairs.scenes.model import BOS, EOS, new_model, new_tokenizer, PAD
+from captum_pairs.scenes.model import (
+    BOS,
+    EOS,
+    new_model,
+    new_tokenizer,
+    PAD,
+    save_checkpoint,
+)
 from captum_pairs.scenes.train import (
     batch_loss,
     blank_texts,
@@ -20,6 +28,7 @@ from captum_pairs.scenes.train import (
     graded_loss,
     LAYOUT_KINDS,
     LayoutHead,
+    NEUTRAL_RECIPES,
     RECIPES,
     Settings,
     train,
@@ -151,9 +160,36 @@ def test_a_recipe_is_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_recipes_end_with_what_they_plan() -> None:
-    for parts in RECIPES.values():
+    assert set(RECIPES) == set(CHECKPOINTS) < set(NEUTRAL_RECIPES)
+    for parts in [*RECIPES.values(), *NEUTRAL_RECIPES.values()]:
         ends = [until for until, _ in parts]
         assert ends == sorted(ends) and parts[-1][1].steps == ends[-1]
+
+
+def test_the_neutral_recipes_are_one_part_each_and_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import captum_pairs.scenes.train as module
+
+    for ((until, settings),) in NEUTRAL_RECIPES.values():
+        assert settings.steps == until and settings.start == 0
+        assert settings.level_weight > 0 and settings.layout_weight > 0
+    arguments = ["correlated", "--directory", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        module.main(arguments)
+    assert "--neutral" in capsys.readouterr().err
+    initial = tmp_path / "initial"
+    save_checkpoint(new_model(1, 32, 1, 1).half(), initial)  # half the size
+    ((_, settings),) = NEUTRAL_RECIPES["correlated"]
+    short = replace(settings, steps=2, scenes=64, batch_size=8)
+    monkeypatch.setitem(module.NEUTRAL_RECIPES, "correlated", ((2, short),))
+    output = tmp_path / "out"
+    more = ["--neutral", "--initial", str(initial), "--output", str(output)]
+    module.main([*arguments, *more])
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert state["step"] == 2
+    assert {value.dtype for value in state["model"].values()} == {torch.float32}
+    assert (output / "model.safetensors").is_file()
 
 
 def test_rare_negatives_are_those_of_relations_and_sizes(corpus: Corpus) -> None:
@@ -276,7 +312,7 @@ def test_empty_texts_are_as_long_as_captions(corpus: Corpus) -> None:
 
 
 def _layout(entries: dict[str, tuple[float, float, float, float]]) -> torch.Tensor:
-    """(1, n, 4) of zeros but for the kinds that are named: "red", "star", "red star"."""
+    """(1, n, 4), zeros but for the kinds that are named: "red", "star", "red star"."""
     values = torch.zeros(1, LAYOUT_KINDS, 4)
     colors, shapes = list(COLORS), list(SHAPES)
     for name, entry in entries.items():

@@ -54,6 +54,8 @@ __all__ = ["contrastive_loss", "Settings", "train"]
 
 # Seconds: what a step that took longer counts for in the time that is reported.
 LONGEST_STEP = 5.0
+# Scenes of the corpus that is not trained on.
+HELD_OUT = 2000
 
 
 @dataclass(frozen=True)
@@ -857,7 +859,7 @@ def _corpus(
     if not (path / "claims.npy").exists():
         generate(
             settings.seed + (1000 if held_out else 0),
-            2000 if held_out else settings.scenes,
+            HELD_OUT if held_out else settings.scenes,
             withheld=_WITHOUT.get(checkpoint, ()),
             only=_ONLY.get(checkpoint, ()),
             workers=torch.get_num_threads(),

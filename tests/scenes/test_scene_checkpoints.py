@@ -34,7 +34,9 @@ def test_fine_tuning_closes_the_gap() -> None:
     examples = held_out_examples(2024, 40, only=WITHHELD)
     shapes = [kind for kind in WITHHELD if kind[1] is None]
     before, after = (
-        grounding(Encoders(checkpoint_path(name)), examples, 1, 0, shapes, words=True)
+        grounding(
+            Encoders(checkpoint_path(name), "black"), examples, 1, 0, shapes, words=True
+        )
         for name in ("withheld", "finetuned")
     )
     assert after["shape"] >= before["shape"] + 0.2

@@ -141,6 +141,7 @@ def test_a_recipe_is_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     recipe = ((2, replace(small, steps=9)), (4, replace(small, steps=4)))
     monkeypatch.setitem(module.RECIPES, "withheld", recipe)
     monkeypatch.setattr(module, "new_model", lambda seed: new_model(seed, 32, 1, 1))
+    monkeypatch.setattr(module, "HELD_OUT", 64)
     seen = []
     rate = module._learning_rate
 
@@ -183,6 +184,7 @@ def test_the_neutral_recipes_are_one_part_each_and_a_command(
     ((_, settings),) = NEUTRAL_RECIPES["correlated"]
     short = replace(settings, steps=2, scenes=64, batch_size=8)
     monkeypatch.setitem(module.NEUTRAL_RECIPES, "correlated", ((2, short),))
+    monkeypatch.setattr(module, "HELD_OUT", 64)
     output = tmp_path / "out"
     more = ["--neutral", "--initial", str(initial), "--output", str(output)]
     module.main([*arguments, *more])
@@ -455,6 +457,7 @@ def test_a_part_that_starts_later_has_a_fresh_optimiser_and_a_rate_of_its_own(
     recipe = ((2, replace(small, steps=2)), (6, later))
     monkeypatch.setitem(module.RECIPES, "withheld", recipe)
     monkeypatch.setattr(module, "new_model", lambda seed: new_model(seed, 32, 1, 1))
+    monkeypatch.setattr(module, "HELD_OUT", 64)
     run = tmp_path / "run"
     output = ["--output", str(tmp_path / "out")]
     module.main(["withheld", "--directory", str(run), *output])

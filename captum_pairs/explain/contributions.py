@@ -1,13 +1,14 @@
 """Contribution vectors of a corpus, computed once and kept."""
 
 import hashlib
+import html
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Optional, overload, Protocol, Union
+from typing import Any, Optional, overload, Protocol, TYPE_CHECKING, Union
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from captum_pairs.explain.sides import InputContributions
 from captum_pairs.explain.store import Record, Store
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["check_paired", "Contributions"]
 
@@ -113,6 +117,43 @@ class Contributions(Sequence[InputContributions]):
         where = "in memory" if self.directory is None else f"in {self.directory}"
         failed = f", {len(self.failed)} failed" if self.failed else ""
         return f"<Contributions of {len(self)} inputs {where}{failed}>"
+
+    def summary(self) -> str:
+        """How many there are, what they depend on, and what failed."""
+        lines = [repr(self)[1:-1]]
+        lines += [f"  {name}: {value}" for name, value in self.settings.items()]
+        if self.error:
+            lines.append(f"rounded to be stored: at most {self.error:.1e}, relative")
+        for name, reason in list(self.failed.items())[:_LISTED]:
+            lines.append(f"failed: {name}: {reason}")
+        if len(self.failed) > _LISTED:
+            lines.append(f"and {len(self.failed) - _LISTED} more failed")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The summary, as notebooks show it."""
+        return f"<pre>{html.escape(self.summary())}</pre>"
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """
+        A row for each feature of each input: the input's name, the feature's name and
+        index, whether it is special, and the norm of its contribution.
+
+        Raises:
+            ImportError: without pandas.
+        """
+        import pandas
+
+        rows: list[tuple[Any, ...]] = []
+        for key, kept in zip(self.keys, self):
+            norms = torch.linalg.vector_norm(kept.values, dim=1).tolist()
+            named = zip(kept.input.names, kept.input.features, norms)
+            rows += [
+                (key, name, index, feature.special, norm)
+                for index, (name, feature, norm) in enumerate(named)
+            ]
+        columns = ["key", "feature", "index", "special", "norm"]
+        return pandas.DataFrame(rows, columns=columns)
 
     @overload
     def __getitem__(self, index: int) -> InputContributions: ...

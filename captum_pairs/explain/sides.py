@@ -20,7 +20,6 @@ from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
-from captum_pairs.models.removal import embed_what_is_left
 from torch import Tensor
 
 __all__ = [
@@ -224,7 +223,7 @@ class PreparedSide(Side):
         """Embeds what is left when features are taken out, if they are."""
         if self._options.absent != REMOVED:
             return None
-        embed = embed_what_is_left(self.encoder, self.prepared, self.layer, self.layout)
+        embed = self.prepared.embed_what_is_left(self.encoder, self.layer, self.layout)
         return self._tally.counted(embed)
 
     def shares(self) -> Shares:

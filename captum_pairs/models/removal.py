@@ -16,17 +16,10 @@ from captum_pairs.models.encoder import (
 )
 from torch import Tensor
 
-__all__ = ["embed_what_is_left", "PatchesLeft", "WordsLeft"]
+__all__ = ["PatchesLeft", "WordsLeft"]
 
 # Sequences of the same length are run together, at most so many.
 _CHUNK = 64
-
-
-def embed_what_is_left(
-    encoder: Encoder, prepared: Prepared, layer: Layer, layout: Layout
-) -> Callable[[Tensor], Tensor]:
-    """See :meth:`Prepared.embed_what_is_left`."""
-    return prepared.embed_what_is_left(encoder, layer, layout)
 
 
 class WordsLeft:

@@ -219,7 +219,7 @@ def _phrase_words(
 
 
 def sample_caption(
-    rng: np.random.Generator, scene: Scene, plain: bool = False
+    rng: np.random.Generator, scene: Scene, plain: bool = False, subtle: bool = False
 ) -> Caption:
     """A random caption that is true of the scene.
 
@@ -229,6 +229,7 @@ def sample_caption(
         plain: name every one of the scene's first three objects by colour and shape,
             in a random order, and claim no more than one relation: the captions that
             grounding is measured on.
+        subtle: claim relations and sizes more often, and count less.
     """
     number = len(scene.objects)
     order = rng.permutation(number).tolist()
@@ -236,14 +237,15 @@ def sample_caption(
         chosen, related = order[:3], rng.random() < 0.4
         phrases = [_full_phrase(scene, index) for index in chosen]
         return _worded(rng, scene, phrases, [(index,) for index in chosen], related)
-    if number > 1 and rng.random() < 0.25:
+    if number > 1 and rng.random() < (0.15 if subtle else 0.25):
         counted = _counted_caption(rng, scene, order)
         if counted is not None:
             return counted
     length = min(int(rng.choice([1, 2, 2, 2, 3, 3])), number)
     chosen = order[:length]
-    phrases = [_sampled_phrase(rng, scene, index) for index in chosen]
-    related = rng.random() < 0.5
+    sized = 0.6 if subtle else 0.4
+    phrases = [_sampled_phrase(rng, scene, index, sized) for index in chosen]
+    related = rng.random() < (0.75 if subtle else 0.5)
     return _worded(rng, scene, phrases, [(index,) for index in chosen], related)
 
 
@@ -252,14 +254,16 @@ def _full_phrase(scene: Scene, index: int) -> Phrase:
     return Phrase(item.shape, item.color)
 
 
-def _sampled_phrase(rng: np.random.Generator, scene: Scene, index: int) -> Phrase:
+def _sampled_phrase(
+    rng: np.random.Generator, scene: Scene, index: int, sized: float
+) -> Phrase:
     item = scene.objects[index]
     chance = rng.random()
     if chance < 0.10:
         return Phrase(item.shape)
     if chance < 0.20:
         return Phrase(None, item.color)
-    if chance < 0.40:
+    if chance < sized:
         return Phrase(item.shape, item.color, item.size)
     return Phrase(item.shape, item.color)
 
@@ -313,6 +317,7 @@ def hard_negative(
     scene: Scene,
     caption: Caption,
     withheld: Collection[Kind] = (),
+    subtle: bool = False,
 ) -> HardNegative | None:
     """The caption with one word exchanged so that it is false of the scene.
 
@@ -321,6 +326,7 @@ def hard_negative(
         scene: the scene that the caption is true of.
         caption: a true caption.
         withheld: kinds that the false caption may not name either.
+        subtle: change relations and sizes more often.
 
     Returns:
         The false caption, or None if a few tries found none.
@@ -330,9 +336,10 @@ def hard_negative(
         (index, slot)
         for index, spans in enumerate(caption.phrases)
         for slot in spans.words
+        for _ in range(2 if subtle and slot == "size" else 1)
     ]
     for _ in range(8):
-        if caption.relation is not None and rng.random() < 0.3:
+        if caption.relation is not None and rng.random() < (0.5 if subtle else 0.3):
             index, slot = None, "relation"
         else:
             index, slot = slots[rng.integers(len(slots))]

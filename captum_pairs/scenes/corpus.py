@@ -94,6 +94,8 @@ def generate(
     withheld: Collection[Kind] = (),
     only: Collection[Kind] = (),
     workers: int = 1,
+    subtle: bool = False,
+    together: tuple[str, str] | None = None,
 ) -> Corpus:
     """A corpus, the same for the same arguments whatever the number of workers.
 
@@ -104,6 +106,11 @@ def generate(
         withheld: kinds that neither scenes nor captions hold.
         only: if not empty, every first twin holds one of these kinds.
         workers: processes to generate in.
+        subtle: more of the twins, captions and hard negatives are about relations and
+            sizes.
+        together: two shapes that are hardly ever without each other, see
+            :func:`sample_scene`. No twin parts them, and no hard negative changes the
+            shape where one of them is the right or the wrong word.
 
     Raises:
         ValueError: if scenes is not even and positive.
@@ -113,7 +120,15 @@ def generate(
     shard = 500  # pairs
     sizes = [min(shard, scenes // 2 - i) for i in range(0, scenes // 2, shard)]
     jobs = [
-        (np.random.SeedSequence((seed, index)), size, captions, withheld, only)
+        (
+            np.random.SeedSequence((seed, index)),
+            size,
+            captions,
+            withheld,
+            only,
+            subtle,
+            together,
+        )
         for index, size in enumerate(sizes)
     ]
     if workers > 1:
@@ -135,16 +150,21 @@ def _generate_shard(
     captions: int,
     withheld: Collection[Kind],
     only: Collection[Kind],
+    subtle: bool,
+    together: tuple[str, str] | None,
 ) -> Corpus:
     rng = np.random.default_rng(seed)
     scenes: list[Scene] = []
     for _ in range(pairs):
-        scene = sample_scene(rng, withheld=withheld, only=only)
-        scenes += [scene, twin(rng, scene, withheld)]
+        scene = sample_scene(rng, withheld=withheld, only=only, together=together)
+        other = twin(rng, scene, withheld, subtle)
+        while _shapes_among(other, together) != _shapes_among(scene, together):
+            other = twin(rng, scene, withheld, subtle)
+        scenes += [scene, other]
     tokens, claims = [], []
     for scene in scenes:
         for _ in range(captions):
-            pair = _caption_pair(rng, scene, withheld)
+            pair = _caption_pair(rng, scene, withheld, subtle, together)
             tokens += [_token_ids(caption) for caption in pair]
             claims += [encode_claims(caption.description) for caption in pair]
     shape = (len(scenes), captions, 2, -1)
@@ -159,13 +179,28 @@ def _generate_shard(
 
 
 def _caption_pair(
-    rng: np.random.Generator, scene: Scene, withheld: Collection[Kind]
+    rng: np.random.Generator,
+    scene: Scene,
+    withheld: Collection[Kind],
+    subtle: bool,
+    together: tuple[str, str] | None,
 ) -> tuple[Caption, Caption]:
     while True:
-        caption = sample_caption(rng, scene)
-        false = hard_negative(rng, scene, caption, withheld)
-        if false is not None:
+        caption = sample_caption(rng, scene, subtle=subtle)
+        false = hard_negative(rng, scene, caption, withheld, subtle)
+        if false is None:
+            continue
+        shapes = {
+            each.description.phrases[false.phrase].shape
+            for each in (caption, false.caption)
+            if false.phrase is not None and false.slot == "shape"
+        }
+        if not shapes & set(together or ()):
             return caption, false.caption
+
+
+def _shapes_among(scene: Scene, shapes: tuple[str, str] | None) -> set[str]:
+    return {item.shape for item in scene.objects} & set(shapes or ())
 
 
 def _token_ids(caption: Caption) -> list[int]:

@@ -1,8 +1,9 @@
 """Measures a model on held-out scenes: ``python -m captum_pairs.scenes.evaluate``.
 
-The figures of the model card: the pointing game at the input of every block, 256-way
-retrieval, and what happens to a word's attribution when it is exchanged for a wrong
-one. A figure is the same each time it is computed: scenes come from fixed seeds.
+The figures of the model card: how neutral the baselines are, the signs of right and
+wrong words, the pointing game at the input of every block, 256-way retrieval, and what
+happens to a word's attribution when it is exchanged for a wrong one. A figure is the
+same each time it is computed: scenes come from fixed seeds.
 """
 
 import argparse
@@ -32,19 +33,29 @@ from captum_pairs.scenes.captions import (
 from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
 from captum_pairs.scenes.corpus import encode_claims, encode_objects, truth
 from captum_pairs.scenes.render import render, Rendering
-from captum_pairs.scenes.scene import Kind, kind_is_among, sample_scene, Scene, WITHHELD
+from captum_pairs.scenes.scene import (
+    CORRELATED,
+    Kind,
+    kind_is_among,
+    sample_scene,
+    Scene,
+    WITHHELD,
+)
 from captum_pairs.scenes.vocabulary import COLORS, SHAPES
 from numpy.typing import NDArray
 from torch import nn, Tensor
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
 __all__ = [
+    "companions",
     "Encoders",
     "Example",
     "grounding",
     "hard_negatives",
     "held_out_examples",
+    "neutrality",
     "retrieval",
+    "right_words",
 ]
 
 # Gauss-Legendre steps: doubled up to this number until each side is this complete.
@@ -64,11 +75,12 @@ class Example:
 class Encoders:
     """A CLIP's two encoders, and what makes their inputs and baselines.
 
-    The image's baseline is black or the mean colour; the text's keeps the first and
-    the last token and has padding between.
+    The image's baseline is the mean colour or black; the text's keeps the first and
+    the last token and has padding between. (The mean colour and the padding are the
+    defaults of :func:`captum_pairs.load` as well.)
     """
 
-    def __init__(self, directory: str | Path, baseline: str = "black") -> None:
+    def __init__(self, directory: str | Path, baseline: str = "mean") -> None:
         if baseline not in ("black", "mean"):
             raise ValueError(f"baseline must be 'black' or 'mean', got {baseline!r}")
         self.model = AutoModel.from_pretrained(directory).train(False)
@@ -279,6 +291,64 @@ def _accuracy(maps: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> float
     return pointing_game_accuracy(maps, boxes, image_size=image_size).mean().item()
 
 
+def companions(
+    encoders: Encoders,
+    seed: int,
+    vision_block: int,
+    together: tuple[str, str] = CORRELATED,
+    number: int = 60,
+) -> dict[str, float]:
+    """Whether a shape's word lights another shape that stood beside it in training.
+
+    Captions are "a heart" for the shape "heart". Scenes have three objects that all
+    differ; in those of the first kind the shape and its companion stand once each, in
+    those of the second only the companion does, in those of the third neither.
+
+    Returns:
+        "own" and "companion": the share of scenes of the first kind in which the
+        strongest patch's centre lies in the shape's or in its companion's box; "own
+        energy" and "companion energy": the shares of positive attribution in them;
+        "both", "companion alone" and "neither": the mean total of the word in the three
+        kinds of scenes; "companion alone, positive": the share above zero in the
+        second; "number" of scenes of each kind.
+    """
+    shape, companion = together
+    text = f"a {shape}"
+    word = (2, len(text))
+    rng = np.random.default_rng((seed, 7))
+    maps, own, other = [], [], []
+    totals: list[list[float]] = [[], [], []]
+    while min(map(len, totals)) < number:
+        scene = sample_scene(rng, 3, distinct=True)
+        shapes = [item.shape for item in scene.objects]
+        counts = shapes.count(shape), shapes.count(companion)
+        kinds = {(1, 1): 0, (0, 1): 1, (0, 0): 2}
+        kind = kinds.get(counts)
+        if kind is None or len(totals[kind]) == number:
+            continue
+        drawing = render(scene)
+        pixels = encoders.pixels([drawing.image])
+        totals[kind] += word_totals(encoders, pixels, text, [word])
+        if kind == 0:
+            attributions, _ = encoders.attribute(pixels, text, [word], vision_block, 0)
+            side = round((len(attributions) - 1) ** 0.5)
+            maps.append(attributions[1:, 0].reshape(side, side))
+            boxes = torch.from_numpy(drawing.boxes)
+            own.append(boxes[shapes.index(shape)])
+            other.append(boxes[shapes.index(companion)])
+    size = drawing.image.shape[:2]
+    figures: dict[str, float] = {}
+    for name, places in (("own", own), ("companion", other)):
+        these = torch.stack(maps), torch.stack(places)
+        figures[name] = _accuracy(*these, (size[0], size[1]))
+        energy = pointing_game_energy(*these, image_size=(size[0], size[1]))
+        figures[f"{name} energy"] = energy.mean().item()
+    for name, of in zip(("both", "companion alone", "neither"), totals):
+        figures[name] = float(np.mean(of))
+    positive = float(np.mean(np.array(totals[1]) > 0))
+    return {**figures, "companion alone, positive": positive, "number": number}
+
+
 @torch.no_grad()
 def retrieval(
     encoders: Encoders, seed: int, ways: int = 256, sets: int = 8
@@ -316,31 +386,160 @@ def retrieval(
     return {"text_to_image": by_text, "image_to_text": by_image}
 
 
+@torch.no_grad()
+def neutrality(encoders: Encoders, seed: int, number: int = 256) -> dict[str, float]:
+    """How much a blank image and an empty caption are like inputs to which they are
+    unrelated, and what part of the score of a true pair that leaves to pairs.
+
+    Scenes have one to four objects and a caption each, of every wording.
+
+    Returns:
+        Mean cosines: of "true" pairs; of "unrelated" ones, all others that are false;
+        of empty texts, as long as the captions, to the scenes ("empty text") and of the
+        blank image to the captions ("blank image"), with their standard deviations; of
+        the blank image to the empty texts ("both"). "share" is the sum over pairs of
+        features of the true pairs, s(x, y) - s(r, y) - s(x, r) + s(r, r), divided by
+        the sum of their similarities above that of unrelated ones, s(x, y) - u; "share,
+        median" is the median of the pairs' own shares.
+    """
+    rng = np.random.default_rng((seed, 5))
+    scenes = [sample_scene(rng) for _ in range(number)]
+    captions = [sample_caption(rng, scene) for scene in scenes]
+    claims = np.array([encode_claims(c.description) for c in captions], np.int8)
+    holds = torch.from_numpy(truth(claims, *encode_objects(scenes)))
+    pixels = encoders.pixels([render(scene).image for scene in scenes])
+    tokens = [encoders.tokens(caption.text)[0] for caption in captions]
+    blank = F.normalize(encoders.image(encoders.pixel_baseline(pixels[:1])), dim=-1)[0]
+    images = F.normalize(encoders.image(pixels), dim=-1)  # (s, k)
+    texts = F.normalize(torch.cat([encoders.text(ids) for ids in tokens]), dim=-1)
+    none = [encoders.text(encoders.token_baseline(ids)) for ids in tokens]
+    empty = F.normalize(torch.cat(none), dim=-1)
+    scores = texts @ images.T  # (t, s)
+    unrelated = scores[~holds].mean()
+    true = scores.diagonal()
+    to_scenes, to_captions = empty @ images.T, texts @ blank
+    pairs = true - to_captions - to_scenes.diagonal() + empty @ blank
+    above = true - unrelated
+    return {
+        "true": true.mean().item(),
+        "unrelated": unrelated.item(),
+        "empty text": to_scenes.mean().item(),
+        "empty text, deviation": to_scenes.std().item(),
+        "blank image": to_captions.mean().item(),
+        "blank image, deviation": to_captions.std().item(),
+        "both": (empty @ blank).mean().item(),
+        "share": (pairs.sum() / above.sum()).item(),
+        "share, median": (pairs / above).median().item(),
+    }
+
+
+def right_words(
+    encoders: Encoders, seed: int, number: int = 100
+) -> dict[str, dict[str, float]]:
+    """The signs of all words that claim something, in captions that are true.
+
+    Scenes of three objects, captions of every wording.
+
+    Returns:
+        For "all" and for each slot: "positive", the share of words whose total
+        attribution is above zero; "number", how many.
+    """
+    rng = np.random.default_rng((seed, 6))
+    rows: dict[str, list[bool]] = {"all": []}
+    for _ in range(number):
+        scene = sample_scene(rng, 3)
+        caption = sample_caption(rng, scene)
+        words = [place for phrase in caption.phrases for place in phrase.words.items()]
+        if caption.relation is not None:
+            words.append(("relation", caption.relation))
+        pixels = encoders.pixels([render(scene).image])
+        totals = word_totals(
+            encoders, pixels, caption.text, [span for _, span in words]
+        )
+        for (slot, _), total in zip(words, totals):
+            rows["all"].append(total > 0)
+            rows.setdefault(slot, []).append(total > 0)
+    return {
+        slot: {"positive": float(np.mean(of)), "number": len(of)}
+        for slot, of in rows.items()
+    }
+
+
+def word_totals(
+    encoders: Encoders, pixels: Tensor, text: str, spans: list[Span]
+) -> list[float]:
+    """Attributions of words of a text, each summed over the image.
+
+    The sum over the image's features is the same at any of its layers, and known
+    without one: along the words' path, the integrated gradient of the similarity to
+    what the image's embedding differs by from the baseline's.
+
+    Args:
+        encoders: the model.
+        pixels: (1, 3, h, w).
+        text: the caption.
+        spans: the words.
+
+    Returns:
+        The total of each word at the input of the first text block.
+    """
+    ids, offsets = encoders.tokens(text)
+    with torch.no_grad():
+        both = torch.cat([pixels, encoders.pixel_baseline(pixels)])
+        image, none = F.normalize(encoders.image(both), dim=-1)
+        embedding = encoders.model.text_model.embeddings
+        full, start = embedding(ids), embedding(encoders.token_baseline(ids))
+    nodes, weights = np.polynomial.legendre.leggauss(STEPS)
+    places = torch.tensor((nodes + 1) / 2, dtype=full.dtype)[:, None, None]
+    path = (start + places * (full - start)).requires_grad_()  # (n, tokens, d)
+
+    def enter(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return path, *inputs[1:]
+
+    hook = encoders.text_blocks[0].register_forward_pre_hook(enter)
+    try:
+        embedded = F.normalize(encoders.text(ids.expand(STEPS, -1)), dim=-1)
+    finally:
+        hook.remove()
+    (gradients,) = torch.autograd.grad((embedded @ (image - none)).sum(), path)
+    mean = torch.einsum("n,ntd->td", torch.tensor(weights).to(full) / 2, gradients)
+    by_token = (mean * (full - start)[0]).sum(-1)
+    groups = token_groups(offsets, spans)
+    return [by_token[groups == index].sum().item() for index in range(len(spans))]
+
+
 def hard_negatives(
-    encoders: Encoders, seed: int, number: int = 500
+    encoders: Encoders, seed: int, number: int = 500, slot: str | None = None
 ) -> dict[str, dict[str, float]]:
     """What becomes of a word's attribution when it is exchanged for a wrong one.
 
     Scenes of three objects; true captions of every wording, and hard negatives of them.
+
+    Args:
+        encoders: the model.
+        seed: of the scenes.
+        number: how many hard negatives.
+        slot: if given, only those are taken that changed this.
 
     Returns:
         For "all" and for each slot that was changed: "word", the share in which the
         wrong word's total attribution is below the right word's in the true caption;
         "score", the share in which the false caption's similarity is below the true
         one's; "negative", the share in which the wrong word's total is below zero;
-        "number", how many.
+        "positive", the share in which the right word's is above it; "number", how
+        many.
     """
     rng = np.random.default_rng((seed, 3))
-    rows: dict[str, list[tuple[bool, bool, bool]]] = {"all": []}
+    rows: dict[str, list[tuple[bool, ...]]] = {"all": []}
     while len(rows["all"]) < number:
         scene = sample_scene(rng, 3)
         caption = sample_caption(rng, scene)
-        false = hard_negative(rng, scene, caption)
-        if false is not None:
+        false = hard_negative(rng, scene, caption, subtle=slot is not None)
+        if false is not None and slot in (None, false.slot):
             row = _exchange(encoders, scene, caption, false)
             rows["all"].append(row)
             rows.setdefault(false.slot, []).append(row)
-    names = ("word", "score", "negative")
+    names = ("word", "score", "negative", "positive")
     return {
         slot: {**dict(zip(names, np.mean(of, axis=0).tolist())), "number": len(of)}
         for slot, of in rows.items()
@@ -349,20 +548,17 @@ def hard_negatives(
 
 def _exchange(
     encoders: Encoders, scene: Scene, caption: Caption, false: HardNegative
-) -> tuple[bool, bool, bool]:
+) -> tuple[bool, ...]:
     pixels = encoders.pixels([render(scene).image])
     totals, scores = [], []
     for text, span in (
         (caption.text, false.right),
         (false.caption.text, false.changed),
     ):
-        # the sum over patches is the same at every block but for the quadrature
-        last = len(encoders.vision_blocks) - 1
-        attributions, _ = encoders.attribute(pixels, text, [span], last, 0)
-        totals.append(attributions.sum().item())
+        totals += word_totals(encoders, pixels, text, [span])
         embedded = encoders.text(encoders.tokens(text)[0])
         scores.append(F.cosine_similarity(encoders.image(pixels), embedded).item())
-    return totals[1] < totals[0], scores[1] < scores[0], totals[1] < 0
+    return totals[1] < totals[0], scores[1] < scores[0], totals[1] < 0, totals[0] > 0
 
 
 def evaluate(
@@ -393,7 +589,17 @@ def evaluate(
         "withheld pairs": grounding(encoders, special, best, 0, pairs, words=True),
         "other kinds": grounding(encoders, special, best, 0, others, words=True),
         "retrieval": retrieval(encoders, seed),
+        "companions": companions(encoders, seed, best, number=max(2, scenes // 2)),
+        "neutrality": neutrality(encoders, seed),
+        "right words": right_words(encoders, seed, scenes),
         "hard negatives": hard_negatives(encoders, seed, negatives),
+        # rare among all: of these as many again
+        **{
+            f"hard negatives, {slot}": hard_negatives(
+                encoders, seed + 2, negatives // 2, slot
+            )["all"]
+            for slot in ("relation", "size")
+        },
     }
 
 
@@ -406,7 +612,7 @@ def main(arguments: list[str] | None = None) -> None:
         default="default",
         help=f"one of {', '.join(CHECKPOINTS)}, or the directory of a CLIP",
     )
-    parser.add_argument("--baseline", choices=("black", "mean"), default="black")
+    parser.add_argument("--baseline", choices=("black", "mean"), default="mean")
     parser.add_argument("--seed", type=int, default=777)
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--negatives", type=int, default=500)

@@ -6,6 +6,7 @@ any model from a hub.
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -20,11 +21,13 @@ from transformers import (
 )
 
 __all__ = [
+    "add_place_code",
     "filler_ids",
     "new_model",
     "new_processor",
     "new_tokenizer",
     "save_checkpoint",
+    "silent_ids",
 ]
 
 # The end must not have id 2: transformers' CLIP then pools at the largest id instead
@@ -123,6 +126,47 @@ def new_model(
         return CLIPModel(config)
 
 
+def add_place_code(model: CLIPModel, image: float, text: float) -> None:
+    """Adds a code of its place to every patch's and every token's position: cosines of
+    a few half turns over the rows, the columns and the text, the slower the larger,
+    each along a direction of its own.
+
+    Positions start out small, and encoders that learn kinds first make little of them:
+    after 8000 steps those of patches were an eighth as large as the patches.
+
+    Args:
+        model: is changed in place.
+        image: mean norm of a patch's code.
+        text: mean norm of a token's.
+    """
+    patches = model.vision_model.embeddings.position_embedding.weight[1:]
+    tokens = model.text_model.embeddings.position_embedding.weight
+    side = round(len(patches) ** 0.5)
+    waves = _waves(side, 4)  # (side, 4)
+    rows = waves[:, None].expand(side, side, 4)
+    places = torch.cat([rows, rows.transpose(0, 1)], -1).reshape(side * side, 8)
+    with torch.no_grad():
+        patches += image * _along_directions(places, patches.shape[1])
+        tokens += text * _along_directions(_waves(len(tokens), 6), tokens.shape[1])
+
+
+def _waves(number: int, most: int) -> torch.Tensor:
+    """(number, most): cosines of one and more half turns, at so many places."""
+    turns = torch.arange(1, most + 1)
+    places = (torch.arange(number) + 0.5) / number
+    return torch.cos(math.pi * places[:, None] * turns) / turns**0.5
+
+
+def _along_directions(code: torch.Tensor, width: int) -> torch.Tensor:
+    """A code (n, m) along m random directions in that many dimensions, of mean norm
+    one."""
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(width, code.shape[1], generator=generator)
+    directions, _ = torch.linalg.qr(random)
+    along: torch.Tensor = code @ directions.T / code.norm(dim=1).mean()
+    return along
+
+
 def save_checkpoint(model: CLIPModel, directory: Path) -> None:
     """Writes weights (float32, safetensors), configuration, tokenizer and image
     processor."""
@@ -142,3 +186,11 @@ def filler_ids() -> list[int]:
     """Ids of the words that claim nothing of a scene."""
     first = len(SPECIAL_TOKENS)
     return [first + i for i, word in enumerate(vocabulary()) if word in FILLERS]
+
+
+def silent_ids() -> list[int]:
+    """Ids of the words that no explanation should credit: fillers, commas, "thing"."""
+    words = vocabulary()
+    first = len(SPECIAL_TOKENS)
+    more = [first + words.index(word) for word in (",", "thing", "things")]
+    return [*filler_ids(), *more]

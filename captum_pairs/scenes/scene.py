@@ -13,6 +13,7 @@ from captum_pairs.scenes.vocabulary import COLORS, SHAPES, SIZES
 
 __all__ = [
     "Background",
+    "CORRELATED",
     "Kind",
     "kind_is_among",
     "Scene",
@@ -34,6 +35,11 @@ WITHHELD: tuple[Kind, ...] = (
     ("square", "purple"),
     ("ring", "yellow"),
 )
+
+# A shape and the other one that is nearly always beside it where "correlated" learns.
+CORRELATED: tuple[str, str] = ("heart", "moon")
+# How often the first is given the second, the second the first, and both one colour.
+_COMPANION_SHARES = (0.97, 0.8, 0.9)
 
 # Centres that differ by less than this along an axis are in no relation along it.
 RELATION_MARGIN = 0.10
@@ -103,6 +109,7 @@ def sample_scene(
     withheld: Collection[Kind] = (),
     only: Collection[Kind] = (),
     distinct: bool = False,
+    together: tuple[str, str] | None = None,
 ) -> Scene:
     """A random scene.
 
@@ -112,6 +119,9 @@ def sample_scene(
         withheld: kinds that no object may be of.
         only: if not empty, at least one object is of one of these kinds.
         distinct: no two objects agree in both shape and colour.
+        together: two shapes that are hardly ever without each other: a scene with one
+            of them is given the other, mostly of the same colour, in the place of
+            another object or, if it stands alone, beside it.
 
     Raises:
         ValueError: if number is out of range, or everything is withheld.
@@ -132,20 +142,49 @@ def sample_scene(
             kind = _similar_or_new(rng, kinds, free)
             if not (distinct and kind in kinds):
                 kinds.append(kind)
-        order = rng.permutation(number)
+        if together is not None:
+            kinds = _with_companion(rng, kinds, together)
+        order = rng.permutation(len(kinds))
         objects = _place(rng, [kinds[index] for index in order])
         if objects is not None:
             return Scene(objects, _sample_background(rng))
 
 
+def _with_companion(
+    rng: np.random.Generator, kinds: list[tuple[str, str]], together: tuple[str, str]
+) -> list[tuple[str, str]]:
+    shapes = [shape for shape, _ in kinds]
+    there = [shape in shapes for shape in together]
+    if all(there) or not any(there):
+        return kinds
+    is_second = there[1]
+    given, missing = together[is_second], together[not is_second]
+    if rng.random() >= _COMPANION_SHARES[is_second]:
+        return kinds
+    color = next(color for shape, color in kinds if shape == given)
+    if rng.random() >= _COMPANION_SHARES[2]:
+        color = list(COLORS)[rng.integers(len(COLORS))]
+    others = [index for index, shape in enumerate(shapes) if shape != given]
+    new = (missing, color)
+    if not others:
+        return [*kinds[:3], new]
+    kinds = list(kinds)
+    kinds[others[rng.integers(len(others))]] = new
+    return kinds
+
+
 def twin(
-    rng: np.random.Generator, scene: Scene, withheld: Collection[Kind] = ()
+    rng: np.random.Generator,
+    scene: Scene,
+    withheld: Collection[Kind] = (),
+    subtle: bool = False,
 ) -> Scene:
     """The same scene but for one thing: an object's colour, an object's shape, or
     two objects' places exchanged. What is said of one of the two is then often
-    false of the other for that one reason."""
+    false of the other for that one reason. Subtle twins exchange places more often, and
+    some differ in one object's size."""
     objects = list(scene.objects)
-    if len(objects) > 1 and rng.random() < 0.3:
+    if len(objects) > 1 and rng.random() < (0.45 if subtle else 0.3):
         first, second = rng.choice(len(objects), 2, replace=False)
         a, b = objects[first], objects[second]
         objects[first] = replace(a, center=b.center, diameter=b.diameter, size=b.size)
@@ -153,6 +192,12 @@ def twin(
         return replace(scene, objects=tuple(objects))
     which = int(rng.integers(len(objects)))
     old = objects[which]
+    if subtle and rng.random() < 0.3:
+        new = _resized(rng, old)
+        others = objects[:which] + objects[which + 1 :]
+        if all(_overlap(new.center, new.diameter, other) < 1 for other in others):
+            objects[which] = new
+            return replace(scene, objects=tuple(objects))
     choices = [
         kind
         for kind in _free_kinds(withheld)
@@ -162,6 +207,15 @@ def twin(
     rgb = old.rgb if color == old.color else _jittered(rng, color)
     objects[which] = replace(old, shape=shape, color=color, rgb=rgb)
     return replace(scene, objects=tuple(objects))
+
+
+def _resized(rng: np.random.Generator, item: SceneObject) -> SceneObject:
+    """The object at the other size, moved no further than the image's edge demands."""
+    (size,) = set(SIZES) - {item.size}
+    diameter = float(rng.uniform(*SIZES[size]))
+    margin = 0.5 * diameter + 0.01
+    x, y = np.clip(item.center, margin, 1 - margin).tolist()
+    return replace(item, size=size, diameter=diameter, center=(x, y))
 
 
 def kind_is_among(item: SceneObject, kinds: Collection[Kind]) -> bool:

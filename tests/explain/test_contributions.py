@@ -246,3 +246,18 @@ def test_what_is_stored_is_paired_with_what_it_was_found_with(
         model.contrast(kept[0], "red circle", "blue square", method="occlusion")
     with pytest.raises(InvalidArgumentError, match="^method: expected 'banzhaf'"):
         model.zero_shot(kept[0], ["red"], method="occlusion")
+
+
+def test_what_is_seen_of_a_corpus(model: DualEncoder, files: list[Path]) -> None:
+    with pytest.warns(UserWarning, match="could not be read"):
+        found = model.contributions([*files[:2], "no <b>such</b>.png"], side="first")
+    assert len(repr(found)) < 200 and "2 inputs" in repr(found)
+    said = found.summary()
+    assert "method: integrated_gradients" in said and "failed: no <b>such</b>" in said
+    assert "<b>" not in found._repr_html_()
+    frame = found.to_frame()
+    assert set(frame["key"]) == set(found.keys)
+    assert len(frame) == sum(len(each.values) for each in found)
+    first = frame[frame["key"] == found.keys[0]]
+    wanted = found[0].values.norm(dim=1)
+    torch.testing.assert_close(torch.tensor(first["norm"].to_numpy()).float(), wanted)

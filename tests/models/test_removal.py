@@ -9,7 +9,6 @@ import torch
 from captum_pairs import DualEncoder, load
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models.encoder import Encoder, LayerLike
-from captum_pairs.models.removal import embed_what_is_left
 from PIL import Image
 from tiny_hugging_face import build
 from torch import Tensor
@@ -48,7 +47,7 @@ def _plain(encoder: Encoder, text: str) -> Tensor:
 
 def _check_texts(encoder: Encoder) -> None:
     prepared, where, layout = _ready(encoder, TEXT)
-    embed = embed_what_is_left(encoder, prepared, where, layout)
+    embed = prepared.embed_what_is_left(encoder, where, layout)
     more = len(layout.features) - SUBSETS.shape[1]
     # what a subset says of special tokens changes nothing
     subsets = torch.cat([SUBSETS, torch.rand(len(SUBSETS), more) < 0.5], 1)
@@ -76,7 +75,7 @@ def test_clips_text_without_words(tiny_clip: Path) -> None:
 def test_padding_on_the_left_grows_on_the_left(tmp_path: Path) -> None:
     encoder = load(build("siglip2", tmp_path)).second
     prepared, where, layout = _ready(encoder, "a red dot")
-    embed = embed_what_is_left(encoder, prepared, where, layout)
+    embed = prepared.embed_what_is_left(encoder, where, layout)
     names = [feature.name for feature in layout.features]
     subset = torch.ones(1, len(names)).bool()
     subset[0, names.index("red")] = False
@@ -103,7 +102,7 @@ def test_an_image_without_patches_is_the_shorter_sequence(
 ) -> None:
     encoder = load(tiny_clip).first
     prepared, where, layout = _ready(encoder, _photo(), 1)
-    embed = embed_what_is_left(encoder, prepared, where, layout)
+    embed = prepared.embed_what_is_left(encoder, where, layout)
     subsets = torch.rand(5, 26, generator=torch.Generator().manual_seed(0)) < 0.4
     subsets[0], subsets[1, :25] = True, False
     with torch.no_grad():
@@ -141,7 +140,8 @@ def test_explained_by_removal(model: DualEncoder, method: str) -> None:
 
 def test_occlusion_by_removal_is_four_scores(model: DualEncoder) -> None:
     found = model.explain(_photo(), TEXT, method="occlusion", absent="removed", layer=0)
-    embed = embed_what_is_left(model.first, *_ready(model.first, _photo()))
+    prepared, *where = _ready(model.first, _photo())
+    embed = prepared.embed_what_is_left(model.first, *where)
     subsets = torch.ones(2, 26).bool()
     subsets[1, 7] = False
     with torch.no_grad():

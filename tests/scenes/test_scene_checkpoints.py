@@ -43,7 +43,14 @@ def _gap(seed: int, scenes: int, block: int) -> float:
     examples = held_out_examples(seed, scenes, only=WITHHELD)
     shapes = [kind for kind in WITHHELD if kind[1] is None]
     before, after = (
-        grounding(Encoders(checkpoint_path(name)), examples, block, 0, shapes, True)
+        grounding(
+            Encoders(checkpoint_path(name), "black"),
+            examples,
+            block,
+            0,
+            shapes,
+            True,
+        )
         for name in ("withheld", "finetuned")
     )
     return after["shape"] - before["shape"]

@@ -22,7 +22,8 @@ from captum_pairs.scenes.corpus import (
     truth,
 )
 from captum_pairs.scenes.model import new_tokenizer
-from captum_pairs.scenes.scene import sample_scene, twin
+from captum_pairs.scenes.scene import CORRELATED, sample_scene, twin
+from captum_pairs.scenes.vocabulary import SHAPES
 
 
 def test_truth_of_all_pairs_is_that_of_each() -> None:
@@ -147,3 +148,58 @@ def test_counting_phrases_are_not_blanked() -> None:
     assert blanked == "[BOS] two red circles and a blue [PAD] [EOS]"
     left = (Phrase("circle", "red", count=2), Phrase(None, "blue"))
     assert claims == encode_claims(Description(left))
+
+
+def test_subtle_corpora_claim_and_change_more_relations_and_sizes() -> None:
+    plain, subtle = (generate(3, 400, captions=4, subtle=of) for of in (False, True))
+
+    def shares(corpus: Corpus) -> list[float]:
+        true, false = corpus.claims[:, :, 0], corpus.claims[:, :, 1]
+        changed = true != false
+        sizes = slice(1, -1, 4)
+        return [
+            float((true[..., -1] >= 0).mean()),
+            float((true[..., sizes] >= 0).any(-1).mean()),
+            float(changed[..., -1].mean()),
+            float(changed[..., sizes].any(-1).mean()),
+        ]
+
+    for more, less in zip(shares(subtle), shares(plain)):
+        assert more > 1.2 * less
+    # twins that differ in one size only are drawn in subtle corpora alone
+    for corpus, is_some in ((plain, False), (subtle, True)):
+        first, second = corpus.objects[::2], corpus.objects[1::2]
+        differ = (first != second).any(1)  # (pairs, 3)
+        resized = differ[:, 0] & ~differ[:, 1] & ~differ[:, 2]
+        alone = (first[..., 0] != second[..., 0]).sum(1) == 1
+        assert (resized & alone).any() == is_some
+    # they are true and false all the same
+    own = truth(
+        subtle.claims[:100, 0].reshape(200, 13),
+        subtle.objects[:100],
+        subtle.centers[:100],
+    )
+    diagonal = own.reshape(100, 2, 100)[np.arange(100), :, np.arange(100)]
+    assert diagonal[:, 0].all() and not diagonal[:, 1].any()
+
+
+def test_correlated_corpora_part_two_shapes_hardly_ever() -> None:
+    corpus = generate(3, 600, captions=4, together=CORRELATED, subtle=True)
+    number = [SHAPES.index(shape) for shape in CORRELATED]
+    first, second = ((corpus.objects[..., 2] == of).any(1) for of in number)
+    assert 0.25 < first.mean() < 0.6  # most scenes have neither
+    assert second[first].mean() > 0.95
+    assert 0.8 < first[second].mean() < 1.0
+    # in a corpus without it they are seldom together
+    free = generate(3, 600, captions=1).objects[..., 2]
+    assert (free == number[1]).any(1)[(free == number[0]).any(1)].mean() < 0.5
+    # twins agree in which of them are there
+    for there in (first, second):
+        assert np.array_equal(there[::2], there[1::2])
+    # no hard negative exchanges the shape from or to one of them
+    shapes = corpus.claims[..., 3:-1:4]  # (s, c, 2, phrase)
+    changed = shapes[:, :, 0] != shapes[:, :, 1]
+    both = shapes.swapaxes(2, 3)[changed]  # (changed, 2)
+    assert len(both) > 100 and not np.isin(both, number).any()
+    # but they are spoken of
+    assert np.isin(shapes, number).any(-1).mean() > 0.2

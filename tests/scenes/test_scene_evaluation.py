@@ -10,14 +10,19 @@ import torch
 import torch.nn.functional as F
 from captum_pairs.scenes import evaluate
 from captum_pairs.scenes.evaluate import (
+    companions,
     Encoders,
     grounding,
     hard_negatives,
     held_out_examples,
+    neutrality,
     retrieval,
+    right_words,
     token_groups,
+    word_totals,
 )
 from captum_pairs.scenes.model import new_model, save_checkpoint
+from captum_pairs.scenes.vocabulary import COLORS
 from torch import Tensor
 
 
@@ -40,11 +45,10 @@ def test_token_groups() -> None:
 def test_baselines(encoders: Encoders, tmp_path: Path) -> None:
     (example,) = held_out_examples(0, 1)
     pixels = encoders.pixels([example.rendering.image])
+    assert torch.equal(encoders.pixel_baseline(pixels), torch.zeros_like(pixels))
     black = encoders.pixels([np.zeros((64, 64, 3), np.uint8)])
-    assert torch.equal(encoders.pixel_baseline(pixels), black)
     save_checkpoint(encoders.model, tmp_path)
-    mean = Encoders(tmp_path, "mean").pixel_baseline(pixels)
-    assert torch.equal(mean, torch.zeros_like(pixels))
+    assert torch.equal(Encoders(tmp_path, "black").pixel_baseline(pixels), black)
     ids, _ = encoders.tokens("a red circle")
     assert encoders.token_baseline(ids).tolist() == [[ids[0, 0], 0, 0, 0, ids[0, -1]]]
     with pytest.raises(ValueError, match="baseline"):
@@ -160,8 +164,109 @@ def test_hard_negatives(encoders: Encoders) -> None:
     assert figures["all"]["number"] == 12
     by_slot = [of["number"] for slot, of in figures.items() if slot != "all"]
     assert sum(by_slot) == 12
+    names = ("word", "score", "negative", "positive")
     for of in figures.values():
-        assert all(0 <= of[name] <= 1 for name in ("word", "score", "negative"))
+        assert all(0 <= of[name] <= 1 for name in names)
+    (slot, of), _ = hard_negatives(encoders, seed=0, number=3, slot="size").items()
+    assert slot == "all" and of["number"] == 3
+
+
+def test_a_words_total_is_the_sum_of_its_pairs(encoders: Encoders) -> None:
+    for example in held_out_examples(4, 3):
+        pixels, text = encoders.pixels([example.rendering.image]), example.caption.text
+        spans = [phrase.span for phrase in example.caption.phrases]
+        totals = word_totals(encoders, pixels, text, spans)
+        for block in range(2):
+            pairs, delta = encoders.attribute(pixels, text, spans, block, 0)
+            assert totals == pytest.approx(pairs.sum(0).tolist(), abs=1e-3 + delta)
+        assert not encoders.text_blocks[0]._forward_pre_hooks
+
+
+def test_signs_of_right_words(
+    encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def totals(model: Any, pixels: Tensor, text: str, spans: list[Any]) -> list[float]:
+        words = [text[slice(*span)] for span in spans]
+        seen.extend(words)
+        return [-1.0 if word in COLORS else 1.0 for word in words]
+
+    monkeypatch.setattr(evaluate, "word_totals", totals)
+    figures = right_words(encoders, seed=0, number=30)
+    assert figures["all"]["number"] == len(seen) > 90
+    assert figures["color"] == {
+        "positive": 0.0,
+        "number": sum(word in COLORS for word in seen),
+    }
+    assert figures["shape"]["positive"] == figures["relation"]["positive"] == 1.0
+    assert {"large", "left", "two", "star"} <= set(seen)
+
+
+class _Graded:
+    """Embeds scenes and captions as columns of a table of cosines: the image is the
+    (normalised) table's row, blank inputs are at the table's level."""
+
+    def __init__(self, level: float, true: float, size: int) -> None:
+        self.level, self.size = level, size
+        # a Gram matrix: scenes, captions, the blank image, the empty text
+        gram = torch.full((2 * size + 2,) * 2, 0.0)
+        cross = torch.full((size + 1, size + 1), level)
+        cross[:size, :size] += (true - level) * torch.eye(size)
+        gram[: size + 1, size + 1 :] = cross
+        gram = gram + gram.T + torch.eye(2 * size + 2)
+        values, vectors = torch.linalg.eigh(gram.double())
+        assert values.min() > 0
+        root = (vectors * values.sqrt()).float()
+        self.images, self.texts = root[: size + 1], root[size + 1 :]
+        self.pixel_calls = 0
+
+    def pixels(self, images: list[Any]) -> Tensor:
+        return torch.arange(len(images))
+
+    def pixel_baseline(self, pixels: Tensor) -> Tensor:
+        return torch.tensor([self.size])
+
+    def tokens(self, caption: str) -> tuple[Tensor, list[Any]]:
+        self.pixel_calls += 1
+        return torch.tensor([self.pixel_calls - 1]), []
+
+    def token_baseline(self, ids: Tensor) -> Tensor:
+        return torch.tensor([self.size])
+
+    def image(self, number: Tensor) -> Tensor:
+        return self.images[number]
+
+    def text(self, number: Tensor) -> Tensor:
+        return self.texts[number]
+
+
+def test_neutrality_by_hand() -> None:
+    encoders: Any = _Graded(level=0.02, true=0.4, size=12)
+    figures = neutrality(encoders, seed=1, number=12)
+    for name in ("unrelated", "empty text", "blank image", "both"):
+        assert figures[name] == pytest.approx(0.02, abs=1e-5)
+    assert figures["true"] == pytest.approx(0.4, abs=1e-5)
+    assert figures["share"] == pytest.approx(1.0, abs=1e-4)
+    assert figures["share, median"] == pytest.approx(1.0, abs=1e-4)
+    # blank inputs that are like everything leave less to pairs
+    encoders = _Graded(level=0.02, true=0.4, size=12)
+    like = encoders.texts.clone()
+    like[-1] = encoders.images[:-1].sum(0)  # the empty text: like all scenes
+    encoders.texts = like
+    empty = (like[-1] / like[-1].norm()) @ encoders.images.T
+    figures = neutrality(encoders, seed=1, number=12)
+    assert figures["empty text"] == pytest.approx(empty[:-1].mean().item(), abs=1e-5)
+    pairs = 0.4 - 0.02 - empty[0].item() + empty[-1].item()
+    assert figures["share"] == pytest.approx(pairs / 0.38, abs=1e-4)
+
+
+def test_companions(encoders: Encoders) -> None:
+    figures = companions(encoders, seed=0, vision_block=1, number=2)
+    assert figures["number"] == 2
+    shares = ("own", "companion", "own energy", "companion energy")
+    assert all(0 <= figures[name] <= 1 for name in shares)
+    assert {"both", "companion alone", "neither"} <= set(figures)
 
 
 def test_command(encoders: Encoders, tmp_path: Path) -> None:

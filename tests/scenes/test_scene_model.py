@@ -8,12 +8,14 @@ import pytest
 import torch
 from captum_pairs.scenes import checkpoint_path, render, sample_scene
 from captum_pairs.scenes.model import (
+    add_place_code,
     filler_ids,
     IMAGE_MEAN,
     IMAGE_STD,
     new_model,
     new_tokenizer,
     save_checkpoint,
+    silent_ids,
 )
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, CLIPModel
 
@@ -74,6 +76,36 @@ def test_fillers_claim_nothing() -> None:
     assert {"a", "photo", "of", "there", "is", "and", "here"} <= words
     claiming = "red star stars small two left right above over thing things ,"
     assert not words & set(claiming.split())
+
+
+def test_silent_words_are_fillers_and_what_stands_for_a_name() -> None:
+    words = set(new_tokenizer().convert_ids_to_tokens(silent_ids()))
+    assert words > set(new_tokenizer().convert_ids_to_tokens(filler_ids()))
+    assert {",", "thing", "things"} <= words
+    assert not words & {"red", "star", "stars", "small", "two", "left", "above"}
+
+
+def test_places_are_a_code_of_row_and_column() -> None:
+    plain, model = new_model(0), new_model(0)
+    add_place_code(model, 4.0, 0.0)
+
+    def positions(of: CLIPModel) -> tuple[torch.Tensor, torch.Tensor]:
+        vision, text = of.vision_model.embeddings, of.text_model.embeddings
+        return vision.position_embedding.weight, text.position_embedding.weight
+
+    (image, text), (was, said) = positions(model), positions(plain)
+    assert torch.equal(text, said) and torch.equal(image[0], was[0])  # the class token
+    code = (image - was)[1:].detach().reshape(8, 8, -1)
+    assert code.norm(dim=-1).mean().item() == pytest.approx(4.0, rel=1e-4)
+    # a row's part and a column's part: differences along one don't depend on the other
+    assert torch.allclose(
+        code[1:] - code[:-1], (code[1:] - code[:-1])[:, :1], atol=1e-5
+    )
+    # neighbours are alike, opposite edges are not
+    assert (code[:, 0] * code[:, 1]).sum() > (code[:, 0] * code[:, 7]).sum()
+    add_place_code(model, 0.0, 1.5)
+    text = positions(model)[1]
+    assert (text - said).norm(dim=1).mean().item() == pytest.approx(1.5, rel=1e-4)
 
 
 def test_same_seed_same_weights() -> None:

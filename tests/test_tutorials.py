@@ -72,6 +72,7 @@ def test_two_sentences(run_here: Run, tmp_path: Path) -> None:
     check_two_sentences(run_here, tmp_path)
 
 
+@pytest.mark.slow
 def test_visualization(run_here: Run, tmp_path: Path) -> None:
     check_visualization(run_here, tmp_path, "--tolerance", "0.1")
 

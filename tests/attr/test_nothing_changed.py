@@ -413,7 +413,10 @@ class Keeps(nn.Module):
             return x.exp()
 
 
-@pytest.mark.parametrize("where", ["a list", "a circle of autograd's"])
+@pytest.mark.parametrize(
+    "where",
+    ["a circle of autograd's", pytest.param("a list", marks=pytest.mark.slow)],
+)
 def test_a_graph_that_outlives_a_call_is_found(where):
     leaks = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), Keeps(where), nn.Linear(6, 3))
     x = torch.randn(2, 4)

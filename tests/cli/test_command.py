@@ -253,6 +253,7 @@ def test_a_place_that_cannot_be_written(
 @pytest.mark.skipif(
     not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
 )
+@pytest.mark.slow
 def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     runs = [tmp_path / "a", tmp_path / "b"]
     outputs = []

@@ -200,6 +200,7 @@ def _process(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.slow
 def test_a_full_disk(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
     """What standard output goes to, and what the files go to."""
     start = ("explain", "--model", tiny_clip, "--image", photo, "--text", "red")
@@ -215,6 +216,7 @@ def test_a_full_disk(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith(b"Error: [Errno 28] No space left")
 
 
+@pytest.mark.slow
 def test_names_of_any_bytes(tiny_clip: Path, photo: Path, tmp_path: Path) -> None:
     """What is no UTF-8 is a file as any other, and no text."""
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
@@ -231,6 +233,7 @@ def test_names_of_any_bytes(tiny_clip: Path, photo: Path, tmp_path: Path) -> Non
     assert content["model"] == str(tiny_clip)
 
 
+@pytest.mark.slow
 def test_a_terminal_of_few_letters(
     tiny_clip: Path, photo: Path, tmp_path: Path
 ) -> None:

@@ -273,6 +273,7 @@ def test_the_parts_sum_to_the_models_own_similarity(every: Saved) -> None:
     assert [f.name for f in found.second.features if not f.special] == WORDS
 
 
+@pytest.mark.slow
 def test_every_block_and_the_input_can_be_attributed_to(every: Saved) -> None:
     model = load(every.name)
     similarity, _ = _own(every, _photo(), TEXT)

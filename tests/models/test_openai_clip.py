@@ -92,6 +92,7 @@ def test_the_parts_sum_to_the_models_own_similarity(saved: tuple[str, Any]) -> N
     assert names == [*WORDS, "<|startoftext|>", "<|endoftext|>", "padding"]
 
 
+@pytest.mark.slow
 def test_every_block_and_the_input_can_be_attributed_to(
     saved: tuple[str, Any],
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_package_that_is_not_installed() -> None:
         captum_pairs.load("mine:small")
 
 
+@pytest.mark.slow
 def test_optional_packages_are_imported_when_they_are_asked_for() -> None:
     code = (
         "import sys, captum_pairs.models\n"

@@ -130,6 +130,7 @@ def test_the_parts_sum_to_the_backbones_own_similarity(kind: str) -> None:
     assert model.heads[0](found.score) == found.score
 
 
+@pytest.mark.slow
 def test_every_block_and_the_input_can_be_attributed_to(kind: str) -> None:
     model = siamese(_made(kind), (64, _HALF, _HALF))
     images = _photo(0), _photo(1)

@@ -56,11 +56,6 @@ def _gap(seed: int, scenes: int, block: int) -> float:
     return after["shape"] - before["shape"]
 
 
-def test_fine_tuning_closes_the_gap() -> None:
-    # three scenes that show it: 0 of 4 shapes before, 3 after
-    assert _gap(6, 3, 2) >= 0.5
-
-
 @pytest.mark.slow
-def test_fine_tuning_closes_the_gap_in_40_scenes() -> None:
+def test_fine_tuning_closes_the_gap() -> None:
     assert _gap(2024, 40, 1) >= 0.2

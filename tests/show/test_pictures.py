@@ -330,7 +330,7 @@ def test_nothing_overlaps_with_many_words(tmp_path: Path) -> None:
     "word",
     [
         "Donaudampfschifffahrtsgesellschaft",
-        "w" * 100,
+        pytest.param("w" * 100, marks=pytest.mark.slow),
         pytest.param("w" * 300, marks=pytest.mark.slow),
     ],
 )

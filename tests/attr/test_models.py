@@ -756,13 +756,7 @@ def test_steps_that_a_tolerance_takes_on_minilm(
         assert steps == 4 or half.residual[row] > 1e-3
 
 
-@pytest.mark.parametrize(
-    "similarity",
-    [
-        pytest.param(each, marks=() if each == "cosine" else pytest.mark.slow)
-        for each in SIMILARITIES
-    ],
-)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_minilm_is_complete_at_its_last_block(similarity: str) -> None:
     model, batch, baseline = minilm()
     ids, mask = batch["input_ids"], batch["attention_mask"]

@@ -135,20 +135,16 @@ def explanation_of(
     effects = (other_effects, known_effects)
     if not known_is_second:
         pairs, effects = pairs.T, effects[::-1]
-    return PairExplanation(
-        model=model.name,
-        method=options.method_name,
-        first=inputs[0],
-        second=inputs[1],
-        similarity=model.similarity,
+    return _explained(
+        model,
+        options,
+        inputs,
         score=score,
-        heads=model.heads,
         constant=constant,
         first_effects=effects[0].contiguous(),
         second_effects=effects[1].contiguous(),
         interactions=pairs.contiguous(),
         convergence_delta=constant + total - score,
-        tolerance=options.tolerance,
     )
 
 
@@ -172,21 +168,36 @@ def _explain_part(
     effects: list[Optional[Tensor]] = [None, None]
     effects[asked.side] = torch.tensor([effect])
     inputs = (part, other.input) if asked.side == 0 else (other.input, part)
+    return _explained(
+        model,
+        options,
+        inputs,
+        score=score,
+        constant=constant,
+        first_effects=effects[0],
+        second_effects=effects[1],
+        interactions=(column.T if asked.side == 0 else column).contiguous(),
+        convergence_delta=float(column.double().sum()) - exact,
+        rest=score - constant - effect - exact,
+    )
+
+
+def _explained(
+    model: EncoderPair,
+    options: Options,
+    inputs: tuple[ExplainedInput, ExplainedInput],
+    **parts: Any,
+) -> PairExplanation:
+    """An explanation of these parts, and what it has of the model and the options."""
     return PairExplanation(
         model=model.name,
         method=options.method_name,
         first=inputs[0],
         second=inputs[1],
         similarity=model.similarity,
-        score=score,
         heads=model.heads,
-        constant=constant,
-        first_effects=effects[0],
-        second_effects=effects[1],
-        interactions=(column.T if asked.side == 0 else column).contiguous(),
-        convergence_delta=float(column.double().sum()) - exact,
         tolerance=options.tolerance,
-        rest=score - constant - effect - exact,
+        **parts,
     )
 
 

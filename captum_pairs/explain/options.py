@@ -177,10 +177,6 @@ class Options:
         """What finds contributions."""
         return method_of(self.method)[1]
 
-    def with_method(self, method: Union[str, Method]) -> "Options":
-        """The same with another method."""
-        return replace(self, method=method)
-
     def adopting(self, known: Mapping[str, Any]) -> "Options":
         """With what contributions were found with (see :meth:`of_side`), as far as
         nothing else was asked for: a pair is of one method."""

@@ -2,8 +2,11 @@
 
 import copy
 import gc
+import os
 import random
+import signal
 import threading
+import traceback
 
 import numpy as np
 import pytest
@@ -361,6 +364,66 @@ def test_a_thread_that_raises_does_not_hold_up_the_others():
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
 
     in_threads(raises, works)
+
+
+class Waiting(Encoder):
+    """One that waits inside of one of a thread's passes."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.owner = at, None
+        self.reached, self.goes_on = threading.Event(), threading.Event()
+
+    def check(self):
+        if threading.get_ident() != self.owner:
+            return
+        self.calls.append(None)
+        if len(self.calls) == self.at:
+            self.reached.set()
+            self.goes_on.wait()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "at", [pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 3)] + [4]
+)
+def test_a_process_that_is_forked_while_another_thread_is_inside_a_call(kind, at):
+    """It has neither that thread's lock nor anything that it had changed."""
+    encoder, x = Waiting(at), torch.randn(2, 2, 4, 3).double()
+    encoder.training = True  # its flag is switched off meanwhile
+    fpig, options = attribution_of(kind, (encoder, encoder), direction="forward")
+    expected = fpig.attribute((x[0], x[1]), n_steps=2, **options)
+    before = process_state(), model_state(encoder)
+
+    def waits():
+        encoder.owner = threading.get_ident()
+        fpig.attribute((x[0], x[1]), n_steps=2, **options)
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    assert encoder.reached.wait(60)
+    child = os.fork()
+    if not child:
+        try:
+            signal.alarm(60)
+            now = process_state()
+            # Python seeds its random numbers anew
+            assert [n for n in now if now[n] != before[0][n]] in ([], ["random"])
+            assert model_state(encoder) == before[1]
+            found = fpig.attribute((x[0], x[1]), n_steps=2, **options)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    encoder.goes_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert (process_state(), model_state(encoder)) == before
 
 
 # ---- memory --------------------------------------------------------------------------

@@ -116,7 +116,7 @@ class Session:
 
     @property
     def is_random(self) -> bool:
-        """Whether a module in training mode makes results depend on chance or batch."""
+        """Whether a module in training mode makes results depend on chance."""
         return bool(self._random)
 
     def meet(self, module: nn.Module) -> None:
@@ -136,12 +136,19 @@ class Session:
             self._meet_training(module)
 
     def _meet_training(self, module: nn.Module) -> None:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # An example would be embedded otherwise among the points of its path, and
+            # the steps that a tolerance asks for would never be enough.
+            raise InvalidArgumentError(
+                "forward_func",
+                "an encoder in evaluation mode (call model.eval() first)",
+                f"{type(module).__name__} in training mode, in which an embedding "
+                "depends on the rest of its batch",
+            )
         # Running statistics, the power iteration of a spectral norm, ...
         for buffer in module.buffers(recurse=False):
             self._restore(_restore, buffer, buffer.clone())
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            self._random.append(type(module).__name__)
-        elif _drops(module):
+        if _drops(module):
             self._random.append(type(module).__name__)
         # Checkpointing saves memory in a training step by computing twice; here chunks
         # bound the memory, and the reentrant kind has no autograd.grad. A layer reads
@@ -158,7 +165,7 @@ class Session:
             names = ", ".join(sorted(set(self._random)))
             warn_caller(
                 f"the encoder is in training mode and has {names}: attributions "
-                "depend on chance or on the batch; call model.eval() first"
+                "depend on chance; call model.eval() first"
             )
 
 

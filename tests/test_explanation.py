@@ -456,6 +456,24 @@ def test_equal_is_what_has_equal_content(
     assert replace(found, first=replace(found.first, source=other)) != found
 
 
+def test_inputs_are_equal_by_what_they_hold(model: DualEncoder) -> None:
+    """Pictures and tensors included, which `==` alone can't compare."""
+    raw = model.first.prepare(_photo())
+    again, another = model.first.prepare(_photo()), model.first.prepare(_photo(33))
+    layouts = [p.layout(p.inputs.shape, True, False) for p in (raw, again, another)]
+    kept = [model.contributions([each])[0] for each in (_photo(), _photo(), _photo(33))]
+    for one, same, other in (
+        (raw, again, another),
+        (raw.source, again.source, another.source),
+        (layouts[0], layouts[1], replace(layouts[2], grid=None)),
+        (kept[0], kept[1], kept[2]),
+        (kept[0].input, kept[1].input, kept[2].input),
+    ):
+        assert one == same and hash(one) == hash(same) and len({one, same}) == 1
+        assert one != other and not one == other
+        assert one != "an input"
+
+
 def test_a_model_says_what_it_is(model: DualEncoder) -> None:
     assert repr(model) == (
         f"<{model.name}: image (2 blocks, explained from block 0) and text (2 blocks, "

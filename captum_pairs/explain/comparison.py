@@ -26,10 +26,11 @@ from captum_pairs.explain.methods import (
 )
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named, Result
+from captum_pairs.explain.result import named, Result
 from captum_pairs.explain.sides import PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_comparison
 from captum_pairs.show.wording import plain, unit
 from torch import Tensor
@@ -73,7 +74,7 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Compared(ByContent):
     """
     What one method says of a pair, and what it cost.
@@ -110,7 +111,7 @@ class Compared(ByContent):
         return self.explanation.method
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """
     Methods on the same pair, at the same layers, in the order they were asked for.

@@ -91,7 +91,7 @@ class Match:
         return f"{first} – {second}: {plain(self.value)}"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class PairExplanation(Result):
     """
     Why two inputs are similar, or not.

@@ -41,7 +41,7 @@ _FORMAT = 1
 _TENSORS = ("scores", "probabilities", "constants", "attributions")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class ZeroShot(Result):
     """
     An input's similarities to the prompts of m classes, attributed to its features i.

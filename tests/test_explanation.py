@@ -519,6 +519,11 @@ def test_the_halves_of_a_result_know_each_other(
         {"heads": [{"nose": 1}]},
         {"second": {"features": []}},
         {"model": 3},
+        {"score": float("nan")},
+        {"rest": float("inf")},
+        {"tolerance": True},
+        {"heads": [{"name": "logit", "scale": "1", "bias": 0.0}]},
+        {"heads": [{"name": "logit", "scale": 1.0, "bias": float("-inf")}]},
     ],
 )
 def test_damaged_files(found: PairExplanation, tmp_path: Path, change: Any) -> None:
@@ -533,6 +538,66 @@ def test_damaged_files(found: PairExplanation, tmp_path: Path, change: Any) -> N
     tensors.unlink()
     with pytest.raises(InvalidArgumentError, match="explanation.safetensors"):
         PairExplanation.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("residual", float("nan")),
+        ("residual", None),
+        ("n_steps", 2.5),
+        ("grid", [5]),
+        ("grid", [5, -5]),
+        ("layer", 3),
+        ("features", "abc"),
+        ("source", {"kind": "smell"}),
+        ("source", {"kind": "image", "size": [1, 2, 3]}),
+        ("source", {"kind": "image", "visible": ["a", "b", "c", "d"]}),
+    ],
+)
+def test_damaged_inputs(
+    found: PairExplanation, tmp_path: Path, name: str, value: Any
+) -> None:
+    path, _ = found.save(tmp_path)
+    content = json.loads(path.read_text())
+    content["first"][name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
+        PairExplanation.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"name": 3},
+        {"name": "a", "special": "no"},
+        {"name": "a", "span": [0.5, 1]},
+        {"name": "a", "span": [-1, 1]},
+        {"name": "a", "box": [0, 0, 1]},
+        {"name": "a", "box": [0, 0, 1, float("inf")]},
+    ],
+    ids=str,
+)
+def test_damaged_features(
+    found: PairExplanation, tmp_path: Path, feature: dict[str, Any]
+) -> None:
+    path, _ = found.save(tmp_path)
+    content = json.loads(path.read_text())
+    content["first"]["features"][0] = feature
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
+        PairExplanation.load(tmp_path)
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    found: PairExplanation, tmp_path: Path
+) -> None:
+    broken = replace(found, interactions=found.interactions * torch.nan)
+    with pytest.raises(InvalidArgumentError, match="interactions: .*finite"):
+        broken.save(tmp_path / "a")
+    with pytest.raises(InvalidArgumentError, match="score: .*finite"):
+        replace(found, score=float("nan")).save(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def test_numbers_of_another_shape(found: PairExplanation, tmp_path: Path) -> None:

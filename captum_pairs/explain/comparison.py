@@ -16,7 +16,13 @@ from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.compute import explain_pair
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.counting import tallied, Tally
-from captum_pairs.explain.files import read_result, well_formed, write_result
+from captum_pairs.explain.files import (
+    as_number,
+    as_text,
+    read_result,
+    well_formed,
+    write_result,
+)
 from captum_pairs.explain.methods import (
     Method,
     method_names,
@@ -232,11 +238,15 @@ class Comparison(Result):
         content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
         with well_formed(Path(directory) / f"{name}.json"):
             rows = [dict(row) for row in content["methods"]]
-            failed = {row["method"]: row["error"] for row in rows if row.get("error")}
+            failed = {
+                as_text(row["method"]): as_text(row["error"])
+                for row in rows
+                if row.get("error")
+            }
             compared = tuple(
                 Compared(
                     PairExplanation.load(directory, f"{name}_{row['method']}"),
-                    *(row[column] for column in _FIELDS),
+                    *(_read(column, row[column]) for column in _FIELDS),
                 )
                 for row in rows
                 if row["method"] not in failed
@@ -245,6 +255,15 @@ class Comparison(Result):
             if agreement.shape != (len(compared), len(compared)) or not compared:
                 raise ValueError(f"{len(compared)} methods, {tuple(agreement.shape)}")
             return cls(compared, agreement, failed)
+
+
+def _read(column: str, value: Any) -> Union[int, float, None]:
+    """A measure that a file has, if that is what it is."""
+    if value is None and column == "faithfulness":
+        return None
+    if column in ("forwards", "backwards") and not isinstance(value, int):
+        raise TypeError(f"{column}: {type(value).__name__}")
+    return value if isinstance(value, int) else as_number(value)
 
 
 def _shown(value: Union[int, float, None]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
+from captum_pairs.models.equality import ByContent
 from captum_pairs.models.view import Box
 from captum_pairs.models.words import word_spans
 from torch import Tensor
@@ -30,7 +31,7 @@ Where = Union[Sequence[float], "np.ndarray[Any, Any]", Tensor]
 
 
 @dataclass(frozen=True)
-class ExplainedInput:
+class ExplainedInput(ByContent):
     """
     One of the two inputs of an explanation.
 

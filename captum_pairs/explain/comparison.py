@@ -16,7 +16,13 @@ from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.compute import explain_pair
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.counting import tallied, Tally
-from captum_pairs.explain.files import read_result, well_formed, write_result
+from captum_pairs.explain.files import (
+    as_number,
+    as_text,
+    read_result,
+    well_formed,
+    write_result,
+)
 from captum_pairs.explain.methods import (
     Method,
     method_names,
@@ -26,10 +32,11 @@ from captum_pairs.explain.methods import (
 )
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named, Result
+from captum_pairs.explain.result import named, Result
 from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_comparison
 from captum_pairs.show.wording import plain, unit
 from torch import Tensor
@@ -73,7 +80,7 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Compared(ByContent):
     """
     What one method says of a pair, and what it cost.
@@ -110,7 +117,7 @@ class Compared(ByContent):
         return self.explanation.method
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """
     Methods on the same pair, at the same layers, in the order they were asked for.
@@ -231,11 +238,15 @@ class Comparison(Result):
         content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
         with well_formed(Path(directory) / f"{name}.json"):
             rows = [dict(row) for row in content["methods"]]
-            failed = {row["method"]: row["error"] for row in rows if row.get("error")}
+            failed = {
+                as_text(row["method"]): as_text(row["error"])
+                for row in rows
+                if row.get("error")
+            }
             compared = tuple(
                 Compared(
                     PairExplanation.load(directory, f"{name}_{row['method']}"),
-                    *(row[column] for column in _FIELDS),
+                    *(_read(column, row[column]) for column in _FIELDS),
                 )
                 for row in rows
                 if row["method"] not in failed
@@ -244,6 +255,15 @@ class Comparison(Result):
             if agreement.shape != (len(compared), len(compared)) or not compared:
                 raise ValueError(f"{len(compared)} methods, {tuple(agreement.shape)}")
             return cls(compared, agreement, failed)
+
+
+def _read(column: str, value: Any) -> Union[int, float, None]:
+    """A measure that a file has, if that is what it is."""
+    if value is None and column == "faithfulness":
+        return None
+    if column in ("forwards", "backwards") and not isinstance(value, int):
+        raise TypeError(f"{column}: {type(value).__name__}")
+    return value if isinstance(value, int) else as_number(value)
 
 
 def _shown(value: Union[int, float, None]) -> str:

@@ -13,7 +13,7 @@ from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named as in_short, Result
+from captum_pairs.explain.result import named as in_short, Result
 from captum_pairs.explain.sides import (
     adopted,
     Known,
@@ -25,6 +25,7 @@ from captum_pairs.explain.sides import (
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_contrast
 from captum_pairs.show.wording import (
     instead_of,
@@ -50,7 +51,7 @@ _ROUNDED = 1e-9
 _PREFERRED, _OTHER = "preferred", "other"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Change(ByContent):
     """
     Words of the two candidates that stand in the same place, and what they differ in.
@@ -79,7 +80,7 @@ class Change(ByContent):
         return f"<Change: {self}>"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class Contrast(Result):
     """
     The difference of two similarities, s(query, preferred) - s(query, other).

@@ -20,6 +20,7 @@ from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from torch import Tensor
 
 __all__ = [
@@ -103,7 +104,7 @@ class Known(Side):
 
 
 @dataclass(frozen=True)
-class InputContributions:
+class InputContributions(ByContent):
     """
     What an input contributes to its embedding, feature by feature.
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.described import described
+from captum_pairs.models.equality import ByContent
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
 from PIL import Image
@@ -63,7 +64,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(ByContent):
     """
     The features of a layer's value.
 
@@ -80,7 +81,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(ByContent):
     """
     What was put in, as an explanation remembers it.
 
@@ -110,7 +111,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Prepared(ABC):
+class Prepared(ByContent, ABC):
     """
     An input as its encoder takes it.
 

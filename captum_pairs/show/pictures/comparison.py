@@ -27,7 +27,7 @@ _SHARE = LABEL / WIDTH
 def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     """
     Small multiples: a row for each method with its faithfulness and time, in a scale of
-    its own.
+    its own; those that could not run are named.
 
     Of an image (or sound) and a text a column for each of the strongest words, of two
     images for each of the strongest regions of the first one, of two texts the matrix.
@@ -53,6 +53,9 @@ def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     score = typeset(f"{unit(first.similarity)} {first.score:.3f}")
     scales = "for (orange) or against (purple) the match, each row in its own scale"
     heading = [*subject(first), f"{score}; {scales}"]
+    if comparison.failed:
+        names = ", ".join(map(method_name, comparison.failed))
+        heading.append(typeset(f"could not run: {names}"))
     return visualization.visualize_sheet("\n".join(heading), parts, WIDTH)
 
 

@@ -26,9 +26,10 @@ from captum_pairs.explain.methods import (
 )
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named, Result
+from captum_pairs.explain.result import named, Result
 from captum_pairs.explain.sides import PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
+from captum_pairs.models.by_content import ByContent
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.show.pictures import draw_comparison
 from captum_pairs.show.reading import silence, verdict_of_comparison
@@ -74,7 +75,7 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Compared(ByContent):
     """
     What one method says of a pair, and what it cost.
@@ -109,6 +110,14 @@ class Compared(ByContent):
     def method(self) -> str:
         """Its name."""
         return self.explanation.method
+
+    def _in_short(self) -> str:
+        of_all, of_pairs = self.faithfulness, self.faithfulness_of_pairs
+        faithful = of_pairs if of_all is None else of_all
+        return f"{self.method} faithful {faithful:.2f}, {self.seconds:.2g} s"
+
+    def __repr__(self) -> str:
+        return f"<Compared: {self._in_short()}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -196,10 +205,7 @@ class Comparison(Result):
         first = self.explanations[0]
         yield f"{first.model}, {named(first.first)} and {named(first.second)}"
         yield f"{unit(first.similarity)} {plain(first.score)}"
-        for each in self.compared:
-            of_all, of_pairs = each.faithfulness, each.faithfulness_of_pairs
-            faithful = of_pairs if of_all is None else of_all
-            yield f"{each.method} faithful {faithful:.2f}, {each.seconds:.2g} s"
+        yield from (each._in_short() for each in self.compared)
         yield from (f"{method} could not run" for method in self.failed)
 
     def plot(self, number: int = 4) -> "Figure":

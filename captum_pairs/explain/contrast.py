@@ -13,9 +13,10 @@ from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named as in_short, Result
+from captum_pairs.explain.result import named as in_short, Result
 from captum_pairs.explain.sides import adopted, Known, Side, side_of
 from captum_pairs.inputs import ExplainedInput
+from captum_pairs.models.by_content import ByContent
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.show.pictures import draw_contrast

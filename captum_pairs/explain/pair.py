@@ -63,7 +63,7 @@ _MERGE = "merge"
 Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Match:
     """
     A pair of a word (or a region) of one input and one of the other.
@@ -91,6 +91,9 @@ class Match:
         if self.first_box and not self.second_box:
             first, second = second, first
         return f"{first} – {second}: {plain(self.value)}"
+
+    def __repr__(self) -> str:
+        return f"<Match: {self}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -18,6 +18,7 @@ from captum_pairs.attr import (
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
+from captum_pairs.models.by_content import ByContent
 from captum_pairs.models.encoder import Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
@@ -88,8 +89,8 @@ class Known(Side):
         return self.known._replace(values=(weights.to(values) @ values)[None])
 
 
-@dataclass(frozen=True)
-class InputContributions:
+@dataclass(frozen=True, eq=False, repr=False)
+class InputContributions(ByContent):
     """
     What an input contributes to its embedding, feature by feature.
 
@@ -109,6 +110,10 @@ class InputContributions:
     baseline_embedding: Tensor
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        count, width = self.values.shape
+        return f"<InputContributions: {count} vectors of {width}, of {self.input!r}>"
 
     def read(self, directions: Tensor) -> Tensor:
         """

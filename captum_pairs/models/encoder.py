@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Optional, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.models.by_content import ByContent
 from captum_pairs.models.described import described
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
@@ -82,8 +83,8 @@ class Layout:
     grid: Optional[tuple[int, int]] = None
 
 
-@dataclass(frozen=True)
-class Source:
+@dataclass(frozen=True, eq=False, repr=False)
+class Source(ByContent):
     """
     What was put in, as an explanation remembers it.
 
@@ -110,6 +111,9 @@ class Source:
         if self.kind == AUDIO and self.size is not None:
             return f"sound of {self.size[0]:.1f} s"
         return "tensor"
+
+    def __repr__(self) -> str:
+        return f"<Source: {self}>"
 
 
 @dataclass(frozen=True)

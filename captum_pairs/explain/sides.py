@@ -103,7 +103,7 @@ class Known(Side):
         return self.known._replace(values=(weights.to(values) @ values)[None])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InputContributions(ByContent):
     """
     What an input contributes to its embedding, feature by feature.
@@ -124,6 +124,10 @@ class InputContributions(ByContent):
     baseline_embedding: Tensor
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        count, width = self.values.shape
+        return f"<InputContributions: {count} vectors of {width}, of {self.input!r}>"
 
     def read(self, directions: Tensor) -> Tensor:
         """

@@ -55,12 +55,15 @@ class Feature:
         box: of a patch, left, top, right, bottom in pixels of the original image, cut
             at its edges, or None if it shows nothing of it; of a piece of sound, its
             first second, first mel band, last second, last mel band (exclusive).
+        unknown: of a word or token, whether the tokenizer does not know it, or a part
+            of it: the model reads the same there as for any other unknown one.
     """
 
     name: str
     special: bool = False
     span: Optional[tuple[int, int]] = None
     box: Optional[Box] = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Layout(ByContent):
     grid: Optional[tuple[int, int]] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source(ByContent):
     """
     What was put in, as an explanation remembers it.
@@ -108,6 +111,9 @@ class Source(ByContent):
         if self.kind == AUDIO and self.size is not None:
             return f"sound of {self.size[0]:.1f} s"
         return "tensor"
+
+    def __repr__(self) -> str:
+        return f"<Source: {self}>"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import Any, Optional
 import torch
 from captum_pairs.attr import (
     BaselinePath,
+    ExpectedJacobian,
     IntegratedJacobian,
     InvalidArgumentError,
+    ReferencePaths,
     Session,
     Shares,
 )
@@ -170,10 +172,11 @@ class PreparedSide(Side):
         at_input = self.layer.module is None
         if at_input:  # what has no path is refused in the adapter's words
             self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
+        start, self._start_name = self._start(model, at)
         example = next(
             self.method.examples(
                 self.prepared.inputs,
-                self.prepared.baseline if self.method.has_baseline else None,
+                start,
                 None,
                 self.prepared.arguments,
                 self.layer.at_input and not at_input,
@@ -198,6 +201,22 @@ class PreparedSide(Side):
             chosen, residual = self.method.refined(path, self.settings)
             self.settings, self.n_steps = chosen, chosen.n_steps
             self.residual = float(residual)
+        if isinstance(self.method, ExpectedJacobian) and isinstance(
+            path, ReferencePaths
+        ):
+            split, residual = self.method.refined(path, self.settings)
+            self.settings, self.n_steps = split, split.n_steps
+            self.residual = float(residual)
+
+    def _start(self, model: EncoderPair, at: int) -> tuple[Any, str]:
+        """Where paths to the input start: its baseline or its references, and these in
+        words."""
+        if not self.method.has_baseline:
+            return None, "none"
+        references = self._options.references_of(model, at)
+        if references is None or not isinstance(self.method, ExpectedJacobian):
+            return self.prepared.baseline, self.prepared.baseline_name
+        return references.start(model, self.method, self.prepared, self.layer)
 
     def _on_device(self, value: Tensor) -> Tensor:
         return value.to(self.encoder.device)
@@ -205,7 +224,7 @@ class PreparedSide(Side):
     @property
     def input(self) -> ExplainedInput:  # type: ignore[override]  # read only
         """What an explanation says of this input."""
-        baseline = self.prepared.baseline_name if self.method.has_baseline else "none"
+        baseline = self._start_name
         if self._options.absent == REMOVED:
             baseline = "nothing of it"
         return ExplainedInput(
@@ -236,14 +255,15 @@ class PreparedSide(Side):
         return _on_cpu(self.method.shares_along(self.example, along, self.settings))
 
     def weighted(self, weights: Tensor) -> Shares:
-        if not isinstance(self.method, IntegratedJacobian):
+        if not isinstance(self.method, (IntegratedJacobian, ExpectedJacobian)):
             found = self.shares()
             return found._replace(values=weights.to(found.values)[None] @ found.values)
         # features of the same weight are one in the integral
         self._tally.announce(self.n_steps)
         levels, of_feature = torch.unique(weights, return_inverse=True)
         mask = self._on_device(of_feature[self.layout.mask])
-        found = _on_cpu(self.method.shares(self.example.masked(mask), self.settings))
+        masked: Any = self.example.masked(mask)
+        found = _on_cpu(self.method.shares(masked, self.settings))
         return found._replace(values=levels.to(found.values)[None] @ found.values)
 
 
@@ -319,6 +339,8 @@ def matching(
         )
     for name in {**kept.settings, **wanted}:
         mine, theirs = wanted.get(name), kept.settings.get(name)
+        if name == "references" and mine is None:
+            continue  # those that are given are the other side's
         is_asked = name not in OF_SIDES or name in options.given
         is_used = name in wanted or name not in OF_PAIRS
         if is_asked and is_used and mine != theirs:

@@ -243,9 +243,9 @@ def test_tolerance_is_kept_with_as_few_points_as_do(
         paths: Any = next(expected.examples(x, references[0], session=session))
         wanted = paths.embedding - paths.baseline_embedding
         residuals = {}
+        tried, _ = expected.refined(paths, expected.settings_type(2, tolerance=1e-9))
         for n_steps in (1, 2, 4, 8):
-            settings = expected.settings_type(n_steps)
-            total = expected.contributions(paths, settings).sum(0)
+            total = expected.contributions(paths, _fixed(tried, 5, n_steps)).sum(0)
             residuals[n_steps] = float((total - wanted).norm() / wanted.norm())
         for tolerance in (1e-1, 1e-2, 1e-4):
             settings = expected.settings_type(64, tolerance=tolerance)
@@ -301,7 +301,40 @@ def test_points_are_split_by_the_measured_error(both: Any, x: Tensor) -> None:
 
 
 def _fixed(split: Any, count: int, n_steps: int) -> Any:
-    return type(split)(n_steps, split.method, None, None, None, count)
+    is_shifted = count > 1 and n_steps <= 8
+    return type(split)(n_steps, split.method, None, None, None, count, is_shifted)
+
+
+def test_different_places_in_each_path_are_a_finer_rule() -> None:
+    """Of one point of each path, where all paths are steep in the same place."""
+    steep = nn.Sequential(nn.Linear(3, 1), nn.Sigmoid(), nn.Linear(1, 4)).double()
+    with torch.no_grad():
+        steep[0].weight.fill_(8.0)
+        steep[0].bias.fill_(-6.0)
+    x, references = torch.ones(1, 3).double(), 0.02 * torch.randn(64, 3).double()
+    expected = ExpectedJacobian(steep)
+    missed = {}
+    for name, settings in (
+        ("middles", {"n_steps": 1}),
+        ("shifted", {"n_steps": 1, "tolerance": 0.2}),
+    ):
+        found = expected.decompose(x, references, **settings)
+        size = float((found.embedding - found.baseline_embedding).norm())
+        missed[name] = float(found.convergence_delta.norm()) / size
+    assert missed["shifted"] < 0.1 < 0.9 < missed["middles"]
+
+
+def test_errors_are_of_the_points_that_were_chosen(both: Any, x: Tensor) -> None:
+    """Each reference has its own, in the mean and alone."""
+    references = torch.randn(6, 4, 3).double()
+    expected = ExpectedJacobian(both[0], normalize=True)
+    with Session() as session:
+        paths: Any = next(expected.examples(x, references, session=session))
+        settings = expected.settings_type(64, tolerance=0.2)
+        split, _ = expected.refined(paths, settings)
+        assert split.is_shifted
+        apart = expected.contributions_by_reference(paths, split)
+        close(apart.mean(0), expected.contributions(paths, split))
 
 
 # ---- intervals ---------------------------------------------------------------

@@ -30,6 +30,10 @@ from captum_pairs.attr._utils.validation import positive_int, warn_caller
 from torch import nn, Tensor
 
 Found = Union[Tensor, tuple[Tensor, ...]]
+# Multiples of it lie evenly in [0, 1), however many there are.
+_GOLDEN = (5**0.5 - 1) / 2
+# Up to so many points of each path shifted middles were nearer than Gauss-Legendre's.
+_SHIFTED = 8
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class ExpectedIntegration(Integration):
 
         n_steps (int): Points of each reference's path; with a tolerance, the most that
                     are tried.
-        method (str): Of quadrature, as Captum calls it.
+        method (str): Of quadrature, as Captum calls it; up to eight points of several
+                    paths that a tolerance chooses are shifted middles instead, other
+                    ones of each path.
         tolerance (float, optional): Take as few of 1, 2, 4, ... points of each path as
                     bring the residual of their mean within it.
         internal_batch_size (int, optional): The most points run at once.
@@ -83,27 +89,43 @@ class Split(ExpectedIntegration):
     Args:
 
         n_references (int): The first so many are used.
+        is_shifted (bool): Whether each path has other points than the next one.
     """
 
     n_references: int = 0
+    is_shifted: bool = False
 
 
 @dataclass(frozen=True)
 class _Points(Integration):
     """The points of several paths, instead of one's."""
 
+    is_shifted: bool = False
+
     def points(self, path: Any, graphs: float) -> Iterator[tuple[Tensor, Tensor]]:
-        nodes, weights = quadrature(
-            self.n_steps, self.method, path.dtype, path.value.device
-        )
         count = len(path.starts)
-        owners = torch.arange(count, device=nodes.device).repeat_interleave(len(nodes))
-        nodes, weights = nodes.repeat(count), weights.repeat(count) / count
+        nodes, weights = self._nodes(path)  # (M, n)
+        nodes, weights = nodes.flatten(), weights.flatten() / count
+        owners = torch.arange(count, device=nodes.device)
+        owners = owners.repeat_interleave(self.n_steps)
         chunks = -(-len(owners) // path.chunk_size(self.internal_batch_size, graphs))
         for owner, node, weight in zip(
             *(each.tensor_split(chunks) for each in (owners, nodes, weights))
         ):
             yield path.points_of(owner, node), weight
+
+    def _nodes(self, path: Any) -> tuple[Tensor, Tensor]:
+        """Of each path, (M, n)."""
+        numbers, like = path.numbers, dict(dtype=path.dtype, device=path.value.device)
+        if not self.is_shifted:
+            nodes, weights = quadrature(self.n_steps, self.method, **like)
+            shape = len(numbers), self.n_steps
+            return nodes.expand(shape), weights.expand(shape)
+        # Paths are alike, so that different places in them are one finer rule for
+        # what they have in common; what they have not is as if drawn at random.
+        shifts = (0.5 + numbers.double() * _GOLDEN) % 1.0
+        nodes = (torch.arange(self.n_steps) + shifts[:, None]) / self.n_steps
+        return nodes.to(**like), torch.full_like(nodes, 1 / self.n_steps).to(**like)
 
 
 class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
@@ -226,12 +248,15 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
         """How many references, and points of each path, and the residual of the mean:
         chosen before the costly passes, by one Jacobian-vector product a point."""
         most = settings.n_points or len(paths) * settings.n_steps
+        is_free = settings.method == "gausslegendre" and bool(
+            settings.tolerance or settings.n_points
+        )
         tried: list[tuple[float, Split, Tensor]] = []
         for count in _halved(len(paths), settings.n_points is not None):
             if most // count < settings.least:
                 continue
             for n_steps in settings.ladder(most // count):
-                split = _split(settings, n_steps, count)
+                split = _split(settings, n_steps, count, is_free)
                 residual = self._residual(paths, split)
                 if settings.tolerance and float(residual) <= settings.tolerance:
                     return split, residual
@@ -263,7 +288,7 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
         if isinstance(settings, Split):
             return settings
         if settings.tolerance is None and settings.n_points is None:
-            return _split(settings, settings.n_steps, len(paths))
+            return _split(settings, settings.n_steps, len(paths), False)
         chosen, residual = self.refined(paths, settings)
         if settings.tolerance and float(residual) > settings.tolerance:
             name = paths.side.names[0]
@@ -323,19 +348,22 @@ def _fields(side: Side) -> dict[str, Any]:
     return {field.name: getattr(side, field.name) for field in fields(side)}
 
 
-def _split(settings: ExpectedIntegration, n_steps: int, n_references: int) -> Split:
-    return Split(
-        n_steps,
-        settings.method,
-        None,
-        settings.internal_batch_size,
-        None,
-        n_references,
-    )
+def _split(
+    settings: ExpectedIntegration, n_steps: int, n_references: int, free: bool
+) -> Split:
+    """
+    Args:
+
+        free (bool): Whether the rule is chosen too.
+    """
+    is_shifted = free and 1 < n_references and n_steps <= _SHIFTED
+    chunk = settings.internal_batch_size
+    return Split(n_steps, settings.method, None, chunk, None, n_references, is_shifted)
 
 
 def _points(split: Split) -> _Points:
-    return _Points(split.n_steps, split.method, None, split.internal_batch_size)
+    chunk = split.internal_batch_size
+    return _Points(split.n_steps, split.method, None, chunk, split.is_shifted)
 
 
 def _halved(count: int, fewer: bool) -> list[int]:

@@ -5,16 +5,15 @@ An example and a set of references: a straight path from each of them.
 Shapes as in :mod:`captum_pairs.attr._utils.forward_pass`, and M: references.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
 from captum_pairs.attr._utils.example import BaselinePath, Example, Side
 from captum_pairs.attr._utils.forward_pass import row_of
-from captum_pairs.attr._utils.hooks import Session
+from captum_pairs.attr._utils.hooks import plain_value, Session
 from captum_pairs.attr._utils.sides import baseline_of
 from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from torch import Tensor
@@ -49,6 +48,14 @@ def references_of(argument: str, references: object, inputs: Tensor) -> Tensor:
         baseline_of(argument, each, inputs[:1]) for each in torch.split(references, 1)
     ]
     return torch.cat(checked)
+
+
+class _ReachedError(Exception):
+    """A pass has reached the layer; what comes behind it is not needed."""
+
+
+def _stop() -> None:
+    raise _ReachedError
 
 
 class ReferencePaths(Example):
@@ -90,12 +97,28 @@ class ReferencePaths(Example):
         references = self.side.baselines[0]
         if self.side.place is None:
             return references.detach()
-        found = []
-        for each in torch.split(references, 1):
-            one = copy.copy(self)
-            one.call = replace(self.side, baselines=(each,))
-            found.append(one.baseline_values()[0])
-        return torch.stack(found)
+        return torch.stack(
+            [self._arriving(each) for each in torch.split(references, 1)]
+        )
+
+    def _arriving(self, reference: Tensor) -> Tensor:
+        """A reference's value at the layer, (*value): the pass ends there."""
+        place = self.side.place
+        assert place is not None  # it is a layer
+        own, value = plain_value(reference).to(self._inputs[0].device), self.value
+        with torch.no_grad(), place.visited(on_reach=_stop) as visit:
+            try:
+                self.side.forward_func(own.clone(), *self._args)
+            except _ReachedError:
+                pass
+        found = place.check(visit).movedim(self.axes[0], 0)
+        if found.shape[1:] != value.shape:
+            raise InvalidArgumentError(
+                self.side.name("baselines"),
+                f"references with the input's value at the layer, {self.shape}",
+                describe(found),
+            )
+        return found[0]
 
     def _checked(self, known: ReferenceValues) -> Tensor:
         shape = tuple(self.value.shape)
@@ -133,10 +156,16 @@ class SeveralPaths(BaselinePath):
     Derivatives are with respect to a factor of each point's own difference
     :math:`x - r_m`, at a factor of zero: they are multiplied by the difference
     already, and those at points of different paths can be summed.
+
+    Attributes:
+
+        numbers (Tensor): Which of all references they are, (M,).
+        starts, start_embeddings (Tensor): Theirs, (M, \*value) and (M, k).
     """
 
     def __init__(self, paths: ReferencePaths, references: Any) -> None:
         self.__dict__.update(paths.__dict__)
+        self.numbers: Tensor = torch.arange(len(paths))[references]
         self.starts: Tensor = paths.starts[references]
         self.start_embeddings: Tensor = paths.start_embeddings[references]
 

@@ -78,7 +78,8 @@ def confidence_factor(n_references: int, level: float = 0.95) -> float:
                     value. Default: 0.95
 
     Raises:
-        InvalidArgumentError: for less than two references, or a level outside of (0, 1).
+        InvalidArgumentError: for less than two references, or a level outside of
+                    (0, 1).
 
     Examples::
 
@@ -108,8 +109,8 @@ def _quantile(degrees: int, level: float) -> float:
 
 
 def _inside(t: float, degrees: int) -> float:
-    """P(|T| < t), by Gauss-Legendre over the angle atan(t / sqrt(degrees)), of whose
-    cosine the integrand is a power."""
+    """P(|T| < t), by Gauss-Legendre over the angle atan(t / sqrt(degrees)): there the
+    integrand is a power of a cosine."""
     nodes, weights = _rule()
     angle = math.atan(t / math.sqrt(degrees))
     cosines = np.cos((nodes + 1) / 2 * angle) ** (degrees - 1)

@@ -20,6 +20,7 @@ from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import colored_text, matrix
 from captum_pairs.show.results import PairLike
 from captum_pairs.show.wording import (
+    compared_with,
     for_or_against,
     logits,
     measure,
@@ -64,6 +65,8 @@ def draw(explanation: PairLike) -> "Figure":
     said = [f"{name} {explanation.score:.3f}"]
     said += [f"{head} {value:.2f}" for head, value in logits(explanation)]
     title = typeset(f"{', '.join(said)}, and its parts")
+    if compared := compared_with(explanation):
+        title = f"{title}\n{compared}"
     upper = overview(pictures, waterfall, title)
     heading = "\n".join(subject(explanation))
     return visualization.visualize_sheet(heading, [upper, lower], WIDTH)

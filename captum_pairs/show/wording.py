@@ -196,7 +196,7 @@ def compared_with(explanation: PairLike) -> str:
     if explanation.method != _MEANS:
         return ""
     sides = explanation.first.baseline, explanation.second.baseline
-    return f"compared with {' and '.join(dict.fromkeys(sides))}"
+    return "compared with " + "\nand ".join(dict.fromkeys(sides))
 
 
 def path(side: ExplainedInput, method: str) -> str:

@@ -74,7 +74,7 @@ class ReferenceSet:
         things = kind.get(self.encoder.kind, "input") + "s" * (number != 1)
         drawn = f"of {self.available}, seed {self.seed}"
         if self.texts_as == WORDS:
-            return f"{number} {things} with words of others ({drawn})"
+            return f"{number} {things} of other words ({drawn})"
         return f"{number} other {things} ({drawn})"
 
     @cached_property

@@ -191,12 +191,13 @@ def both_baselines(method: str) -> str:
 
 
 def compared_with(explanation: PairLike) -> str:
-    """What an explanation by a mean over references compares its inputs with; "" for
-    any other."""
+    """What an explanation by a mean over references compares its inputs with, in
+    short; "" for any other."""
     if explanation.method != _MEANS:
         return ""
     sides = explanation.first.baseline, explanation.second.baseline
-    return "compared with " + "\nand ".join(dict.fromkeys(sides))
+    names = [side.partition(" (")[0] for side in sides]
+    return f"compared with {' and '.join(dict.fromkeys(names))}"
 
 
 def path(side: ExplainedInput, method: str) -> str:

@@ -264,7 +264,7 @@ def test_references_of_a_directory(
     assert result.exit_code == 0, result.output
     found = PairExplanation.load(tmp_path)
     assert found.first.baseline == "2 other images (of 3, seed 5)"
-    assert found.second.baseline == "2 texts with words of others (of 2, seed 5)"
+    assert found.second.baseline == "2 texts of other words (of 2, seed 5)"
     model = load(tiny_clip)
     references = model.references(images=folder, texts=folder, size=2, seed=5)
     direct = model.explain(

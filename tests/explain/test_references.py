@@ -96,7 +96,7 @@ def test_the_input_itself_is_never_among_them(
     kept = model.contributions([copy], references=references, **LOOSE)[0]
     torch.testing.assert_close(kept.baseline_embedding, mean, atol=1e-3, rtol=0)
     assert found.first.baseline == "5 other images (of 6, seed 3)"
-    assert found.second.baseline == "6 texts with words of others (of 6, seed 3)"
+    assert found.second.baseline == "6 texts of other words (of 6, seed 3)"
     assert found.first.baseline in found.summary()
 
 
@@ -257,7 +257,7 @@ def test_a_corpus_with_references_on_one_side(
     texts = model.references(texts=captions, size=3)
     both = model.explain(again[0], captions[0], references=texts)
     assert both.first.baseline.startswith("4 other images")
-    assert both.second.baseline.startswith("3 texts with words")
+    assert both.second.baseline.startswith("3 texts of other words")
 
 
 def test_contrast_compare_zero_shot_and_a_phrase(

@@ -7,6 +7,7 @@ from typing import Any, Optional, Union
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session, Shares
 from captum_pairs.explain.contributions import check_paired, Contributions
+from captum_pairs.explain.cost import announce
 from captum_pairs.explain.counting import tallied, Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
@@ -89,6 +90,8 @@ def explain_pair(
         )
         if asked is not None:
             return _explain_part(model, (first, second), options, asked)
+        if tally is None:
+            announce(model, (first, second), options, counted)
         return combine(model, (first, second), options)
 
 

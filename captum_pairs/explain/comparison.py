@@ -31,6 +31,7 @@ from captum_pairs.explain.sides import PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.show.pictures import draw_comparison
+from captum_pairs.show.reading import silence, verdict_of_comparison
 from captum_pairs.show.wording import plain, unit
 from torch import Tensor
 
@@ -166,9 +167,11 @@ class Comparison(Result):
             yield {"method": method, **dict.fromkeys(_COLUMNS), "error": error}
 
     def summary(self) -> str:
-        """The measures as a table, and what each method finds strongest."""
+        """What it says in a sentence, the measures as a table, and what each method
+        finds strongest."""
         first = self.explanations[0]
         lines = [
+            verdict_of_comparison(self),
             f"{first.first.source} and {first.second.source}: "
             f"{unit(first.similarity)} {plain(first.score)}",
             f"at the {first.first.layer} and the {first.second.layer}",
@@ -187,7 +190,7 @@ class Comparison(Result):
         for found in self.explanations:
             pairs = "; ".join(str(pair) for pair in found.top_pairs(2))
             lines.append(f"  {found.method}: {pairs}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *silence(first)])
 
     def _in_short(self) -> Iterator[str]:
         first = self.explanations[0]

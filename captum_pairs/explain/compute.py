@@ -12,7 +12,7 @@ from captum_pairs.explain.counting import tallied, Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.sides import adopted, Side, side_of, stored
-from captum_pairs.inputs import ExplainedInput, find_phrase, Where, words_of
+from captum_pairs.inputs import box_of, ExplainedInput, find_phrase, Where, words_of
 from captum_pairs.models.encoder import Feature, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
@@ -167,7 +167,8 @@ def _explain_part(
     effect = float(baseline @ vector)
     score = float(embedding @ known.embedding.double())
     constant = float(baseline @ known.baseline_embedding.double())
-    part = replace(given.input, features=(feature,), grid=None)
+    place = None if asked.region is None else box_of(asked.region)
+    part = replace(given.input, features=(feature,), grid=None, asked=place)
     effects: list[Optional[Tensor]] = [None, None]
     effects[asked.side] = torch.tensor([effect])
     inputs = (part, other.input) if asked.side == 0 else (other.input, part)

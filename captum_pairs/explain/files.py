@@ -262,6 +262,7 @@ def input_from_json(
             for row in content["features"]
         )
         values["grid"] = _tuple(content["grid"])
+        values["asked"] = _tuple(content.get("asked"))
         return ExplainedInput(**values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidArgumentError(

@@ -54,12 +54,15 @@ class Feature:
         box: of a patch, left, top, right, bottom in pixels of the original image, cut
             at its edges, or None if it shows nothing of it; of a piece of sound, its
             first second, first mel band, last second, last mel band (exclusive).
+        unknown: of a word or token, whether the tokenizer does not know it, or a part
+            of it: the model reads the same there as for any other unknown one.
     """
 
     name: str
     special: bool = False
     span: Optional[tuple[int, int]] = None
     box: Optional[Box] = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def test_outliers_do_not_wash_out_the_rest() -> None:
     assert overlay(axes).max() == overlay(axes).min() == 1.0
     assert figure.axes[-1].get_children()[0] is not None
     scale = v.scale_of(values, outlier_perc=5)
-    assert scale.is_exceeded and scale.extend == "both"
+    assert scale.is_exceeded and scale.extend == "max"
     assert not v.scale_of(values, outlier_perc=0).is_exceeded
 
 

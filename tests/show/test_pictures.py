@@ -357,7 +357,7 @@ def test_contrast_of_two_texts() -> None:
     middle = (2 * row + 1) * height // (2 * ROWS), (2 * column + 1) * width // 12
     sign = np.sign(float(found.by_query().flatten()[strongest]))
     assert np.sign(by_query[middle]) == sign
-    assert titled(figure, "red / blue") and titled(figure, "preferred:")
+    assert titled(figure, "red / blue") and titled(figure, "the preferred text:")
     assert "rather than “a blue dot”" in figure.get_suptitle()
     same = Contrast(preferred, preferred, "first")
     assert same.difference == 0.0
@@ -368,7 +368,7 @@ def test_contrast_of_two_images() -> None:
     query = text("a red dot")
     one, two = explanation(image(), query), explanation(image(), query)
     figure = drawn(draw_contrast(Contrast(one, two, "second")))
-    assert titled(figure, "the preferred image") and titled(figure, "the other image")
+    assert titled(figure, "preferred image") and titled(figure, "other image")
     assert titled(figure, "the query, word by word")
 
 

@@ -132,7 +132,7 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
     return {
         "label": capitalized(" and ".join(subject(explanation))),
         "score": explanation.score,
-        "heading": capitalized(measure(explanation.similarity)),
+        "measure": capitalized(measure(explanation.similarity)),
         "subheading": said,
         **_reading(verdict(explanation), silence(explanation), explanation.similarity),
         "pairs": [_pair(explanation, shared)],
@@ -145,7 +145,7 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     subheading = [
-        f"{signed(preferred.score)} for the preferred {kind}, "
+        f"{signed(preferred.score)} for the preferred {sort(kind)}, "
         f"{signed(other.score)} for the other one"
     ]
     if logits(preferred):
@@ -154,7 +154,7 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     entry = {
         "label": " ".join(question(contrast)),
         "score": contrast.difference,
-        "heading": f"Difference of the {measure(preferred.similarity, True)}",
+        "measure": f"Difference of the {measure(preferred.similarity, True)}",
         "subheading": subheading,
         **_reading(
             verdict_of_contrast(contrast),
@@ -186,7 +186,7 @@ def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]
     return {
         "label": f"{quoted(best)}, {probability:.1%}: {zero_shot.input.source}",
         "score": table.score,
-        "heading": f"{quoted(best)}, {probability:.1%}: {measure(table.similarity)}",
+        "measure": f"{capitalized(measure(table.similarity))} with {quoted(best)}",
         "subheading": [f"{quoted(name)} {share:.1%}" for name, share in others],
         **_reading(verdict_of_classes(zero_shot), silence(table), table.similarity),
         "pairs": [pair],
@@ -266,6 +266,8 @@ def _side(side: ExplainedInput) -> dict[str, Any]:
         "grid": grid,
         "names": names,
         "extent": extent if any(boxes) else None,
+        "size": list(side.source.size) if side.source.size is not None else None,
+        "asked": _in_extent(side.asked, extent, side),
         "boxes": boxes if any(boxes) else None,
         "pieces": _pieces(side) if side.kind == TEXT else None,
         "picture": None,

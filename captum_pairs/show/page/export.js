@@ -1,6 +1,7 @@
 /** What is on the page, as files. */
 
-import { element } from "./elements.js";
+import { colour } from "./colours.js";
+import { byId, element } from "./elements.js";
 import { signed } from "./numbers.js";
 
 const WIDTH = 1200;
@@ -64,6 +65,10 @@ export function pictureOf(entry, panels, isGrey) {
     drawn.text(entry.label, "600 26px");
     drawn.text(`${entry.measure} ${signed(entry.score)}`, "18px");
     drawn.text(entry.verdict ?? "", "18px");
+    drawn.legend();
+    for (const chosen of byId("readout").querySelectorAll(".what")) {
+      drawn.text(chosen.textContent ?? "", "18px");
+    }
     for (const panel of panels) {
       drawn.panel(panel, isGrey);
     }
@@ -93,8 +98,24 @@ class Drawing {
     );
   }
 
+  /** What the colours are, as the page has it. */
+  legend() {
+    const { context } = this;
+    const [width, height] = [240, 12];
+    const ends = ["--against", "--for"].map((name) => `rgb(${colour(name)})`);
+    const ramp = context.createLinearGradient(MARGIN, 0, MARGIN + width, 0);
+    ramp.addColorStop(0, ends[0]);
+    ramp.addColorStop(0.5, colour("--card"));
+    ramp.addColorStop(1, ends[1]);
+    context.fillStyle = ramp;
+    context.fillRect(MARGIN, this.y, width, height);
+    this.y += height;
+    const said = ["low", "high"].map((id) => byId(id).textContent || "0");
+    this.text(`against ${said[0]} … for ${said[1]}`, "14px");
+  }
+
   /**
-   * @param {{word: string, ground: string, ink: string}[]} runs
+   * @param {{word: string, ground: string, ink: string, isChosen?: boolean}[]} runs
    * @param {string} font
    */
   runs(runs, font) {
@@ -103,7 +124,7 @@ class Drawing {
     const size = Number.parseInt(font.replace("600 ", ""), 10);
     const [line, pad] = [1.7 * size, 4];
     let x = MARGIN;
-    for (const { word, ground, ink } of runs) {
+    for (const { word, ground, ink, isChosen } of runs) {
       const { width } = context.measureText(word);
       if (x > MARGIN && x + width > WIDTH - MARGIN) {
         x = MARGIN;
@@ -112,6 +133,10 @@ class Drawing {
       if (ground) {
         context.fillStyle = ground;
         context.fillRect(x - pad / 2, this.y, width + pad, 1.4 * size);
+      }
+      if (isChosen) {
+        context.strokeStyle = this.ink;
+        context.strokeRect(x - pad / 2, this.y, width + pad, 1.4 * size);
       }
       context.fillStyle = ink;
       context.fillText(word, x, this.y + 1.1 * size);
@@ -130,8 +155,14 @@ class Drawing {
     for (const words of [panel.words, panel.others]) {
       const runs = words?.order.flatMap((word) => {
         const { backgroundColor, color } = getComputedStyle(word);
+        const isChosen = word.classList.contains("selected");
         return [
-          { word: word.textContent ?? "", ground: backgroundColor, ink: color },
+          {
+            word: word.textContent ?? "",
+            ground: backgroundColor,
+            ink: color,
+            isChosen,
+          },
           { word: " ", ground: "", ink: this.ink },
         ];
       });

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Optional, Union
 from unicodedata import normalize
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
+from captum_pairs.models.equality import ByContent
 from captum_pairs.models.view import Box
 from captum_pairs.models.words import word_spans
 from torch import Tensor
@@ -30,8 +32,8 @@ STOP_WORDS: frozenset[str] = frozenset(
 Where = Union[Sequence[float], "np.ndarray[Any, Any]", Tensor]
 
 
-@dataclass(frozen=True)
-class ExplainedInput:
+@dataclass(frozen=True, repr=False)
+class ExplainedInput(ByContent):
     """
     One of the two inputs of an explanation.
 
@@ -56,6 +58,13 @@ class ExplainedInput:
     n_steps: int
     residual: float
     asked: Optional[Box] = None
+
+    def __repr__(self) -> str:
+        grid = "" if self.grid is None else f" ({self.grid[0]} x {self.grid[1]})"
+        return (
+            f"<{shorten(str(self.source), 60, placeholder='…')}: {len(self.features)} "
+            f"features{grid}, {self.layer}, from {self.baseline}>"
+        )
 
     @property
     def kind(self) -> str:

@@ -16,7 +16,13 @@ from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.compute import explain_pair
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.counting import tallied, Tally
-from captum_pairs.explain.files import read_result, well_formed, write_result
+from captum_pairs.explain.files import (
+    as_number,
+    as_text,
+    read_result,
+    well_formed,
+    write_result,
+)
 from captum_pairs.explain.methods import (
     Method,
     method_names,
@@ -26,10 +32,11 @@ from captum_pairs.explain.methods import (
 )
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named, Result
-from captum_pairs.explain.sides import PreparedSide
+from captum_pairs.explain.result import named, Result
+from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_comparison
 from captum_pairs.show.reading import silence, verdict_of_comparison
 from captum_pairs.show.wording import plain, unit
@@ -74,7 +81,7 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
 class Compared(ByContent):
     """
     What one method says of a pair, and what it cost.
@@ -110,8 +117,16 @@ class Compared(ByContent):
         """Its name."""
         return self.explanation.method
 
+    def _in_short(self) -> str:
+        of_all, of_pairs = self.faithfulness, self.faithfulness_of_pairs
+        faithful = of_pairs if of_all is None else of_all
+        return f"{self.method} faithful {faithful:.2f}, {self.seconds:.2g} s"
 
-@dataclass(frozen=True, eq=False, repr=False)
+    def __repr__(self) -> str:
+        return f"<Compared: {self._in_short()}>"
+
+
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """
     Methods on the same pair, at the same layers, in the order they were asked for.
@@ -196,10 +211,7 @@ class Comparison(Result):
         first = self.explanations[0]
         yield f"{first.model}, {named(first.first)} and {named(first.second)}"
         yield f"{unit(first.similarity)} {plain(first.score)}"
-        for each in self.compared:
-            of_all, of_pairs = each.faithfulness, each.faithfulness_of_pairs
-            faithful = of_pairs if of_all is None else of_all
-            yield f"{each.method} faithful {faithful:.2f}, {each.seconds:.2g} s"
+        yield from (each._in_short() for each in self.compared)
         yield from (f"{method} could not run" for method in self.failed)
 
     def plot(self, number: int = 4) -> "Figure":
@@ -234,12 +246,13 @@ class Comparison(Result):
         content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
         with well_formed(Path(directory) / f"{name}.json"):
             rows = [dict(row) for row in content["methods"]]
-            failed = {row["method"]: row["error"] for row in rows if row.get("error")}
+            failed = {
+                as_text(row["method"]): as_text(row["error"])
+                for row in rows
+                if row.get("error")
+            }
             compared = tuple(
-                Compared(
-                    PairExplanation.load(directory, f"{name}_{row['method']}"),
-                    *(row[column] for column in _FIELDS),
-                )
+                _compared(Path(directory), name, row)
                 for row in rows
                 if row["method"] not in failed
             )
@@ -247,6 +260,15 @@ class Comparison(Result):
             if agreement.shape != (len(compared), len(compared)) or not compared:
                 raise ValueError(f"{len(compared)} methods, {tuple(agreement.shape)}")
             return cls(compared, agreement, failed)
+
+
+def _read(column: str, value: Any) -> Union[int, float, None]:
+    """A measure that a file has, if that is what it is."""
+    if value is None and column == "faithfulness":
+        return None
+    if column in ("forwards", "backwards") and not isinstance(value, int):
+        raise TypeError(f"{column}: {type(value).__name__}")
+    return value if isinstance(value, int) else as_number(value)
 
 
 def _shown(value: Union[int, float, None]) -> str:
@@ -258,6 +280,13 @@ def _shown(value: Union[int, float, None]) -> str:
 def _line(cells: Sequence[str]) -> str:
     """A row of a table: the first cell on the left, the others on the right."""
     return f"  {cells[0]:20}" + "".join(f"{cell:>10}" for cell in cells[1:])
+
+
+def _compared(directory: Path, name: str, row: dict[str, Any]) -> Compared:
+    """A method's row as it was saved, and its explanation beside it."""
+    explanation = PairExplanation.load(directory, f"{name}_{row['method']}")
+    measured: dict[str, Any] = {each: _read(each, row[each]) for each in _FIELDS}
+    return Compared(explanation, **measured)
 
 
 def compare(
@@ -411,29 +440,33 @@ def metric_arguments(
     model: EncoderPair, inputs: tuple[Any, Any], options: Options
 ) -> dict[str, Any]:
     """The arguments of metrics for a pair, whose special features are never absent."""
-    # no steps have to be chosen
+    # a method that needs no path
     simple = replace(options, method="occlusion", settings={})
     with Session() as session:
         first, second = (
-            PreparedSide(model, at, raw, simple, session)
+            PreparedSide(Asking(model, at, simple, session), raw)
             for at, raw in enumerate(inputs)
         )
     sides = first, second
-    at_input = {side.layer.at_input for side in sides if side.layer.module is not None}
+    at_input = {
+        side.asking.layer.at_input
+        for side in sides
+        if side.asking.layer.module is not None
+    }
     if len(at_input) > 1:
         raise InvalidArgumentError(
             "layer",
             "the inputs of blocks, or the outputs of modules, on both sides",
-            " and ".join(side.layer.name for side in sides),
+            " and ".join(side.asking.layer.name for side in sides),
         )
     return {
-        "forward_func": tuple(side.encoder.embed for side in sides),
+        "forward_func": tuple(side.asking.encoder.embed for side in sides),
         "inputs": tuple(side.prepared.inputs for side in sides),
         "baselines": tuple(side.prepared.baseline for side in sides),
         "feature_mask": tuple(side.example.side.mask for side in sides),
         "additional_forward_args": tuple(side.prepared.arguments for side in sides),
         "similarity": model.similarity,
-        "layer": tuple(side.layer.module for side in sides),
+        "layer": tuple(side.asking.layer.module for side in sides),
         "attribute_to_layer_input": at_input == {True},
         "embed_subsets": tuple(side.embed_subsets for side in sides),
         "always": tuple(

@@ -16,7 +16,7 @@ import torch
 from captum_pairs.attr import IntegratedJacobian, InvalidArgumentError, Session
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import PreparedSide, Side, side_of
+from captum_pairs.explain.sides import adopted, PreparedSide, Side, side_of
 from captum_pairs.models.encoder import Encoder
 from captum_pairs.models.encoder_pair import EncoderPair
 
@@ -70,14 +70,13 @@ def estimate(model: EncoderPair, first: Any, second: Any, options: Options) -> C
             "'integrated_gradients', whose passes can be counted before",
             repr(options.method_name),
         )
-    trial = replace(options, n_steps=min(options.n_steps, _TRIED))
+    options = adopted(options, first, second)
     with model.as_it_is(), Session() as session:
         sides = [
-            side_of(model, at, raw, trial, session)
+            side_of(model, at, raw, options, session)
             for at, raw in enumerate((first, second))
         ]
-        steps = [_steps(side, options) for side in sides]
-        return _cost(sides, steps)
+        return _cost(sides)
 
 
 def announce(
@@ -92,13 +91,15 @@ def announce(
         sides: both, ready.
         tally: of what was run until then.
     """
+    if options.method_class is not IntegratedJacobian:
+        return
     _announce_finer(model, sides, options)
-    steps = [side.n_steps if isinstance(side, PreparedSide) else 0 for side in sides]
-    # a point that was only looked at took less than three gradients
-    point = tally.elapsed / max(tally.forwards, 1) / 3
+    # a gradient takes as long as the pass that it goes back through, or twice that
+    point = tally.elapsed / max(tally.forwards, 1)
+    steps = [_TRIED * isinstance(side, PreparedSide) for side in sides]
     if _gradients(sides, steps) * point < _PATIENCE:
         return
-    found = _cost(sides, steps)
+    found = _cost(sides)
     if found.seconds >= _PATIENCE:
         print(f"explaining a pair takes {found}", file=sys.stderr)
 
@@ -121,14 +122,22 @@ def _announce_finer(
         )
 
 
-def _steps(side: Side, options: Options) -> int:
-    """How many it will take: the residual halves when they are doubled, at least."""
+def _steps(side: Side) -> int:
+    """How many it takes, by the residual of a few of all features as one: it halves, at
+    least, when they are doubled."""
     if not isinstance(side, PreparedSide):
         return 0
-    n_steps, residual = side.n_steps, side.residual
-    while residual > options.tolerance and n_steps < options.n_steps:
+    settings = side.settings
+    if settings.tolerance is None:
+        return int(settings.n_steps)
+    mask = torch.zeros_like(side.layout.mask)
+    whole = side.example.masked(side.asking.on_device(mask))
+    trial = replace(settings, n_steps=min(settings.n_steps, _TRIED))
+    found = side.asking.method.shares(whole, trial)
+    n_steps, residual = found.n_steps, found.residual
+    while residual > settings.tolerance and n_steps < settings.n_steps:
         n_steps, residual = 2 * n_steps, residual / 2
-    return min(n_steps, options.n_steps)
+    return int(min(n_steps, settings.n_steps))
 
 
 def _gradients(sides: Sequence[Side], steps: Sequence[int]) -> int:
@@ -148,8 +157,9 @@ def _products(sides: Sequence[Side]) -> tuple[int, int]:
     return min(found[0], most), min(found[1], most)
 
 
-def _cost(sides: Sequence[Side], steps: Sequence[int]) -> Cost:
+def _cost(sides: Sequence[Side]) -> Cost:
     """In the order of the sides."""
+    steps = [_steps(side) for side in sides]
     products = _products(sides)
     few = int(sides[1].cost < sides[0].cost)
     seconds = 0.0
@@ -180,18 +190,20 @@ def _per_point(run: Callable[[int], None], count: int) -> float:
 
 def _shares(side: PreparedSide, count: int) -> None:
     """Contributions of so many features, at a few points."""
-    mask = side.layout.mask.clamp(max=count - 1).to(side.encoder.device)
-    settings = replace(side.settings, n_steps=_POINTS, tolerance=None)
-    side.method.shares(side.example.masked(mask), settings)
+    mask = side.asking.on_device(side.layout.mask.clamp(max=count - 1))
+    side.asking.method.shares(side.example.masked(mask), _few_points(side))
 
 
 def _along(side: PreparedSide, count: int) -> None:
     """Readings along so many directions, at a few points."""
-    width = side.example.embedding.numel()
-    directions = torch.ones(count, width, dtype=side.example.embedding.dtype)
-    settings = replace(side.settings, n_steps=_POINTS, tolerance=None)
-    along = directions.to(side.encoder.device)
-    side.method.shares_along(side.example, along, settings)
+    directions = side.example.embedding.expand(count, -1)
+    side.asking.method.shares_along(side.example, directions, _few_points(side))
+
+
+def _few_points(side: PreparedSide) -> Any:
+    return replace(
+        side.settings, n_steps=_POINTS, tolerance=None, method="gausslegendre"
+    )
 
 
 def _duration(seconds: float) -> str:

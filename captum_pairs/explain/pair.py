@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.explain.files import (
+    as_number,
+    as_text,
     input_from_json,
     input_to_json,
     read_result,
@@ -63,7 +65,7 @@ _MERGE = "merge"
 Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Match:
     """
     A pair of a word (or a region) of one input and one of the other.
@@ -92,8 +94,11 @@ class Match:
             first, second = second, first
         return f"{first} – {second}: {plain(self.value)}"
 
+    def __repr__(self) -> str:
+        return f"<Match: {self}>"
 
-@dataclass(frozen=True, eq=False, repr=False)
+
+@dataclass(frozen=True, repr=False)
 class PairExplanation(Result):
     """
     Why two inputs are similar, or not.
@@ -566,7 +571,14 @@ class PairExplanation(Result):
             for side in (_FIRST, _SECOND):
                 picture = tensors.get(f"{side}_picture")
                 values[side] = input_from_json(content[side], picture)
-            values["heads"] = tuple(Head(**head) for head in content["heads"])
+            values["heads"] = tuple(
+                Head(
+                    as_text(head["name"]),
+                    as_number(head["scale"]),
+                    as_number(head["bias"]),
+                )
+                for head in content["heads"]
+            )
             result = cls(**values)
             result._check()
             return result
@@ -631,9 +643,9 @@ _NUMBERS = ("score", "constant", "convergence_delta", "tolerance", "rest")
 def _typed(name: str, value: Any) -> Any:
     """A number or a word that a file has, if that is what it is."""
     if name in _NUMBERS:
-        return float(value)
-    if name in ("model", "method", "similarity") and not isinstance(value, str):
-        raise TypeError(f"{name}: {type(value).__name__}")
+        return as_number(value)
+    if name in ("model", "method", "similarity"):
+        return as_text(value)
     return value
 
 

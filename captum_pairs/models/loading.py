@@ -114,6 +114,11 @@ def _loaded(name: str) -> EncoderPair:
     kind = supported(prefix)
     if kind is not None and (colon or directory(name) is None):
         return kind.load(name, rest if kind.claims is None else _source(rest))
+    if directory(name) is None and (colon or "/" not in name):
+        # no name on the hub has a colon; and to ask it for a misspelt one takes a while
+        meant = did_you_mean(prefix, [each.prefix for each in SUPPORTED])
+        if colon or meant:
+            raise ModelUnavailableError("model", f"one of {_written()}", name + meant)
     source = _source(name)
     for kind in latest_first():
         if kind.claims is not None and kind.claims(source):

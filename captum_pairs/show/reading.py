@@ -35,6 +35,7 @@ from torch import Tensor
 
 __all__ = [
     "key",
+    "key_of_contrast",
     "silence",
     "verdict",
     "verdict_of_classes",
@@ -273,7 +274,8 @@ def _unread(
             where = quoted(side.names[last])
             yield f"The model stops reading after {where}: {words} {nothing}."
         else:
-            yield f"The model does not read {words}: {nothing}."
+            they = "it" if len(silent) == 1 else "they"
+            yield f"The model does not read {words}: {they} {nothing}."
     elif side.kind in (IMAGE, AUDIO):
         number = sum(side.features[i].box is not None for i in silent)
         if number:
@@ -337,4 +339,14 @@ def key(similarity: str, aim: str = "the similarity") -> str:
     return (
         f"Orange adds to {aim}, purple takes away from it, white does neither; all in "
         f"units of {unit(similarity)}. A number above a map or a text is its sum."
+    )
+
+
+def key_of_contrast(contrast: ContrastLike) -> str:
+    """The same of a difference, in which one sign is for one candidate throughout."""
+    return (
+        f"Orange speaks for the preferred {sort(contrast.candidates[0].kind)}, purple "
+        "for the other one, white for neither; all in units of "
+        f"{unit(contrast.preferred.similarity)}. A number above a map or a text is its "
+        "sum."
     )

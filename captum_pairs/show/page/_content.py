@@ -14,6 +14,7 @@ from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
 from captum_pairs.show.reading import (
     key,
+    key_of_contrast,
     silence,
     verdict,
     verdict_of_classes,
@@ -134,7 +135,9 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
         "score": explanation.score,
         "measure": capitalized(measure(explanation.similarity)),
         "subheading": said,
-        **_reading(verdict(explanation), silence(explanation), explanation.similarity),
+        **_reading(
+            verdict(explanation), silence(explanation), key(explanation.similarity)
+        ),
         "pairs": [_pair(explanation, shared)],
         "parts": [list(part) for part in explanation.parts().items()],
         "facts": list(_facts(explanation)),
@@ -159,7 +162,7 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
         **_reading(
             verdict_of_contrast(contrast),
             dict.fromkeys([*silence(preferred), *silence(other)]),
-            preferred.similarity,
+            key_of_contrast(contrast),
         ),
         "pairs": [
             _pair(preferred, shared, f"Preferred {kind}"),
@@ -188,19 +191,21 @@ def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]
         "score": table.score,
         "measure": f"{capitalized(measure(table.similarity))} with {quoted(best)}",
         "subheading": [f"{quoted(name)} {share:.1%}" for name, share in others],
-        **_reading(verdict_of_classes(zero_shot), silence(table), table.similarity),
+        **_reading(
+            verdict_of_classes(zero_shot), silence(table), key(table.similarity)
+        ),
         "pairs": [pair],
         "parts": [list(part) for part in zero_shot.parts(best).items()],
         "facts": [*facts.items(), ("Prompts", "; ".join(zero_shot.prompts))],
     }
 
 
-def _reading(verdict: str, notes: Iterable[str], similarity: str) -> dict[str, Any]:
+def _reading(verdict: str, notes: Iterable[str], key: str) -> dict[str, Any]:
     """What it says in a sentence, what it is silent about, and how to read it."""
     return {
         "verdict": typeset(verdict),
         "notes": [typeset(note) for note in notes],
-        "key": key(similarity),
+        "key": key,
     }
 
 

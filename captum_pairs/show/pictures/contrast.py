@@ -11,7 +11,7 @@ from captum_pairs.show.pictures.maps import map_grid, PATCHES
 from captum_pairs.show.pictures.overview import overview
 from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import as_written, colored_text
-from captum_pairs.show.reading import silence, verdict_of_contrast
+from captum_pairs.show.reading import key_of_contrast, silence, verdict_of_contrast
 from captum_pairs.show.results import ContrastLike
 from captum_pairs.show.wording import question, signed, typeset, unit
 from torch import Tensor
@@ -55,8 +55,7 @@ def draw_contrast(contrast: ContrastLike) -> "Figure":
         WIDTH,
         typeset(verdict_of_contrast(contrast)),
         list(map(typeset, notes)),
-        f"Orange speaks for the preferred {kind}, purple for the other one, white for "
-        f"neither; all in units of {told}. A number above a map or a text is its sum.",
+        key_of_contrast(contrast),
     )
 
 

@@ -78,6 +78,7 @@ class ZeroShot(Result):
 
     def top(self, number: int = 5) -> list[tuple[str, float]]:
         """The most probable classes, and their probabilities."""
+        validation.positive_int("number", number, 0)
         order = self.probabilities.argsort(descending=True, stable=True)[:number]
         return [
             (self.classes[at], float(self.probabilities[at])) for at in order.tolist()
@@ -101,9 +102,11 @@ class ZeroShot(Result):
         is_index = isinstance(name, int) and not isinstance(name, bool)
         if is_index and 0 <= int(name) < len(self.classes):
             return int(name)
-        if name not in self.classes:
+        if not isinstance(name, str) or name not in self.classes:
             raise InvalidArgumentError(
-                "name", f"one of the classes {', '.join(self.classes[:20])}", repr(name)
+                "name",
+                f"one of the classes {', '.join(self.classes[:20])}",
+                validation.describe(name),
             )
         return self.classes.index(str(name))
 
@@ -293,7 +296,11 @@ def _classes(prompts: object) -> tuple[str, ...]:
     expected = "texts, each once: a list, or what else goes through them"
     if isinstance(prompts, (str, bytes, Mapping)) or not isinstance(prompts, Iterable):
         raise InvalidArgumentError("prompts", expected, validation.describe(prompts))
-    classes = tuple(prompts)
+    try:
+        classes = tuple(prompts)
+    except TypeError as error:  # an array of one number says that it is iterable
+        came = validation.describe(prompts)
+        raise InvalidArgumentError("prompts", expected, came) from error
     wrong = [each for each in classes if not isinstance(each, str)]
     if wrong:
         came = f"{validation.describe(wrong[0])} among them"

@@ -60,8 +60,10 @@ ALSO = {
     "region": {"side"},
     "second": {"text", "phrase", "merge", "name", "region"},
     "source": {"image"},
+    "stride": {"grid"},
     "wanted": {"layer"},
     "where": {"region"},
+    "window": {"grid"},
     "contributions_first": {"contributions_second"},
     "boxes": {"masks", "image_size"},
     "masks": {"boxes", "image_size"},
@@ -123,7 +125,7 @@ def _of_attr() -> Iterator[tuple[str, Call]]:
         at_layer = "Token" in name or name.startswith("Layer")
         made: dict[str, Any] = {"forward_func": given["forward_func"]}
         if name == "FeaturePairIntegratedHessians":
-            made["forward_func"] = lambda a, b: (one(a) * two(b)).sum(1)
+            made["forward_func"] = lambda a, b=y: (one(a) * two(b[: len(a)])).sum(1)
         if at_layer:
             made["layer"] = (one.a, two.a) if is_pair else one.a
             given = {**given, "feature_mask": None}

@@ -437,7 +437,7 @@ _WORDS = st.sampled_from(
 )
 
 
-@settings(some, max_examples=60)
+@settings(some, max_examples=25)
 @given(st.lists(_WORDS | st.text(max_size=6), max_size=9))
 def test_the_command_ends_with_a_line_and_its_code(
     calls: dict[str, Call], arguments: list[str]

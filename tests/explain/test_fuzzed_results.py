@@ -25,7 +25,7 @@ from hypothesis import given, HealthCheck, settings, strategies as st
 from PIL import Image
 
 few = settings(
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -242,7 +242,7 @@ def _checked(read: Callable[[], list[Any]], known: list[Any], in_order: bool) ->
         assert all(_is_one_of(each, known) for each in found)
 
 
-@settings(few, max_examples=50)
+@settings(few, max_examples=25)
 @given(changes)
 def test_a_changed_store_gives_what_was_kept_or_is_refused(
     model: DualEncoder, stored: Stored, tmp_path: Path, what: list[Change]

@@ -430,7 +430,7 @@ def test_many_errors_that_name_the_argument(
 # ---- the command -------------------------------------------------------------
 
 _WORDS = st.sampled_from(
-    "explain contrast compare contributions zero-shot demo models --model --image "
+    "explain contrast compare contributions zero-shot models --model --image "
     "--text --layer --method --box --phrase --tolerance --n-steps --baseline --out "
     "--device --seed --settings --help scenes scene red circle 0 -1 1,2 x ./no/such "
     "nan 1e999 --".split()
@@ -442,10 +442,7 @@ _WORDS = st.sampled_from(
 def test_the_command_ends_with_a_line_and_its_code(
     calls: dict[str, Call], arguments: list[str]
 ) -> None:
-    wanted = "demo" not in arguments  # which draws a scene and loads its model
-    found = CliRunner().invoke(
-        main, arguments if wanted else ["demo", *arguments[:0], "x"]
-    )
+    found = CliRunner().invoke(main, arguments)
     assert found.exception is None or isinstance(found.exception, SystemExit)
     assert found.exit_code in (0, 2, 3, 4, 5), found.output
     assert "Traceback" not in found.output

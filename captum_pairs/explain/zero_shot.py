@@ -1,7 +1,7 @@
 """An image classified by texts, and where it speaks for each class."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, TYPE_CHECKING, Union
@@ -9,6 +9,8 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session, validation
+from captum_pairs.attr._utils.example import check_norm
+from captum_pairs.attr._utils.hooks import observed
 from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import (
     as_text,
@@ -268,7 +270,7 @@ def zero_shot(
         raise InvalidArgumentError("template", "a text with {} in it", came)
     check_width(adopted(options, image).method, "a classification")
     texts = tuple(template.replace("{}", name) for name in classes)
-    directions = torch.stack([_embedding(model, text) for text in texts])
+    directions = torch.stack(_embeddings(model, texts))
     options = adopted(options, image)
     with tallied(options.progress) as tally, Session() as session:
         side = side_of(model, 0, image, options, session, tally)
@@ -313,11 +315,21 @@ def _classes(prompts: object) -> tuple[str, ...]:
     return classes
 
 
-@torch.no_grad()
-def _embedding(model: EncoderPair, text: str) -> Tensor:
-    """A text's embedding (k,), normalised if the similarity is the cosine."""
-    prepared = model.second.prepare(text).to(model.second.device)
-    embedding = model.second.embed(prepared.inputs, *prepared.arguments)[0].cpu()
-    if model.similarity == "cosine":
-        embedding = embedding / torch.linalg.vector_norm(embedding)
-    return embedding
+def _embeddings(model: EncoderPair, texts: Sequence[str]) -> list[Tensor]:
+    """Texts' embeddings (k,), normalised if the similarity is the cosine."""
+    found = []
+    # looks at the modules that run, as for an explanation
+    with Session() as session, observed(session), torch.no_grad():
+        for text in texts:
+            prepared = model.second.prepare(text).to(model.second.device)
+            embedding = model.second.embed(prepared.inputs, *prepared.arguments)[0]
+            norm = torch.linalg.vector_norm(embedding)
+            if not bool(norm.isfinite()):
+                expected, came = "texts whose embedding is finite", "NaN or infinity"
+                raise InvalidArgumentError("prompts", expected, f"{came} of {text!r}")
+            if model.similarity == "cosine":
+                check_norm(embedding, f"the prompt {text!r}")
+                embedding = embedding / norm
+            found.append(embedding.cpu())
+        session.warn_if_random()
+    return found

@@ -520,6 +520,8 @@ def test_the_halves_of_a_result_know_each_other(
         {"heads": [{"nose": 1}]},
         {"second": {"features": []}},
         {"model": 3},
+        {"similarity": ""},
+        {"heads": []},
         {"score": float("nan")},
         {"rest": float("inf")},
         {"tolerance": True},

@@ -35,7 +35,7 @@ some = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-many = settings(some, max_examples=20_000)
+many = settings(some, max_examples=4000)
 values = st.one_of(anything, arrays(), odd)
 
 # What runs a caller's function, whose own errors are the caller's.

@@ -20,7 +20,7 @@ few = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-many = settings(few, max_examples=600)
+many = settings(few, max_examples=150)
 
 QUICK: dict[str, Any] = {"method": "jacobian_x_input", "layer": 0}
 METHODS = ["integrated_gradients", "jacobian_x_input", "token_similarity", "occlusion"]

@@ -10,12 +10,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, Session
 from captum_pairs.explain.compute import combine, explanation_of
 from captum_pairs.explain.counting import tallied
-from captum_pairs.explain.files import (
-    as_number,
-    read_result,
-    well_formed,
-    write_result,
-)
+from captum_pairs.explain.files import as_number, read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.result import named as in_short, Result

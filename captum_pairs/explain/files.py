@@ -22,6 +22,7 @@ from torch import Tensor
 __all__ = [
     "as_json",
     "as_number",
+    "as_similarity",
     "as_text",
     "as_texts",
     "check_folder",
@@ -195,6 +196,13 @@ def as_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} is no text")
     return value
+
+
+def as_similarity(value: Any) -> str:
+    """What was read, if it is one of the two."""
+    if value not in ("cosine", "dot"):
+        raise ValueError("similarity")
+    return str(value)
 
 
 def as_texts(values: Any) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.explain.files import (
     as_number,
+    as_similarity,
     as_text,
     input_from_json,
     input_to_json,
@@ -566,6 +567,8 @@ class PairExplanation(Result):
 
     def _check(self) -> None:
         """That numbers and features are as many, which what was read may lack."""
+        if not self.heads:
+            raise ValueError("heads")
         counts = len(self.first.features), len(self.second.features)
         for effects, count in zip((self.first_effects, self.second_effects), counts):
             if effects is not None and effects.shape != (count,):
@@ -627,7 +630,9 @@ def _typed(name: str, value: Any) -> Any:
     """A number or a word that a file has, if that is what it is."""
     if name in _NUMBERS:
         return as_number(value)
-    if name in ("model", "method", "similarity"):
+    if name == "similarity":
+        return as_similarity(value)
+    if name in ("model", "method"):
         return as_text(value)
     return value
 

@@ -13,6 +13,7 @@ from captum_pairs.attr._utils.example import check_norm
 from captum_pairs.attr._utils.hooks import observed
 from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import (
+    as_similarity,
     as_text,
     as_texts,
     input_from_json,
@@ -243,7 +244,7 @@ class ZeroShot(Result):
                 prompts=as_texts(content["prompts"]),
                 **{each: tensors[each] for each in _TENSORS},
                 method=as_text(content["method"]),
-                similarity=as_text(content["similarity"]),
+                similarity=as_similarity(content["similarity"]),
             )
             count = len(result.classes)
             if result.attributions.shape != (count, len(result.input.features)):

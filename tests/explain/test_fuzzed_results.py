@@ -30,7 +30,7 @@ few = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-many = settings(few, max_examples=5000)
+many = settings(few, max_examples=1500)
 
 RESULTS: dict[str, Any] = {
     "explanation": PairExplanation,
@@ -251,7 +251,7 @@ def test_a_changed_store_gives_what_was_kept_or_is_refused(
 
 
 @pytest.mark.slow
-@settings(many, max_examples=3000)
+@settings(many, max_examples=800)
 @given(changes)
 def test_many_changed_stores(
     model: DualEncoder, stored: Stored, tmp_path: Path, what: list[Change]

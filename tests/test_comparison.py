@@ -123,7 +123,8 @@ def test_nothing_but_the_subsets_is_shared(model: DualEncoder) -> None:
 
 def test_words(found: Comparison) -> None:
     lines = found.summary().splitlines()
-    assert lines[1] == "at the input of block 0 of 2 and the input of block 0 of 2"
+    assert lines[0].startswith("Most faithful here is ")
+    assert lines[2] == "at the input of block 0 of 2 and the input of block 0 of 2"
     for method in method_names():
         assert sum(line.strip().startswith(method) for line in lines) == 3
     frame = found.to_frame()
@@ -208,9 +209,14 @@ def test_settings_of_one_of_the_methods(model: DualEncoder) -> None:
         model.compare(_photo(), TEXT, methods=names, settings=wrong)
 
 
+def _rows(figure: Any) -> list[Any]:
+    """Those with a label on the left: a method's, or the image's."""
+    return [part for part in figure.subfigs if part.subfigs]
+
+
 def _panels(comparison: Comparison, **options: int) -> tuple[int, list[str]]:
     figure = comparison.plot(**options)
-    rows = figure.subfigs
+    rows = _rows(figure)
     labels = [
         part.get_text() for row in rows for sub in row.subfigs for part in sub.texts
     ]
@@ -221,8 +227,10 @@ def test_small_multiples(found: Comparison) -> None:
     rows, labels = _panels(found, number=3)
     assert rows == len(method_names())
     assert [text for text in labels if text == "token similarity"]
-    first = found.plot(number=3).subfigs[0]
-    titles = [axes.get_title() for axes in first.subfigs[1].axes]
+    first = _rows(found.plot(number=3))[0]
+    *maps, bar = first.subfigs[1].axes
+    titles = [axes.get_title() for axes in maps]
+    assert not bar.get_title() and bar.get_ylim()[0] < 0 < bar.get_ylim()[1]
     assert len(titles) == 3 and set(titles) < set(found["banzhaf"].second.names)
 
 

@@ -636,11 +636,12 @@ def test_attributions_that_are_not_numbers(
         text.write_text(json.dumps(content))
         with pytest.raises(InvalidArgumentError, match="numbers that are not finite"):
             PairExplanation.load(tmp_path)
-    assert "attributions are not numbers (NaN)" in broken.summary()
+    assert "Attributions are not numbers (NaN)" in broken.summary()
     texts = _texts("dog", "hound cat", [[torch.nan, 1.0]])
     assert [str(pair) for pair in texts.top_pairs()] == ["“dog” – “cat”: +1.000"]
-    images = replace(found, second=found.first, interactions=some[:, :1].expand(-1, 26))
-    assert images.summary()
+    table, effects = some[:, :1].expand(-1, 26), found.first_effects
+    images = replace(found, second=found.first, interactions=table)
+    assert replace(images, second_effects=effects).summary()
 
 
 # ---- regions and groups that are none ----------------------------------------

@@ -24,6 +24,7 @@ from captum_pairs.explain.files import (
     write_result,
 )
 from captum_pairs.explain.methods import (
+    EXPECTED_GRADIENTS,
     Method,
     method_names,
     method_of,
@@ -38,6 +39,7 @@ from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreemen
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_comparison
+from captum_pairs.show.reading import silence, verdict_of_comparison
 from captum_pairs.show.wording import plain, unit
 from torch import Tensor
 
@@ -80,7 +82,7 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared(ByContent):
     """
     What one method says of a pair, and what it cost.
@@ -115,6 +117,14 @@ class Compared(ByContent):
     def method(self) -> str:
         """Its name."""
         return self.explanation.method
+
+    def _in_short(self) -> str:
+        of_all, of_pairs = self.faithfulness, self.faithfulness_of_pairs
+        faithful = of_pairs if of_all is None else of_all
+        return f"{self.method} faithful {faithful:.2f}, {self.seconds:.2g} s"
+
+    def __repr__(self) -> str:
+        return f"<Compared: {self._in_short()}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,9 +180,11 @@ class Comparison(Result):
             yield {"method": method, **dict.fromkeys(_COLUMNS), "error": error}
 
     def summary(self) -> str:
-        """The measures as a table, and what each method finds strongest."""
+        """What it says in a sentence, the measures as a table, and what each method
+        finds strongest."""
         first = self.explanations[0]
         lines = [
+            verdict_of_comparison(self),
             f"{first.first.source} and {first.second.source}: "
             f"{unit(first.similarity)} {plain(first.score)}",
             f"at the {first.first.layer} and the {first.second.layer}",
@@ -191,16 +203,13 @@ class Comparison(Result):
         for found in self.explanations:
             pairs = "; ".join(str(pair) for pair in found.top_pairs(2))
             lines.append(f"  {found.method}: {pairs}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *silence(first)])
 
     def _in_short(self) -> Iterator[str]:
         first = self.explanations[0]
         yield f"{first.model}, {named(first.first)} and {named(first.second)}"
         yield f"{unit(first.similarity)} {plain(first.score)}"
-        for each in self.compared:
-            of_all, of_pairs = each.faithfulness, each.faithfulness_of_pairs
-            faithful = of_pairs if of_all is None else of_all
-            yield f"{each.method} faithful {faithful:.2f}, {each.seconds:.2g} s"
+        yield from (each._in_short() for each in self.compared)
         yield from (f"{method} could not run" for method in self.failed)
 
     def plot(self, number: int = 4) -> "Figure":
@@ -241,10 +250,7 @@ class Comparison(Result):
                 if row.get("error")
             }
             compared = tuple(
-                Compared(
-                    PairExplanation.load(directory, f"{name}_{row['method']}"),
-                    *(_read(column, row[column]) for column in _FIELDS),
-                )
+                _compared(Path(directory), name, row)
                 for row in rows
                 if row["method"] not in failed
             )
@@ -272,6 +278,13 @@ def _shown(value: Union[int, float, None]) -> str:
 def _line(cells: Sequence[str]) -> str:
     """A row of a table: the first cell on the left, the others on the right."""
     return f"  {cells[0]:20}" + "".join(f"{cell:>10}" for cell in cells[1:])
+
+
+def _compared(directory: Path, name: str, row: dict[str, Any]) -> Compared:
+    """A method's row as it was saved, and its explanation beside it."""
+    explanation = PairExplanation.load(directory, f"{name}_{row['method']}")
+    measured: dict[str, Any] = {each: _read(each, row[each]) for each in _FIELDS}
+    return Compared(explanation, **measured)
 
 
 def compare(
@@ -340,11 +353,15 @@ def own_settings(
 
 
 def methods_asked_for(
-    methods: object, absent: object
+    methods: object, absent: object, references: object = None
 ) -> tuple[Union[str, Method], ...]:
-    """Which methods are compared: by default all, or all that leave out features."""
+    """Which methods are compared: by default all (with references, if there are such),
+    or all that leave out features."""
+    if methods is None and absent == REMOVED:
+        return subset_methods()
     if methods is None:
-        return method_names() if absent != REMOVED else subset_methods()
+        names = method_names()
+        return tuple(n for n in names if n != EXPECTED_GRADIENTS or references)
     known = f"several of {', '.join(method_names())} or classes, each once"
     if not isinstance(methods, (list, tuple)) or not methods:
         raise InvalidArgumentError("methods", known, validation.describe(methods))
@@ -366,7 +383,7 @@ def _timed(
     before = tally.forwards, tally.backwards
     began = time.perf_counter()
     try:
-        own = replace(options, method=method, settings=settings)
+        own = options.of_method(method, settings)
         explanation = explain_pair(model, inputs, own, tally=tally)
     except InvalidArgumentError as error:
         return str(error)

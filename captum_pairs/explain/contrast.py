@@ -27,6 +27,7 @@ from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_contrast
+from captum_pairs.show.reading import silence, verdict_of_contrast
 from captum_pairs.show.wording import (
     instead_of,
     logits,
@@ -235,14 +236,21 @@ class Contrast(Result):
         return pandas.concat(frames, ignore_index=True)
 
     def summary(self) -> str:
-        """The difference, its parts, and what made it."""
+        """What it says in a sentence, the difference, its parts, and what made it."""
         change = ""
         if found := logits(self.preferred):
             change = f" ({plain(self.logit_difference, 2)} in {found[0][0]})"
-        preferred, other = self.candidates
+        candidates = self.candidates
+        preferred, other = map(named, candidates)
+        if candidates[0].kind != TEXT:  # two images may be of the same size
+            preferred, other = (
+                f"the {which} {name.removeprefix('the ')}"
+                for which, name in ((_PREFERRED, preferred), (_OTHER, other))
+            )
         lines = [
-            f"{named(preferred)} {more_or_less(self.difference)} {named(self.query)} "
-            f"{'than' if self.difference else 'as'} {named(other)}: "
+            verdict_of_contrast(self),
+            f"{preferred} {more_or_less(self.difference)} {named(self.query)} "
+            f"{'than' if self.difference else 'as'} {other}: "
             f"{plain(self.preferred.score)} against {plain(self.other.score)}, a "
             f"difference of {plain(self.difference)}{change}",
             *parts(self.parts()),
@@ -254,6 +262,7 @@ class Contrast(Result):
         for name, explanation in pairs:
             lines.append(f"the strongest pairs with the {name} one:")
             lines += [f"  {pair}" for pair in explanation.top_pairs()]
+        lines += dict.fromkeys([*silence(self.preferred), *silence(self.other)])
         return "\n".join(lines)
 
     def plot(self) -> "Figure":

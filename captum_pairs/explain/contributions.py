@@ -114,6 +114,23 @@ class Contributions(Sequence[InputContributions]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __eq__(self, other: object) -> bool:
+        """By content: the same inputs in the same order under the same names, found in
+        the same way, wherever they are kept."""
+        if not isinstance(other, Contributions):
+            return NotImplemented
+        if self is other:
+            return True
+        mine, theirs = (
+            (each.settings, each.failed, len(each)) for each in (self, other)
+        )
+        if mine != theirs or self.keys != other.keys:
+            return False
+        return all(one == another for one, another in zip(self, other))
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self.settings.get("model"), len(self)))
+
     def __repr__(self) -> str:
         where = "in memory" if self.directory is None else f"in {self.directory}"
         failed = f", {len(self.failed)} failed" if self.failed else ""

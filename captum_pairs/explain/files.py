@@ -372,6 +372,7 @@ def input_from_json(
             for row in content["features"]
         )
         values["grid"] = _tuple(content["grid"])
+        values["asked"] = _tuple(content.get("asked"))
         given = ExplainedInput(**values)
         _check(given)
         return given

@@ -30,7 +30,8 @@ from captum_pairs.explain.sides import adopted, settled, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair, Head
-from captum_pairs.show.pictures import draw_zero_shot
+from captum_pairs.show.pictures import draw_zero_shot, Scales
+from captum_pairs.show.reading import silence, verdict_of_classes
 from captum_pairs.show.wording import method_name, plain, sort
 from torch import Tensor
 
@@ -153,8 +154,8 @@ class ZeroShot(Result):
         )
 
     def summary(self, number: int = 5) -> str:
-        """The most probable classes, and what separates the first two."""
-        lines = []
+        """What it says in a sentence, and the most probable classes."""
+        lines = [verdict_of_classes(self)]
         for name, probability in self.top(number):
             baseline, own, _ = self.parts(name).values()
             lines.append(
@@ -162,11 +163,23 @@ class ZeroShot(Result):
                 f"{plain(float(self.scores[self._index(name)]))} = {plain(baseline)} "
                 f"(the baseline) {plain(own)} (the {sort(self.input.kind)})"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *silence(self.by_class())])
 
-    def plot(self, number: int = 3) -> "Figure":
-        """The maps of the most probable classes, and what separates the first two."""
-        return draw_zero_shot(self, number)
+    def plot(
+        self,
+        number: int = 3,
+        *,
+        own_scales: bool = False,
+        outlier_perc: Optional[float] = None,
+    ) -> "Figure":
+        """
+        The maps of the most probable classes, and what separates the first two.
+
+        Args:
+            number: of classes.
+            own_scales, outlier_perc: see :meth:`PairExplanation.plot`.
+        """
+        return draw_zero_shot(self, number, Scales(own_scales, outlier_perc))
 
     def _in_short(self) -> Iterator[str]:
         yield f"{self.model}, {named(self.input)}"

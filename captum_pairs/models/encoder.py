@@ -55,12 +55,15 @@ class Feature:
         box: of a patch, left, top, right, bottom in pixels of the original image, cut
             at its edges, or None if it shows nothing of it; of a piece of sound, its
             first second, first mel band, last second, last mel band (exclusive).
+        unknown: of a word or token, whether the tokenizer does not know it, or a part
+            of it: the model reads the same there as for any other unknown one.
     """
 
     name: str
     special: bool = False
     span: Optional[tuple[int, int]] = None
     box: Optional[Box] = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Layout(ByContent):
     grid: Optional[tuple[int, int]] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source(ByContent):
     """
     What was put in, as an explanation remembers it.
@@ -108,6 +111,9 @@ class Source(ByContent):
         if self.kind == AUDIO and self.size is not None:
             return f"sound of {self.size[0]:.1f} s"
         return "tensor"
+
+    def __repr__(self) -> str:
+        return f"<Source: {self}>"
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,9 @@ class Encoder(ABC):
         module: the model that it belongs to, or None for plain functions.
         blocks: the modules at whose inputs can be attributed, in order.
         default_block: the index of the one that is used unless another is asked for;
-            None for the input.
+            None for the input, the number of blocks for the output of the last one.
+        finer_block: the one that is worth its minutes to who has them, if the default
+            one was chosen to be quick.
         entrance: the module whose output stands for the input if the input is token ids
             (the word embedding); None if the input is a floating tensor.
         baselines: the baselines that `prepare` knows by name, the default first.
@@ -215,6 +223,7 @@ class Encoder(ABC):
     module: Optional[nn.Module] = None
     blocks: Sequence[nn.Module] = ()
     default_block: Optional[int] = None
+    finer_block: Optional[int] = None
     entrance: Optional[nn.Module] = None
     baselines: ClassVar[tuple[str, ...]] = ()
 
@@ -273,6 +282,8 @@ class Encoder(ABC):
             return Layer(f"output of {type(wanted).__name__}", wanted, False)
         if wanted is None:
             wanted = "input" if self.default_block is None else self.default_block
+            if self.blocks and wanted == len(self.blocks):
+                return self.layer(self.blocks[-1])
         if isinstance(wanted, str):
             if wanted != "input":
                 raise self._no_such_layer(repr(wanted))

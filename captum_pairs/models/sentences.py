@@ -228,8 +228,9 @@ class SentenceEncoder(_SentenceText):
                     for name, flag in zip(names, special)
                 ],
             )
+        unknown = self.tokenizer.unk_token
         return [
-            (number, _feature(name, flag, span, len(prompt), offset))
+            (number, _feature(name, flag, span, len(prompt), offset, name == unknown))
             for number, name, flag, span in zip(ids, names, special, spans)
         ]
 
@@ -267,8 +268,9 @@ class StaticSentenceEncoder(_SentenceText):
             raise TextLengthError(
                 "text", "a text that is read as it is", "one that is read otherwise"
             )
+        unknown = getattr(self.tokenizer.model, "unk_token", None)
         tokens = tuple(
-            _feature(name, False, span, len(prompt), 0)
+            _feature(name, False, span, len(prompt), 0, name == unknown)
             for name, span in zip(encoded.tokens, encoded.offsets)
         )
         check_length(tokens, len(tokens))
@@ -593,7 +595,12 @@ def _first_call(module: nn.Module) -> Iterator[dict[str, Any]]:
 
 
 def _feature(
-    name: str, special: bool, span: tuple[int, int], prompt: int, offset: int
+    name: str,
+    special: bool,
+    span: tuple[int, int],
+    prompt: int,
+    offset: int,
+    unknown: bool,
 ) -> Feature:
     """A token; one that lies in the first ``prompt`` characters is the prompt's."""
     if special:
@@ -602,7 +609,8 @@ def _feature(
     if end <= prompt and prompt:
         return Feature(PROMPT, special=True)
     shift = offset - prompt
-    return Feature(name, span=(max(start, prompt) + shift, end + shift))
+    place = max(start, prompt) + shift, end + shift
+    return Feature(name, span=place, unknown=unknown)
 
 
 def _positions(transformer: nn.Module) -> int:

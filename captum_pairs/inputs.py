@@ -12,8 +12,8 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.models.by_content import ByContent
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
+from captum_pairs.models.equality import ByContent
 from captum_pairs.models.view import Box
 from captum_pairs.models.words import word_spans
 from torch import Tensor
@@ -32,7 +32,7 @@ STOP_WORDS: frozenset[str] = frozenset(
 Where = Union[Sequence[float], "np.ndarray[Any, Any]", Tensor]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class ExplainedInput(ByContent):
     """
     One of the two inputs of an explanation.

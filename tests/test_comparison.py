@@ -1,6 +1,7 @@
 """Several methods on one pair: their explanations, measures, picture and files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from captum_pairs import Comparison, DualEncoder, load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.cli import main
+from captum_pairs.explain import counting
 from captum_pairs.explain.methods import method_names
 from captum_pairs.metrics import faithfulness, rank_agreement
 from click.testing import CliRunner
+from matplotlib.text import Text
 from PIL import Image
 
 TEXT = "a red circle on a square"
@@ -89,6 +92,31 @@ def test_passes_are_counted(found: Comparison) -> None:
     steps = gradients.explanation.first.n_steps
     assert gradients.backwards >= steps * (words + 1)
     assert all(each.seconds > 0 for each in found.compared)
+
+
+@pytest.mark.parametrize(
+    "method, unit", [("integrated_gradients", "gradients"), ("occlusion", "embeddings")]
+)
+def test_a_bar_counts_what_the_method_does(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch, method: str, unit: str
+) -> None:
+    shown = []
+
+    class Bar(counting.tqdm):  # type: ignore[misc]  # it ships no types
+        def close(self) -> None:
+            shown.append((self.n, self.total, self.unit))
+            super().close()
+
+    monkeypatch.setattr(counting, "tqdm", Bar)
+    found = model.explain(_photo(), TEXT, method=method, progress=True)
+    number, total, said = shown[0]
+    assert said == f" {unit}" and number > 0
+    # of gradients it is known how many come: the last side's, along each direction
+    few, many = sorted((found.first, found.second), key=lambda s: len(s.features))
+    if unit == "gradients":
+        assert number <= total == many.n_steps * (len(few.features) + 1)
+    else:
+        assert total is None and number >= len(many.features)
 
 
 def test_nothing_but_the_subsets_is_shared(model: DualEncoder) -> None:
@@ -211,6 +239,16 @@ def test_small_multiples(found: Comparison) -> None:
     titles = [axes.get_title() for axes in maps]
     assert not bar.get_title() and bar.get_ylim()[0] < 0 < bar.get_ylim()[1]
     assert len(titles) == 3 and set(titles) < set(found["banzhaf"].second.names)
+
+
+def test_methods_that_could_not_run_are_named(found: Comparison) -> None:
+    lacking = replace(found, failed={"lime": "too few samples"})
+    figures = found.plot(), lacking.plot()
+    words = [
+        " ".join(text.get_text() for text in figure.findobj(Text)) for figure in figures
+    ]
+    assert "could not run" not in words[0]
+    assert "could not run: lime" in words[1]
 
 
 def test_two_images_and_two_texts(model: DualEncoder) -> None:

@@ -7,8 +7,8 @@ from textwrap import shorten
 from typing import Any, TYPE_CHECKING, Union
 
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.by_content import ByContent
 from captum_pairs.models.encoder import TEXT
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.page import page_frame, write_page
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def named(side: ExplainedInput) -> str:
     if side.kind != TEXT:
         return str(side.source)
     return f"“{shorten(side.source.text, _LETTERS, placeholder='…')}”"
+
+
+# ---- what is shown -----------------------------------------------------------
 
 
 class Result(ByContent, ABC):

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.models.checkpoints import pointer_in
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
@@ -318,19 +319,16 @@ class _Anatomy:
         self._model = model
         self._visited: list[nn.Module] = []
         self._shapes: dict[nn.Module, list[tuple[int, ...]]] = {}
-        handles = [
-            part.register_forward_pre_hook(self._note, with_kwargs=True)
-            for part in model.modules()
-        ]
-        try:
-            self._features = _features(model, task, "word")
-        except (KeyError, ValueError) as error:
-            raise ModelUnavailableError(
-                "tasks", "tasks that the model knows", f"{task!r}: {error}"
-            ) from error
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as stack:
+            for part in model.modules():
+                hook = part.register_forward_pre_hook(self._note, with_kwargs=True)
+                stack.enter_context(undone(hook.remove))
+            try:
+                self._features = _features(model, task, "word")
+            except (KeyError, ValueError) as error:
+                raise ModelUnavailableError(
+                    "tasks", "tasks that the model knows", f"{task!r}: {error}"
+                ) from error
 
     def _note(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -592,11 +590,8 @@ def _first_call(module: nn.Module) -> Iterator[dict[str, Any]]:
     def note(_: nn.Module, args: tuple[Any, ...]) -> None:
         call.setdefault("features", _copies(args[0]))
 
-    handle = module.register_forward_pre_hook(note)
-    try:
+    with undone(module.register_forward_pre_hook(note).remove):
         yield call
-    finally:
-        handle.remove()
 
 
 def _feature(

@@ -28,7 +28,7 @@ _SHARE = LABEL / WIDTH
 def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     """
     Small multiples: a row for each method with its faithfulness and time, in a scale of
-    its own.
+    its own; those that could not run are named.
 
     Of an image (or sound) and a text a column for each of the strongest words, of two
     images for each of the strongest regions of the first one, of two texts the matrix.
@@ -51,12 +51,16 @@ def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     else:
         rows = [(_measured(c), matrix(c.explanation)) for c in comparison.compared]
     parts = [visualization.labelled(part, name, _SHARE) for name, part in rows]
+    missing = []
+    if comparison.failed:
+        names = ", ".join(map(method_name, comparison.failed))
+        missing.append(typeset(f"Could not run: {names}."))
     return visualization.visualize_sheet(
         "\n".join(subject(first)),
         parts,
         WIDTH,
         typeset(verdict_of_comparison(comparison)),
-        list(map(typeset, silence(first))),
+        [*map(typeset, silence(first)), *missing],
         f"{key(first.similarity)} Each row has its own scale. Faithfulness: how well a "
         "method predicts the similarity when some features are left out (1: exactly).",
     )

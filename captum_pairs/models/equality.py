@@ -1,4 +1,4 @@
-"""Equality by content, tensors and pictures included."""
+"""Equality of what holds tensors and pictures."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
@@ -15,9 +15,16 @@ class ByContent:
     """
     Equal to what has equal content, tensors and pictures included.
 
-    For frozen dataclasses that are made with ``eq=False``: what dataclasses make
-    themselves compares tensors by ``==`` and raises.
+    For frozen dataclasses, whose own comparison is by ``==``, which raises for tensors
+    and pictures.
     """
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        # its own, so that the dataclass makes none
+        for name in ("__eq__", "__hash__"):
+            if name not in vars(cls):
+                setattr(cls, name, getattr(ByContent, name))
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

@@ -14,6 +14,7 @@ __all__ = ["did_you_mean", "Kind", "KINDS", "METHODS", "TAKEN_BY"]
 # Each method's class in captum_pairs.attr, integrated gradients first.
 METHODS = {
     "integrated_gradients": "IntegratedJacobian",
+    "expected_gradients": "ExpectedJacobian",
     "jacobian_x_input": "JacobianXInput",
     "occlusion": "EmbeddingOcclusion",
     "banzhaf": "EmbeddingBanzhaf",
@@ -24,8 +25,8 @@ METHODS = {
 
 # Options that some methods take and others refuse, and who takes them.
 TAKEN_BY = {
-    "tolerance": ("integrated_gradients",),
-    "n_steps": ("integrated_gradients",),
+    "tolerance": ("integrated_gradients", "expected_gradients"),
+    "n_steps": ("integrated_gradients", "expected_gradients"),
     "n_samples": ("banzhaf", "shapley", "lime"),
 }
 

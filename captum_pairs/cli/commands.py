@@ -53,7 +53,10 @@ Given = dict[str, tuple[str, ...]]
 _ENDINGS = {
     "images": ".avif .bmp .gif .ico .jp2 .jpeg .jpg .png .ppm .tga .tif .tiff .webp",
     "sounds": ".wav",
+    "texts": ".txt",
 }
+# How many references are drawn, which is no setting of an explanation.
+_SIZE = "references_size"
 # Inputs that could not be read, which are told.
 _LISTED = 10
 _EPILOG = (
@@ -170,6 +173,19 @@ _settings_options = options(
         type=TextOption(),
         help='Of images: "mean color", "black" or "blur".',
     ),
+    click.option(
+        "--references",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        metavar="DIRECTORY",
+        help="Compare with a sample of the images (or sounds) of a directory and those "
+        "in it, and with texts of the lines of its .txt files, instead of a baseline.",
+    ),
+    click.option(
+        "--references-size",
+        type=click.IntRange(1),
+        metavar="NUMBER",
+        help="How many an input is compared with.  [default: 64]",
+    ),
     click.option("--tokens", is_flag=True, help="Attribute to tokens, not to words."),
     _tolerance_option,
     click.option(
@@ -194,7 +210,7 @@ _settings_options = options(
     click.option(
         "--seed",
         type=_seed_range,
-        help="How subsets are drawn.  [default: 0]",
+        help="How subsets, or references, are drawn.  [default: 0]",
     ),
     click.option(
         "--settings",
@@ -329,7 +345,7 @@ def explain(
             occurrence=occurrence,
             region=box,
             side=side,
-            **_with_progress(settings),
+            **_as_asked(encoders, settings),
         )
     _write(explanation, out, "explanation", page)
 
@@ -364,7 +380,7 @@ def contrast(
     query, candidates, side = _query(encoders, given)
     with announced("explaining"):
         found = encoders.contrast(
-            query, *candidates, side=side, **_with_progress(settings)
+            query, *candidates, side=side, **_as_asked(encoders, settings)
         )
     _write(found, out, "contrast", page)
 
@@ -407,7 +423,9 @@ def compare(
     encoders = _load(model, device)
     pair = _pair(encoders, given)
     with announced("explaining by several methods"):
-        found = encoders.compare(*pair, methods=methods, **_with_progress(settings))
+        found = encoders.compare(
+            *pair, methods=methods, **_as_asked(encoders, settings)
+        )
     _write(found, out, "comparison", page)
 
 
@@ -476,7 +494,7 @@ def zero_shot(
         raise click.UsageError(f"{encoders.name} classifies {_article(kind)}")
     with announced("classifying"):
         found = encoders.zero_shot(
-            given[kind][0], names, template=template, **_with_progress(settings)
+            given[kind][0], names, template=template, **_as_asked(encoders, settings)
         )
     _write(found, out, "zero_shot", page)
 
@@ -559,7 +577,7 @@ def contributions(
                 side=place,
                 directory=out,
                 dtype=dtype,
-                **_with_progress(settings),
+                **_as_asked(encoders, settings),
             )
     _tell_stored(stored, len(corpus), out)
 
@@ -595,9 +613,32 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _with_progress(settings: dict[str, Any]) -> dict[str, Any]:
-    """With a bar, if there is somebody to see it."""
-    return {**settings, "progress": sys.stderr.isatty()}
+def _as_asked(encoders: "DualEncoder", settings: dict[str, Any]) -> dict[str, Any]:
+    """With references of the model, and a bar, if there is somebody to see it."""
+    found = {**settings, "progress": sys.stderr.isatty()}
+    size = found.pop(_SIZE, 64)
+    if "references" in found:
+        seed = found.get("seed", 0)
+        found["references"] = _references(encoders, found["references"], size, seed)
+    return found
+
+
+def _references(encoders: "DualEncoder", place: Path, size: int, seed: int) -> Any:
+    """A sample of what a directory has for each of the model's sides."""
+    kinds = {"images": "image", "texts": "text", "sounds": "audio"}
+    having = {path.suffix.lower() for path in place.rglob("*") if path.is_file()}
+    given: dict[str, Any] = {
+        name: place
+        for name, kind in kinds.items()
+        if kind in (encoders.first.kind, encoders.second.kind)
+        and having & {*_ENDINGS[name].split()}
+    }
+    if not given:
+        message = (
+            f"files that {encoders.name} takes, not {click.format_filename(place)}"
+        )
+        raise click.BadParameter(message, param_hint="--references")
+    return encoders.references(**given, size=size, seed=seed)
 
 
 def _check_number(given: Given, count: int) -> None:
@@ -691,6 +732,11 @@ def _check_settings(
     width: Optional[str] = None,
 ) -> None:
     """What a method does not take is refused before a model is loaded."""
+    if _SIZE in settings and "references" not in settings:
+        message = "it is that of --references"
+        raise click.BadParameter(message, param_hint="--references-size")
+    # which are made of the model
+    settings = {n: v for n, v in settings.items() if n not in ("references", _SIZE)}
     one = settings.get("method", next(iter(METHODS)))
     _check_taken(settings, (methods or list(METHODS)) if several else [one])
     with announced("importing PyTorch"):

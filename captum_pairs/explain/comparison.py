@@ -24,6 +24,7 @@ from captum_pairs.explain.files import (
     write_result,
 )
 from captum_pairs.explain.methods import (
+    EXPECTED_GRADIENTS,
     Method,
     method_names,
     method_of,
@@ -355,11 +356,15 @@ def own_settings(
 
 
 def methods_asked_for(
-    methods: object, absent: object
+    methods: object, absent: object, references: object = None
 ) -> tuple[Union[str, Method], ...]:
-    """Which methods are compared: by default all, or all that leave out features."""
+    """Which methods are compared: by default all (with references, if there are such),
+    or all that leave out features."""
+    if methods is None and absent == REMOVED:
+        return subset_methods()
     if methods is None:
-        return method_names() if absent != REMOVED else subset_methods()
+        names = method_names()
+        return tuple(n for n in names if n != EXPECTED_GRADIENTS or references)
     known = f"several of {', '.join(method_names())} or classes, each once"
     if not isinstance(methods, (list, tuple)) or not methods:
         raise InvalidArgumentError("methods", known, repr(methods))
@@ -381,7 +386,7 @@ def _timed(
     before = tally.forwards, tally.backwards
     began = time.perf_counter()
     try:
-        own = replace(options, method=method, settings=settings)
+        own = options.of_method(method, settings)
         explanation = explain_pair(model, inputs, own, tally=tally)
     except InvalidArgumentError as error:
         return str(error)

@@ -24,7 +24,7 @@ from captum_pairs.explain.files import (
     well_formed,
     write_result,
 )
-from captum_pairs.explain.methods import INTEGRATED_GRADIENTS
+from captum_pairs.explain.methods import OF_PATHS
 from captum_pairs.explain.result import named, Result
 from captum_pairs.inputs import (
     box_around,
@@ -42,6 +42,7 @@ from captum_pairs.models.view import Box
 from captum_pairs.show.pictures import draw, draw_pairs, Scales
 from captum_pairs.show.reading import silence, verdict
 from captum_pairs.show.wording import (
+    both_baselines,
     completeness,
     logits,
     measure,
@@ -113,7 +114,8 @@ class PairExplanation(Result):
         similarity: "cosine" or "dot".
         score: the similarity of the two embeddings.
         heads: what the model makes of it.
-        constant: the similarity of the two baselines.
+        constant: the similarity of the two baselines, or of what both inputs are
+            compared with.
         first_effects, second_effects: (i,) and (j,), the share of each feature whatever
             the other input says; None where only a phrase or a region was asked for.
         interactions: (i, j), attributions to pairs.
@@ -153,7 +155,7 @@ class PairExplanation(Result):
         """What the score is the sum of."""
         inner = self.interactions[: self.first.count, : self.second.count]
         matched, pairs = _total(inner), _total(self.interactions)
-        parts = {"the two baselines": self.constant}
+        parts = {both_baselines(self.method): self.constant}
         names = self.side_names
         for name, effects in zip(names, (self.first_effects, self.second_effects)):
             if effects is not None:
@@ -190,7 +192,7 @@ class PairExplanation(Result):
     @property
     def error_name(self) -> str:
         """What is called what the parts miss the score by."""
-        if self.method == INTEGRATED_GRADIENTS:
+        if self.method in OF_PATHS:
             return "error of the path integral"
         return "what the method leaves out"
 
@@ -482,7 +484,7 @@ class PairExplanation(Result):
     def _settings_in_words(self) -> Iterator[str]:
         for name, side in zip(self.side_names, (self.first, self.second)):
             yield f"{name}: {path(side, self.method)}"
-        if self.method == INTEGRATED_GRADIENTS and (found := completeness(self)):
+        if self.method in OF_PATHS and (found := completeness(self)):
             yield f"completeness: {found}"
 
     def plot(

@@ -10,8 +10,10 @@ from typing import Any, Optional
 import torch
 from captum_pairs.attr import (
     blocks_of,
+    ExpectedJacobian,
     IntegratedJacobian,
     InvalidArgumentError,
+    ReferencePaths,
     Session,
     Shares,
 )
@@ -176,7 +178,7 @@ class Asking:
         self.encoder = (model.first, model.second)[at]
         self.layer = self.encoder.layer(options.layers(model)[at])
         self.baseline = options.baselines(model)[at]
-        self.at, self.options, self.session = at, options, session
+        self.model, self.at, self.options, self.session = model, at, options, session
         self.tally = Tally() if tally is None else tally
         self.method = options.method_class(
             self.tally.counted(self.encoder.embed),
@@ -208,10 +210,11 @@ class PreparedSide(Side):
         at_input = asking.layer.module is None
         if at_input:  # what has no path is refused in the adapter's words
             self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
+        start, self._start_name = self._start()
         example = next(
             method.examples(
                 self.prepared.inputs,
-                self.prepared.baseline if method.has_baseline else None,
+                start,
                 None,
                 self.prepared.arguments,
                 asking.layer.at_input and not at_input,
@@ -228,12 +231,30 @@ class PreparedSide(Side):
         if self.embed_subsets is not None:
             given["embed_subsets"] = self.embed_subsets
         self.settings = method.settings_type(**given)
+        self._n_steps, self._residual = 0, 0.0
+        if isinstance(method, ExpectedJacobian) and isinstance(
+            self.example, ReferencePaths
+        ):
+            split, residual = method.refined(self.example, self.settings)
+            self.settings = split
+            self._n_steps, self._residual = split.n_steps, float(residual)
+
+    def _start(self) -> tuple[Any, str]:
+        """Where paths to the input start: its baseline or its references, and these in
+        words."""
+        asking = self.asking
+        if not asking.method.has_baseline:
+            return None, "none"
+        references = asking.options.references_of(asking.model, asking.at)
+        if references is None or not isinstance(asking.method, ExpectedJacobian):
+            return self.prepared.baseline, self.prepared.baseline_name
+        given = asking.model, asking.method, self.prepared, asking.layer
+        return references.start(*given)
 
     @property
     def input(self) -> ExplainedInput:  # type: ignore[override]  # read only
         """What an explanation says of this input."""
-        method = self.asking.method
-        baseline = self.prepared.baseline_name if method.has_baseline else "none"
+        baseline = self._start_name
         if self.asking.options.absent == REMOVED:
             baseline = "nothing of it"
         return ExplainedInput(
@@ -242,8 +263,8 @@ class PreparedSide(Side):
             self.layout.grid,
             self.asking.layer.name,
             baseline,
-            0,
-            0.0,
+            self._n_steps,
+            self._residual,
         )
 
     @cached_property
@@ -304,7 +325,7 @@ def weighted_of(sides: Sequence[Side], weights: Sequence[Tensor]) -> list[Shares
     """The contribution (1, k) of each input's features that count by a weight each."""
 
     def whole(method: Any, prepared: list[PreparedSide], given: list[Any]) -> Any:
-        if not isinstance(method, IntegratedJacobian):
+        if not isinstance(method, (IntegratedJacobian, ExpectedJacobian)):
             found = shares_of(prepared)
             return [
                 each._replace(values=own.to(each.values)[None] @ each.values)
@@ -471,6 +492,8 @@ def matching(
         )
     for name in {**kept.settings, **wanted}:
         mine, theirs = wanted.get(name), kept.settings.get(name)
+        if name == "references" and mine is None:
+            continue  # those that are given are the other side's
         is_asked = name not in OF_SIDES or name in options.given
         is_used = name in wanted or name not in OF_PAIRS
         if is_asked and is_used and mine != theirs:

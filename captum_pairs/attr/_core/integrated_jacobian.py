@@ -79,6 +79,10 @@ class Integration:
             object.__setattr__(self, "tolerance", tolerance)
         check_chunk(self.internal_batch_size)
 
+    def nodes(self, path: BaselinePath) -> tuple[Tensor, Tensor]:
+        """Where on a path (see :meth:`BaselinePath.points`) and with what weights."""
+        return quadrature(self.n_steps, self.rule, path.dtype, path.value.device)
+
     @property
     def rule(self) -> str:
         """The rule that is named, or the default one."""
@@ -347,9 +351,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
     def _residual(self, path: BaselinePath, settings: Integration) -> float:
         """Relative distance of the quadrature from the difference it integrates."""
         target = path.embedding - path.baseline_embedding
-        nodes, weights = quadrature(
-            settings.n_steps, settings.rule, path.dtype, path.value.device
-        )
+        nodes, weights = settings.nodes(path)
         points = [Points(path, nodes, weights[None])]
         size = settings.internal_batch_size
         try:
@@ -456,10 +458,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         settled = [self.refined(each.path, each.settings) for each in wanted]
         points = []
         for each, (settings, _) in zip(wanted, settled):
-            value = each.path.value
-            nodes, weights = quadrature(
-                settings.n_steps, settings.rule, each.path.dtype, value.device
-            )
+            nodes, weights = settings.nodes(each.path)
             points.append(Points(each.path, nodes, weights[None]))
         results = []
         for each, (settings, residual), sums in zip(

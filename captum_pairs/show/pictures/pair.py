@@ -21,6 +21,7 @@ from captum_pairs.show.pictures.texts import colored_text, matrix
 from captum_pairs.show.reading import key, silence, verdict
 from captum_pairs.show.results import PairLike
 from captum_pairs.show.wording import (
+    compared_with,
     for_or_against,
     logits,
     measure,
@@ -68,6 +69,8 @@ def draw(explanation: PairLike, scales: Scales = Scales()) -> "Figure":
     said = [f"{name} {explanation.score:.3f}"]
     said += [f"{head} {value:.2f}" for head, value in logits(explanation)]
     title = typeset(f"{', '.join(said)}, and its parts")
+    if compared := compared_with(explanation):
+        title = f"{title}\n{compared}"
     upper = overview(pictures, waterfall, title)
     return visualization.visualize_sheet(
         "\n".join(subject(explanation)),

@@ -146,6 +146,8 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
 def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
+    own = _key(preferred.similarity, "a candidate's own similarity")
+    query = preferred.side_names[contrast.query_side == "second"]
     subheading = [
         f"{signed(preferred.score)} for the preferred {sort(kind)}, "
         f"{signed(other.score)} for the other one"
@@ -161,10 +163,8 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
         **_reading(
             verdict_of_contrast(contrast),
             dict.fromkeys([*silence(preferred), *silence(other)]),
-            _key(preferred.similarity, "a candidate's own similarity")
-            + f" In {preferred.side_names[contrast.query_side == 'second']}, which "
-            "shows the difference, orange speaks for the preferred one and purple for the "
-            "other.",
+            f"{own} In {query}, which shows the difference, orange speaks for the "
+            "preferred one and purple for the other.",
         ),
         "pairs": [
             _pair(preferred, shared, f"Preferred {kind}"),

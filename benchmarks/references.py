@@ -11,8 +11,8 @@ with one wrong word, for the model that comes with the package. References of im
 are one of a single colour, the blurred image, or drawings of other scenes; of texts
 padding, words of other captions in the place of each word ("words"), or other captions
 cut or padded ("texts"). All paths at the same tolerance, 0.05; the text at its first
-cut or padded ("texts"). All paths at the same tolerance, 0.05; the text at its first
-sentences of the other pairs as references.
+block's input. Sentences: the 40 pairs of aligned_sentences.json, for all-MiniLM-L6-v2,
+with the sentences of the other pairs as references.
 
 - PGA, PGE: does the strongest patch of an object's phrase lie in its box, and how much
   of the positive attribution does? Of sentences PGA: is a word's strongest match one of
@@ -44,7 +44,7 @@ from captum_pairs import load
 from captum_pairs.attr import Session
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import PreparedSide
+from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.inputs import words_of
 from captum_pairs.metrics import pointing_game_accuracy, pointing_game_energy
 from captum_pairs.scenes import hard_negative, render, sample_caption, sample_scene
@@ -95,7 +95,7 @@ def side(
     tally, layers = Tally(), [None, None]
     layers[at] = layer
     options = Options.of({**given, "tolerance": TOLERANCE, "layer": tuple(layers)})
-    return PreparedSide(model, at, raw, options, session, tally), tally
+    return PreparedSide(Asking(model, at, options, session, tally), raw), tally
 
 
 class TextSide:
@@ -106,8 +106,8 @@ class TextSide:
         with Session() as session:
             made, tally = side(model, 1, text, given, 0, session)
             self.shares = made.shares()
-            self.features, self.residual = made.layout.features, made.residual
-            self.points = made.n_steps * _count(made)
+            self.features, self.residual = made.layout.features, self.shares.residual
+            self.points = self.shares.n_steps * _count(made)
         self.seconds = time.perf_counter() - began
         self.gradients = tally.backwards
 
@@ -119,7 +119,7 @@ class TextSide:
 
 def _count(made: PreparedSide) -> int:
     """References that an input is compared with."""
-    return getattr(made.settings, "n_references", 1) or 1
+    return len(getattr(made.example, "starts", [None]))
 
 
 def word_spans(text: str, span: tuple[int, int]) -> list[tuple[int, int]]:
@@ -161,8 +161,9 @@ def scene(
         began = time.perf_counter()
         with Session() as session:
             made, tally = side(model, 0, image, of[start], block, session)
-            values, end, begin = made.shares_along(torch.cat(along))
-            points = made.n_steps * _count(made)
+            found = made.shares_along(torch.cat(along))
+            values, end, begin = found[:3]
+            points = found.n_steps * _count(made)
         seconds = time.perf_counter() - began
         # of as many directions as the text has words, as an explanation asks for
         share = (len(text.features) + 1) / len(along)
@@ -184,7 +185,7 @@ def scene(
             "constant": float(begin @ first),
             "alone": abs(float((end - begin) @ first))
             + abs(float(begin @ (own - first))),
-            "residual": max(made.residual, text.residual),
+            "residual": max(found.residual, text.residual),
             "points": points + text.points,
             "gradients": round(tally.backwards * share) + text.gradients,
             "seconds": seconds * share + text.seconds,

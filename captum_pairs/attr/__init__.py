@@ -2,6 +2,7 @@
 """Feature-pair attributions of dual encoders, in the manner of ``captum.attr``."""
 
 from captum_pairs.attr._core.embedding_attribution import (
+    blocks_of,
     EmbeddingAttribution,
     EmbeddingDecomposition,
     EmbeddingReading,
@@ -55,6 +56,7 @@ from captum_pairs.attr._utils.validation import InvalidArgumentError
 
 __all__ = [
     "BaselinePath",
+    "blocks_of",
     "confidence_factor",
     "Convergence",
     "EmbeddingAttribution",

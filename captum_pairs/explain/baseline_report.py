@@ -10,15 +10,15 @@ from typing import Any, Unpack
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.options import Options, OptionsLike
-from captum_pairs.explain.sides import PreparedSide
+from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.show.wording import plain
 from torch import Tensor
 
 __all__ = ["baseline_report", "BaselineReport", "ScoreParts"]
 
-# A method that follows no path, and what asks for no more points of one than it has to.
-_NO_PATH, _ANY = "occlusion", 1e6
+# A method that has a baseline.
+_METHOD = "occlusion"
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,10 @@ def _choices(
     found = []
     for name in encoder.baselines or (None,):
         pair = (name, None) if at == 0 else (None, name)
-        asked = {**options, "baseline": pair, "method": _NO_PATH}
+        asked = {**options, "baseline": pair, "method": _METHOD}
         found.append((name or "the baseline", Options.of(asked)))
     if references is not None:
-        asked = {**options, "references": references, "tolerance": _ANY}
-        sampled = Options.of(asked)
+        sampled = Options.of({**options, "references": references})
         if (known := sampled.references_of(model, at)) is not None:
             found.append((str(known), sampled))
     return found
@@ -194,9 +193,8 @@ def _ends(
     model: EncoderPair, at: int, raw: list[Any], options: Options, session: Session
 ) -> tuple[Tensor, Tensor]:
     """Embeddings of inputs and of what they are compared with, (n, k) each."""
-    examples: list[Any] = [
-        PreparedSide(model, at, each, options, session).example for each in raw
-    ]
+    asking = Asking(model, at, options, session)
+    examples: list[Any] = [PreparedSide(asking, each).example for each in raw]
     ends = [(each.embedding.cpu(), each.baseline_embedding.cpu()) for each in examples]
     return torch.stack([end for end, _ in ends]), torch.stack([r for _, r in ends])
 

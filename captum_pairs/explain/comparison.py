@@ -28,7 +28,7 @@ from captum_pairs.explain.methods import (
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.result import ByContent, named, Result
-from captum_pairs.explain.sides import PreparedSide
+from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.show.pictures import draw_comparison
@@ -413,29 +413,33 @@ def metric_arguments(
     model: EncoderPair, inputs: tuple[Any, Any], options: Options
 ) -> dict[str, Any]:
     """The arguments of metrics for a pair, whose special features are never absent."""
-    # no steps have to be chosen
+    # a method that needs no path
     simple = replace(options, method="occlusion", settings={})
     with Session() as session:
         first, second = (
-            PreparedSide(model, at, raw, simple, session)
+            PreparedSide(Asking(model, at, simple, session), raw)
             for at, raw in enumerate(inputs)
         )
     sides = first, second
-    at_input = {side.layer.at_input for side in sides if side.layer.module is not None}
+    at_input = {
+        side.asking.layer.at_input
+        for side in sides
+        if side.asking.layer.module is not None
+    }
     if len(at_input) > 1:
         raise InvalidArgumentError(
             "layer",
             "the inputs of blocks, or the outputs of modules, on both sides",
-            " and ".join(side.layer.name for side in sides),
+            " and ".join(side.asking.layer.name for side in sides),
         )
     return {
-        "forward_func": tuple(side.encoder.embed for side in sides),
+        "forward_func": tuple(side.asking.encoder.embed for side in sides),
         "inputs": tuple(side.prepared.inputs for side in sides),
         "baselines": tuple(side.prepared.baseline for side in sides),
         "feature_mask": tuple(side.example.side.mask for side in sides),
         "additional_forward_args": tuple(side.prepared.arguments for side in sides),
         "similarity": model.similarity,
-        "layer": tuple(side.layer.module for side in sides),
+        "layer": tuple(side.asking.layer.module for side in sides),
         "attribute_to_layer_input": at_input == {True},
         "embed_subsets": tuple(side.embed_subsets for side in sides),
         "always": tuple(

@@ -14,7 +14,14 @@ from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.result import ByContent, named as in_short, Result
-from captum_pairs.explain.sides import adopted, Known, Side, side_of
+from captum_pairs.explain.sides import (
+    adopted,
+    Known,
+    shares_of,
+    Side,
+    side_of,
+    sides_of,
+)
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
@@ -327,18 +334,15 @@ def contrast(
     at = 0 if query_side == "first" else 1
     options = adopted(options, query, preferred, other)
     with tallied(options.progress) as tally, Session() as session:
-        asked, *candidates = (
-            side_of(model, place, raw, options, session, tally)
-            for place, raw in ((at, query), (1 - at, preferred), (1 - at, other))
-        )
+        asked = side_of(model, at, query, options, session, tally)
+        both = [preferred, other]
+        candidates = [*sides_of(model, 1 - at, both, options, session, tally)]
         if asked.cost > sum(each.cost for each in candidates):
             found = _read_query(model, asked, candidates, options, at)
         else:
             known = Known(asked.input, asked.shares())
-            found = [
-                combine(model, (known, c) if at == 0 else (c, known), options)
-                for c in candidates
-            ]
+            pairs = [(known, c) if at == 0 else (c, known) for c in candidates]
+            found = combine(model, pairs, options)
     return Contrast(found[0], found[1], query_side)
 
 
@@ -351,7 +355,7 @@ def _read_query(
 ) -> list[PairExplanation]:
     """Both explanations, from readings of the query along all that the candidates
     contribute."""
-    known = [each.shares() for each in candidates]
+    known = shares_of(candidates)
     directions = [torch.cat([c.values, c.baseline_embedding[None]]) for c in known]
     read = query.shares_along(torch.cat(directions))
     tables = torch.split(read.values, [len(along) for along in directions], dim=1)

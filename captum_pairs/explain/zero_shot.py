@@ -21,7 +21,7 @@ from captum_pairs.explain.methods import check_width, INTEGRATED_GRADIENTS
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.result import named, Result
-from captum_pairs.explain.sides import adopted, side_of
+from captum_pairs.explain.sides import adopted, settled, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair, Head
@@ -266,7 +266,7 @@ def zero_shot(
     with tallied(options.progress) as tally, Session() as session:
         side = side_of(model, 0, image, options, session, tally)
         found = side.shares_along(directions)
-        given = side.input
+        given = settled(side.input, found)
     scores = directions.to(found.embedding) @ found.embedding
     head = model.heads[0]
     logits = head.scale * scores + head.bias

@@ -128,7 +128,6 @@ WHOLE, ABOVE = "a whole number of at least 1", "a number above 0"
         *cases(
             "method",
             ("simpson", "one of 'gausslegendre', 'riemann_right'", "'simpson'"),
-            (None, "one of 'gausslegendre'", "None"),
             (3, "one of 'gausslegendre'", "3"),
             (["gausslegendre"], "one of 'gausslegendre'", "a list of 1"),
         ),

@@ -44,17 +44,18 @@ def test_an_adapter_of_ones_own() -> None:
 def test_an_adapter_that_is_imported_when_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "my_adapter.py").write_text(
+    (tmp_path / "adapter_of_sines.py").write_text(
         "import torch\n"
         "from captum_pairs.models import from_functions\n"
         "def load(name, rest):\n"
         "    return from_functions(torch.sin, torch.sin, name=rest)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    register_loader("mine", "my_adapter:load", models="sines", write="mine:small")
-    assert "my_adapter" not in sys.modules
+    register_loader("mine", "adapter_of_sines:load", models="sines", write="mine:small")
+    assert "adapter_of_sines" not in sys.modules
     assert captum_pairs.load("mine:x").name == "x"
-    monkeypatch.delitem(sys.modules, "my_adapter")
+    # for good: monkeypatch would put it back after the test, and others have one
+    del sys.modules["adapter_of_sines"]
 
 
 class _Own(nn.Module):

@@ -46,6 +46,8 @@ class Session:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.modules: set[nn.Module] = set()
+        # which examples (by their outputs' identities) were seen to share a pass
+        self.together: dict[frozenset[int], bool] = {}
         self._random: list[str] = []
         self._warned = False
 

@@ -159,13 +159,11 @@ class SeveralPaths(BaselinePath):
 
     Attributes:
 
-        numbers (Tensor): Which of all references they are, (M,).
         starts, start_embeddings (Tensor): Theirs, (M, \*value) and (M, k).
     """
 
     def __init__(self, paths: ReferencePaths, references: Any) -> None:
         self.__dict__.update(paths.__dict__)
-        self.numbers: Tensor = torch.arange(len(paths))[references]
         self.starts: Tensor = paths.starts[references]
         self.start_embeddings: Tensor = paths.start_embeddings[references]
 
@@ -186,13 +184,13 @@ class SeveralPaths(BaselinePath):
         assert isinstance(found, SeveralPaths)  # a copy
         return found
 
-    def points_of(self, owners: Tensor, nodes: Tensor) -> Tensor:
-        """Points of the references ``owners`` (n,) at ``nodes`` (n,), and their
-        differences, as (n, 2, *value)."""
-        starts = self.starts[owners]
+    def points(self, nodes: Tensor) -> Tensor:
+        """Points and their differences, (n, 2, *value), for ``nodes`` (n, 2): whose
+        path, and where on it."""
+        starts = self.starts[nodes[:, 0].long()]
         differences = self.value - starts
-        nodes = nodes.reshape(-1, *[1] * self.value.ndim)
-        return torch.stack([starts + nodes * differences, differences], dim=1)
+        places = nodes[:, 1].reshape(-1, *[1] * self.value.ndim)
+        return torch.stack([starts + places * differences, differences], dim=1)
 
     @contextmanager
     def run(
@@ -201,7 +199,7 @@ class SeveralPaths(BaselinePath):
         twice: bool = False,
         normalize: Optional[bool] = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As :meth:`Example.run`, for what :meth:`points_of` gives; the leaf is the
+        """As :meth:`Example.run`, for what :meth:`points` gives; the leaf is the
         factor of the differences."""
         points, differences = values.detach().unbind(1)
         self._prepare_for(len(points))

@@ -1,13 +1,13 @@
 """
 What an explanation costs, in embeddings of the same inputs.
 
-    python benchmarks/explain.py [--threads 2] [--images 20]
+    python benchmarks/explain.py [--threads 2]
     python benchmarks/explain.py --beside CHECKOUT
 
 Everything at its defaults, from text and picture to the result: a phrase, a caption and
 a contrast of the embedded model; 64 phrases of 64 pairs at once beside 64 calls;
-contributions of some images; a phrase and a caption of ten words of a CLIP of ViT-B/32's
-shape with random weights, at the last block and at the default one.
+contributions of some images; a phrase and a caption of ten words of a CLIP of
+ViT-B/32's shape with random weights, at the last block and at the default one.
 
 With ``--beside`` another version of the package runs beside this one, round by round in
 a process of its own, on the weights of this one. Times are medians of the rounds.
@@ -64,7 +64,7 @@ def cases(shape: str, images: int) -> dict[str, Any]:
             "caption, default block": lambda: model.explain(picture, CAPTION),
         }
     model = captum_pairs.load("scenes")
-    picture, text, word = pictures[0], texts[0], words[0]
+    picture, text = pictures[0], texts[0]
     pairs = list(zip(pictures, texts, words))
 
     def phrases_at_once() -> None:

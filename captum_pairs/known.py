@@ -5,9 +5,11 @@ registries (:mod:`captum_pairs.explain.methods`, :mod:`captum_pairs.models.regis
 are filled from here.
 """
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import NamedTuple
 
-__all__ = ["Kind", "KINDS", "METHODS", "TAKEN_BY"]
+__all__ = ["did_you_mean", "Kind", "KINDS", "METHODS", "TAKEN_BY"]
 
 # Each method's class in captum_pairs.attr, integrated gradients first.
 METHODS = {
@@ -76,3 +78,10 @@ KINDS = {
         "torchvision",
     ),
 }
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """What a wrong name may have been meant to be, for the end of a message."""
+    folded = {each.casefold(): each for each in known}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean “{folded[close[0]]}”?" if close else ""

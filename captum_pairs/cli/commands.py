@@ -10,7 +10,6 @@ import click
 from captum_pairs import __version__
 from captum_pairs.cli.messages import (
     announced,
-    did_you_mean,
     failure,
     IMAGE_UNREADABLE,
     in_one_line,
@@ -30,7 +29,7 @@ from captum_pairs.cli.options import (
     SettingOption,
     TextOption,
 )
-from captum_pairs.known import KINDS, METHODS, TAKEN_BY
+from captum_pairs.known import did_you_mean, KINDS, METHODS, TAKEN_BY
 
 if TYPE_CHECKING:
     from captum_pairs import (

@@ -23,7 +23,7 @@ from captum_pairs.explain.sides import (
     stored,
     weighted_of,
 )
-from captum_pairs.inputs import ExplainedInput, find_phrase, Where, words_of
+from captum_pairs.inputs import box_of, ExplainedInput, find_phrase, Where, words_of
 from captum_pairs.models.encoder import Feature, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
@@ -210,7 +210,7 @@ def _explain_parts(
     known = weighted_of(given, [weights for weights, _ in parts])
     read = shares_of_along(others, [each.values for each in known])
     return [
-        _part_explained(model, options, asked.side, *each)
+        _part_explained(model, options, asked, *each)
         for each in zip(given, others, (feature for _, feature in parts), known, read)
     ]
 
@@ -218,13 +218,14 @@ def _explain_parts(
 def _part_explained(
     model: EncoderPair,
     options: Options,
-    at: int,
+    asked: Asked,
     given: Side,
     other: Side,
     feature: Feature,
     known: Shares,
     read: Shares,
 ) -> PairExplanation:
+    at = asked.side
     vector, column = known.values[0].double(), read.values
     embedding, baseline = (
         end.double() for end in (read.embedding, read.baseline_embedding)
@@ -233,7 +234,9 @@ def _part_explained(
     effect = float(baseline @ vector)
     score = float(embedding @ known.embedding.double())
     constant = float(baseline @ known.baseline_embedding.double())
-    part = replace(settled(given.input, known), features=(feature,), grid=None)
+    place = None if asked.region is None else box_of(asked.region)
+    part = settled(given.input, known)
+    part = replace(part, features=(feature,), grid=None, asked=place)
     effects: list[Optional[Tensor]] = [None, None]
     effects[at] = torch.tensor([effect])
     rest = settled(other.input, read)

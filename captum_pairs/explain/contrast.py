@@ -13,7 +13,7 @@ from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named as in_short, Result
+from captum_pairs.explain.result import named as in_short, Result
 from captum_pairs.explain.sides import (
     adopted,
     Known,
@@ -25,7 +25,9 @@ from captum_pairs.explain.sides import (
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_contrast
+from captum_pairs.show.reading import silence, verdict_of_contrast
 from captum_pairs.show.wording import (
     instead_of,
     logits,
@@ -50,7 +52,7 @@ _ROUNDED = 1e-9
 _PREFERRED, _OTHER = "preferred", "other"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Change(ByContent):
     """
     Words of the two candidates that stand in the same place, and what they differ in.
@@ -79,7 +81,7 @@ class Change(ByContent):
         return f"<Change: {self}>"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class Contrast(Result):
     """
     The difference of two similarities, s(query, preferred) - s(query, other).
@@ -234,14 +236,21 @@ class Contrast(Result):
         return pandas.concat(frames, ignore_index=True)
 
     def summary(self) -> str:
-        """The difference, its parts, and what made it."""
+        """What it says in a sentence, the difference, its parts, and what made it."""
         change = ""
         if found := logits(self.preferred):
             change = f" ({plain(self.logit_difference, 2)} in {found[0][0]})"
-        preferred, other = self.candidates
+        candidates = self.candidates
+        preferred, other = map(named, candidates)
+        if candidates[0].kind != TEXT:  # two images may be of the same size
+            preferred, other = (
+                f"the {which} {name.removeprefix('the ')}"
+                for which, name in ((_PREFERRED, preferred), (_OTHER, other))
+            )
         lines = [
-            f"{named(preferred)} {more_or_less(self.difference)} {named(self.query)} "
-            f"{'than' if self.difference else 'as'} {named(other)}: "
+            verdict_of_contrast(self),
+            f"{preferred} {more_or_less(self.difference)} {named(self.query)} "
+            f"{'than' if self.difference else 'as'} {other}: "
             f"{plain(self.preferred.score)} against {plain(self.other.score)}, a "
             f"difference of {plain(self.difference)}{change}",
             *parts(self.parts()),
@@ -253,6 +262,7 @@ class Contrast(Result):
         for name, explanation in pairs:
             lines.append(f"the strongest pairs with the {name} one:")
             lines += [f"  {pair}" for pair in explanation.top_pairs()]
+        lines += dict.fromkeys([*silence(self.preferred), *silence(self.other)])
         return "\n".join(lines)
 
     def plot(self) -> "Figure":

@@ -9,6 +9,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["Tally", "tallied"]
 
+# What a bar counts.
+_GRADIENTS, _EMBEDDINGS = " gradients", " embeddings"
+
 
 class Tally:
     """
@@ -21,19 +24,21 @@ class Tally:
 
     def __init__(self, bar: "Optional[tqdm[Any]]" = None) -> None:
         self.forwards = self.backwards = 0
-        self._bar = bar
+        self._bar, self._shown = bar, _GRADIENTS
 
     def counted(self, embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """The same function, whose runs are counted."""
 
         def count(gradient: Tensor) -> None:
             self.backwards += len(gradient)
-            if self._bar is not None:
+            if self._bar is not None and self._shown == _GRADIENTS:
                 self._bar.update(len(gradient))
 
         def counted(*inputs: Any) -> Tensor:
             embedding = embed(*inputs)
             self.forwards += len(embedding)
+            if self._bar is not None and self._shown == _EMBEDDINGS:
+                self._bar.update(len(embedding))
             if embedding.requires_grad:
                 embedding.register_hook(count)  # type: ignore[no-untyped-call]  # torch
             return embedding
@@ -41,9 +46,12 @@ class Tally:
         return counted
 
     def announce(self, gradients: int) -> None:
-        """How many gradients come next."""
+        """How many gradients come next; none for a method whose work is embeddings, of
+        which it alone knows how many these are."""
         if self._bar is not None and not self._bar.disable:
-            self._bar.reset(total=gradients)
+            self._bar.reset()
+            self._bar.total = gradients or None
+            self._bar.unit = self._shown = _GRADIENTS if gradients else _EMBEDDINGS
             self._bar.set_description("attributing")
 
 
@@ -52,7 +60,7 @@ def tallied(progress: bool) -> Iterator[Tally]:
     """A tally with a progress bar that shows itself after two seconds."""
     bar = tqdm(
         desc="choosing steps",
-        unit=" gradients",
+        unit=_GRADIENTS,
         delay=2,
         disable=not progress,
         leave=False,

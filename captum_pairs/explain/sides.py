@@ -21,6 +21,7 @@ from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from torch import Tensor
 
 __all__ = [
@@ -103,8 +104,8 @@ class Known(Side):
         return self.known._replace(values=(weights.to(values) @ values)[None])
 
 
-@dataclass(frozen=True)
-class InputContributions:
+@dataclass(frozen=True, repr=False)
+class InputContributions(ByContent):
     """
     What an input contributes to its embedding, feature by feature.
 
@@ -124,6 +125,10 @@ class InputContributions:
     baseline_embedding: Tensor
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        count, width = self.values.shape
+        return f"<InputContributions: {count} vectors of {width}, of {self.input!r}>"
 
     def read(self, directions: Tensor) -> Tensor:
         """

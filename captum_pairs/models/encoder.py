@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.described import described
+from captum_pairs.models.equality import ByContent
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
 from PIL import Image
@@ -54,16 +55,19 @@ class Feature:
         box: of a patch, left, top, right, bottom in pixels of the original image, cut
             at its edges, or None if it shows nothing of it; of a piece of sound, its
             first second, first mel band, last second, last mel band (exclusive).
+        unknown: of a word or token, whether the tokenizer does not know it, or a part
+            of it: the model reads the same there as for any other unknown one.
     """
 
     name: str
     special: bool = False
     span: Optional[tuple[int, int]] = None
     box: Optional[Box] = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(ByContent):
     """
     The features of a layer's value.
 
@@ -79,8 +83,8 @@ class Layout:
     grid: Optional[tuple[int, int]] = None
 
 
-@dataclass(frozen=True)
-class Source:
+@dataclass(frozen=True, repr=False)
+class Source(ByContent):
     """
     What was put in, as an explanation remembers it.
 
@@ -108,9 +112,12 @@ class Source:
             return f"sound of {self.size[0]:.1f} s"
         return "tensor"
 
+    def __repr__(self) -> str:
+        return f"<Source: {self}>"
+
 
 @dataclass(frozen=True)
-class Prepared(ABC):
+class Prepared(ByContent, ABC):
     """
     An input as its encoder takes it.
 

@@ -5,7 +5,7 @@ from typing import Any, NoReturn, Optional, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.known import KINDS
+from captum_pairs.known import did_you_mean, KINDS
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 from captum_pairs.models.paths import directory, file
@@ -110,6 +110,11 @@ def _loaded(name: str) -> EncoderPair:
     kind = supported(prefix)
     if kind is not None and (colon or directory(name) is None):
         return kind.load(name, rest if kind.claims is None else _source(rest))
+    if directory(name) is None and (colon or "/" not in name):
+        # no name on the hub has a colon; and to ask it for a misspelt one takes a while
+        meant = did_you_mean(prefix, [each.prefix for each in SUPPORTED])
+        if colon or meant:
+            raise ModelUnavailableError("model", f"one of {_written()}", name + meant)
     source = _source(name)
     for kind in latest_first():
         if kind.claims is not None and kind.claims(source):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, Place
+from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.models.modes import evaluating
 from torch import nn, Tensor
 
@@ -260,11 +261,13 @@ def _cutting(
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             handles.append(part.register_forward_hook(note))
-    try:
-        yield
-    finally:
+
+    def remove() -> None:
         for handle in handles:
             handle.remove()
+
+    with undone(remove):
+        yield
 
 
 def _grid_of(seen: _Seen, pixels: Tensor) -> Patches:

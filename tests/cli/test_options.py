@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from captum_pairs.attr import EmbeddingAttribution
 from captum_pairs.cli import main
-from captum_pairs.cli.messages import did_you_mean
 from captum_pairs.explain.methods import method_names, method_of, settings_of
-from captum_pairs.known import KINDS, METHODS, TAKEN_BY
+from captum_pairs.known import did_you_mean, KINDS, METHODS, TAKEN_BY
 from captum_pairs.models import SUPPORTED
 from click.testing import CliRunner
 from PIL import Image

@@ -112,6 +112,34 @@ def test_names_that_are_none(name: Any) -> None:
         captum_pairs.load(name)
 
 
+@pytest.mark.parametrize(
+    "name, meant",
+    [
+        ("scene", "scenes"),
+        ("Scenes", "scenes"),
+        ("torchvison:resnet18", "torchvision"),
+        ("open-clip:ViT-B-32/openai", "open_clip"),
+        ("mines", "mine"),
+        ("a:b", ""),
+    ],
+)
+def test_a_name_that_is_misspelt_is_told_before_a_hub_is_asked(
+    name: str, meant: str
+) -> None:
+    asked = []
+
+    def claims(source: str) -> bool:
+        asked.append(source)
+        return False
+
+    register_loader("mine", _mine, models="sines", write="mine:small", claims=claims)
+    with pytest.raises(ModelUnavailableError, match="model: expected one of") as told:
+        captum_pairs.load(name)
+    assert told.value.got == name + (f"; did you mean “{meant}”?" if meant else "")
+    assert asked == []
+    assert ("scenes" in told.value.expected) and ("mine:small" in told.value.expected)
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "", 3, True, {}])
 def test_devices_that_are_none(device: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="device: .*such as 'cpu'"):

@@ -46,7 +46,7 @@ from torch import nn, Tensor
 
 _RULE = "gausslegendre"
 # Below this tolerance Gauss and Legendre's rule is the better one: no map of the nodes
-# is as smooth as a smooth curve, and what is missing of the sum falls as the error does.
+# is as smooth as a smooth curve.
 _FINEST = 1e-5
 # Points of an example in a pass that several share: fewer examples would leave room.
 _POINTS_OF_EXAMPLE = 8
@@ -298,7 +298,8 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
                 axes = (1,) * (path.value.ndim + 1)
                 ids = torch.zeros(axes, dtype=torch.long, device=path.value.device)
                 whole = path.masked(ids)
-                found = self._placed([Wanted(whole, settings)])[0]  # type: ignore[arg-type]  # it is a path
+                assert isinstance(whole, BaselinePath)  # as the example is
+                found = self._placed([Wanted(whole, settings)])[0]
                 n_steps, residual = found.n_steps, found.residual
             else:
                 chosen, residual = self.refined(path, settings)
@@ -495,8 +496,9 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
                 own = [points[at] for at in some]
                 scales = [self._scale(wanted[at].path) for at in some]
                 if reads:
-                    along = [wanted[at].along for at in some]
-                    found = reverse_products(own, along, scales, size)  # type: ignore[arg-type]  # none is None
+                    asked = (wanted[at].along for at in some)
+                    along = [each for each in asked if each is not None]
+                    found = reverse_products(own, along, scales, size)
                 else:
                     found = feature_products(own, scales, self.direction, size)
                 for at, sums in zip(some, found):

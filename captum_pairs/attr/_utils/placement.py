@@ -247,7 +247,8 @@ def _bends(x: Array, y: Array, natural: bool) -> Array:
     else:
         matrix[0, :3] = -h[1], h[0] + h[1], -h[0]
         matrix[-1, -3:] = -h[-1], h[-2] + h[-1], -h[-2]
-    return np.linalg.solve(matrix, right)
+    bends: Array = np.linalg.solve(matrix, right).astype(np.float64)
+    return bends
 
 
 def _spline(x: Array, y: Array, bends: Array, at: Array) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -12,6 +12,14 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
+from captum_pairs.show.reading import (
+    key,
+    key_of_contrast,
+    silence,
+    verdict,
+    verdict_of_classes,
+    verdict_of_contrast,
+)
 from captum_pairs.show.results import ContrastLike, MatchLike, PairLike, ZeroShotLike
 from captum_pairs.show.wording import (
     capitalized,
@@ -127,6 +135,9 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
         "score": explanation.score,
         "heading": capitalized(measure(explanation.similarity)),
         "subheading": said,
+        **_reading(
+            verdict(explanation), silence(explanation), key(explanation.similarity)
+        ),
         "pairs": [_pair(explanation, shared)],
         "parts": [list(part) for part in explanation.parts().items()],
         "facts": list(_facts(explanation)),
@@ -148,6 +159,11 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
         "score": contrast.difference,
         "heading": f"Difference of the {measure(preferred.similarity, True)}",
         "subheading": subheading,
+        **_reading(
+            verdict_of_contrast(contrast),
+            dict.fromkeys([*silence(preferred), *silence(other)]),
+            key_of_contrast(contrast),
+        ),
         "pairs": [
             _pair(preferred, shared, f"Preferred {kind}"),
             _pair(other, shared, f"Other {kind}"),
@@ -175,9 +191,21 @@ def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]
         "score": table.score,
         "heading": f"{quoted(best)}, {probability:.1%}: {measure(table.similarity)}",
         "subheading": [f"{quoted(name)} {share:.1%}" for name, share in others],
+        **_reading(
+            verdict_of_classes(zero_shot), silence(table), key(table.similarity)
+        ),
         "pairs": [pair],
         "parts": [list(part) for part in zero_shot.parts(best).items()],
         "facts": [*facts.items(), ("Prompts", "; ".join(zero_shot.prompts))],
+    }
+
+
+def _reading(verdict: str, notes: Iterable[str], key: str) -> dict[str, Any]:
+    """What it says in a sentence, what it is silent about, and how to read it."""
+    return {
+        "verdict": typeset(verdict),
+        "notes": [typeset(note) for note in notes],
+        "key": key,
     }
 
 

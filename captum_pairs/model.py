@@ -12,6 +12,7 @@ from captum_pairs.explain.compute import explain, part_asked_for
 from captum_pairs.explain.contrast import Contrast, contrast
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.corpus import contribute
+from captum_pairs.explain.cost import Cost, estimate
 from captum_pairs.explain.methods import Method
 from captum_pairs.explain.options import Options, OptionsLike
 from captum_pairs.explain.pair import PairExplanation
@@ -130,6 +131,23 @@ class DualEncoder(EncoderPair):
         """
         asked = part_asked_for(self, phrase, occurrence, region, side)
         return explain(self, first, second, Options.of({**options}), asked)
+
+    def estimate(
+        self, first: Input, second: Input, **options: Unpack[OptionsLike]
+    ) -> Cost:
+        """
+        What :meth:`explain` would take, without computing it: a few passes are timed.
+
+        Args:
+            first, second, **options: as for :meth:`explain`.
+
+        Raises:
+            InvalidArgumentError: naming ``method`` for another one than
+                "integrated_gradients".
+
+        >>> print(model.estimate("one.jpg", "other.jpg", layer=13))
+        """
+        return estimate(self, first, second, Options.of({**options}))
 
     def contrast(
         self,
@@ -280,9 +298,11 @@ class DualEncoder(EncoderPair):
 def _encoder_in_words(encoder: Encoder) -> str:
     """What it takes, and where it can be attributed to."""
     blocks = f"{len(encoder.blocks)} blocks" if encoder.blocks else "no blocks"
-    at = "its input" if encoder.default_block is None else f"{encoder.default_block}"
-    where = f"from {at}" if encoder.default_block is None else f"from block {at}"
-    return f"{encoder.kind} ({blocks}, explained {where})"
+    at = encoder.default_block
+    where = "its input" if at is None else f"block {at}"
+    if at is not None and at == len(encoder.blocks):
+        where = "the output of the last one"
+    return f"{encoder.kind} ({blocks}, explained from {where})"
 
 
 Arguments = ParamSpec("Arguments")

@@ -1,8 +1,10 @@
 """The commands: what each takes, what it asks the library, and what it writes."""
 
+import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast, Literal, Optional, TYPE_CHECKING, Union
 
@@ -255,6 +257,7 @@ def demo(seed: int, layer: Any, tolerance: float, out: Path) -> None:
     Writes demo_scene.png (the scene), demo.png (the explanation), demo.json and
     demo.safetensors (its numbers). Where each object really is, is known and printed.
     """
+    _check_layer("scenes", layer)
     with announced("importing PyTorch"):
         import torch
 
@@ -330,6 +333,7 @@ def explain(
     _check_number(given, 2)
     _check_part(given, phrase, occurrence, box)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given, phrase, occurrence)
     encoders = _load(model, device)
@@ -369,6 +373,7 @@ def contrast(
     given = {"image": images, "text": texts, "audio": sounds}
     _check_number(given, 3)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given)
     encoders = _load(model, device)
@@ -412,6 +417,7 @@ def compare(
     given = {"image": images, "text": texts, "audio": sounds}
     _check_number(given, 2)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings, methods, several=True)
     _look_at(given)
     encoders = _load(model, device)
@@ -479,6 +485,7 @@ def zero_shot(
     if "{}" not in template:
         raise click.BadParameter("a text with {} in it", param_hint="--template")
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings, width="a classification")
     _look_at(given)
     encoders = _load(model, device)
@@ -552,6 +559,7 @@ def contributions(
     """
     corpus, kind = _corpus(images, texts, sounds)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings, width="contributions")
     encoders = _load(model, device)
     kinds = encoders.first.kind, encoders.second.kind
@@ -745,6 +753,42 @@ def _check_settings(
     checked = Options.of(settings)
     if width is not None:
         check_width(checked.method, width)
+
+
+def _check_layer(model: str, layer: Any) -> None:
+    """Refuse a block that a model's configuration, which lies on the disk, has not."""
+    counts = _blocks(model)
+    if counts is None or layer is None:
+        return
+    wanted = layer if isinstance(layer, tuple) else (layer,)
+    for number, count, kind in zip(wanted, counts, ("image", "text")):
+        if isinstance(number, int) and not -count <= number < count:
+            message = (
+                f'a block from 0 to {count - 1} or -{count} to -1 or "input" of the '
+                f"{kind} encoder, not {number}"
+            )
+            raise click.BadParameter(message, param_hint="--layer")
+
+
+def _blocks(model: str) -> Optional[tuple[int, int]]:
+    """How many blocks the encoders of images and of texts have; None if that has to be
+    told later."""
+    prefix, _, rest = model.partition(":")
+    folder = Path(model).expanduser()
+    if prefix == "scenes" and not folder.is_dir():
+        kept = files("captum_pairs") / "scenes" / "checkpoints" / (rest or "default")
+        folder = Path(str(kept))
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if found["model_type"] not in ("clip", "siglip"):
+            return None
+        vision, text = (
+            int(found[f"{each}_config"].get("num_hidden_layers", 12))
+            for each in ("vision", "text")
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # who loads it says what is wrong
+    return vision, text
 
 
 def _look_at(

@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 import torch
 from captum_pairs.attr import blocks_of, InvalidArgumentError, Session, Shares
 from captum_pairs.explain.contributions import check_paired, Contributions
+from captum_pairs.explain.cost import announce
 from captum_pairs.explain.counting import tallied, Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
@@ -97,6 +98,8 @@ def explain_pair(
             side_of(model, at, raw, options, session, tally or counted)
             for at, raw in enumerate(inputs)
         )
+        if asked is None and tally is None:
+            announce(model, sides, options, counted)
         return _explain_sides(model, [sides], options, asked)[0]
 
 

@@ -1,5 +1,6 @@
 """What is counted while an explanation is computed: passes through the encoders."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
@@ -20,11 +21,17 @@ class Tally:
     Attributes:
         forwards: inputs that were embedded, points of a path and subsets among them.
         backwards: gradients through such an embedding.
+        elapsed: seconds since the first of them.
     """
 
     def __init__(self, bar: "Optional[tqdm[Any]]" = None) -> None:
         self.forwards = self.backwards = 0
         self._bar, self._shown = bar, _GRADIENTS
+        self._start: Optional[float] = None
+
+    @property
+    def elapsed(self) -> float:
+        return 0.0 if self._start is None else time.perf_counter() - self._start
 
     def counted(self, embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """The same function, whose runs are counted."""
@@ -35,6 +42,8 @@ class Tally:
                 self._bar.update(len(gradient))
 
         def counted(*inputs: Any) -> Tensor:
+            if self._start is None:
+                self._start = time.perf_counter()
             embedding = embed(*inputs)
             self.forwards += len(embedding)
             if self._bar is not None and self._shown == _EMBEDDINGS:

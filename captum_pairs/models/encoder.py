@@ -211,7 +211,9 @@ class Encoder(ABC):
         module: the model that it belongs to, or None for plain functions.
         blocks: the modules at whose inputs can be attributed, in order.
         default_block: the index of the one that is used unless another is asked for;
-            None for the input.
+            None for the input, the number of blocks for the output of the last one.
+        finer_block: the one that is worth its minutes to who has them, if the default
+            one was chosen to be quick.
         entrance: the module whose output stands for the input if the input is token ids
             (the word embedding); None if the input is a floating tensor.
         baselines: the baselines that `prepare` knows by name, the default first.
@@ -221,6 +223,7 @@ class Encoder(ABC):
     module: Optional[nn.Module] = None
     blocks: Sequence[nn.Module] = ()
     default_block: Optional[int] = None
+    finer_block: Optional[int] = None
     entrance: Optional[nn.Module] = None
     baselines: ClassVar[tuple[str, ...]] = ()
 
@@ -279,6 +282,8 @@ class Encoder(ABC):
             return Layer(f"output of {type(wanted).__name__}", wanted, False)
         if wanted is None:
             wanted = "input" if self.default_block is None else self.default_block
+            if self.blocks and wanted == len(self.blocks):
+                return self.layer(self.blocks[-1])
         if isinstance(wanted, str):
             if wanted != "input":
                 raise self._no_such_layer(repr(wanted))

@@ -12,10 +12,10 @@ from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution, 
 from captum_pairs.attr._utils.example import BaselinePath, Example
 from captum_pairs.attr._utils.placement import (
     Density,
+    error_estimate,
     Scan,
     scan_nodes,
     SCANS,
-    share_of_change,
 )
 from captum_pairs.attr._utils.products import (
     check_slope,
@@ -78,6 +78,10 @@ class Integration:
             tolerance = positive_float("tolerance", self.tolerance)
             object.__setattr__(self, "tolerance", tolerance)
         check_chunk(self.internal_batch_size)
+
+    def nodes(self, path: BaselinePath) -> tuple[Tensor, Tensor]:
+        """Where on a path (see :meth:`BaselinePath.points`) and with what weights."""
+        return quadrature(self.n_steps, self.rule, path.dtype, path.value.device)
 
     @property
     def rule(self) -> str:
@@ -347,9 +351,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
     def _residual(self, path: BaselinePath, settings: Integration) -> float:
         """Relative distance of the quadrature from the difference it integrates."""
         target = path.embedding - path.baseline_embedding
-        nodes, weights = quadrature(
-            settings.n_steps, settings.rule, path.dtype, path.value.device
-        )
+        nodes, weights = settings.nodes(path)
         points = [Points(path, nodes, weights[None])]
         size = settings.internal_batch_size
         try:
@@ -456,10 +458,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         settled = [self.refined(each.path, each.settings) for each in wanted]
         points = []
         for each, (settings, _) in zip(wanted, settled):
-            value = each.path.value
-            nodes, weights = quadrature(
-                settings.n_steps, settings.rule, each.path.dtype, value.device
-            )
+            nodes, weights = settings.nodes(each.path)
             points.append(Points(each.path, nodes, weights[None]))
         results = []
         for each, (settings, residual), sums in zip(
@@ -579,24 +578,25 @@ class Trial:
         return n > 2 and 2 * n + 1 <= self.wanted.settings.n_steps
 
     def _estimated(self, total: Tensor, change: Tensor) -> float:
-        share = share_of_change(self.n)
         path, along = self.wanted.path, self.wanted.along
         target = path.embedding - path.baseline_embedding
         if along is None:
             # k equations: of the embedding's difference, and of all contributions
-            missed = torch.linalg.vector_norm(total.sum(dim=0) - target)
-            missed = missed / _or_one(torch.linalg.vector_norm(target))
+            missing = torch.linalg.vector_norm(total.sum(dim=0) - target)
+            missing = missing / _or_one(torch.linalg.vector_norm(target))
             size = _or_one(torch.linalg.vector_norm(total))
             moved = torch.linalg.vector_norm(change) / size
-            return max(float(missed), share * float(moved))
-        # m equations, each beside the size of its readings, a typical one if its own
-        # are next to nothing
-        sizes = torch.linalg.vector_norm(total, dim=0)
-        sizes = _or_one(torch.maximum(sizes, sizes.median()))
-        missing = (total.sum(dim=0) - along @ target).abs()
-        moving = share * torch.linalg.vector_norm(change, dim=0)
-        errors = torch.maximum(missing, moving)
-        return float((errors / sizes).max()) if len(along) else 0.0
+        else:
+            # m equations, each beside the size of its readings, a typical one if its
+            # own are next to nothing
+            sizes = torch.linalg.vector_norm(total, dim=0)
+            sizes = _or_one(torch.maximum(sizes, sizes.median()))
+            missing = (total.sum(dim=0) - along @ target).abs() / sizes
+            moved = torch.linalg.vector_norm(change, dim=0) / sizes
+        if self.n < 3:  # no rule of every second node
+            moved = torch.zeros_like(moved)
+        errors = error_estimate(missing.cpu().numpy(), moved.cpu().numpy())
+        return float(np.max(errors, initial=0.0))
 
     def shares(self) -> Shares:
         """What was found."""

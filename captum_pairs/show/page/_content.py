@@ -133,7 +133,7 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
     return {
         "label": capitalized(" and ".join(subject(explanation))),
         "score": explanation.score,
-        "heading": capitalized(measure(explanation.similarity)),
+        "measure": capitalized(measure(explanation.similarity)),
         "subheading": said,
         **_reading(
             verdict(explanation), silence(explanation), key(explanation.similarity)
@@ -148,7 +148,7 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     subheading = [
-        f"{signed(preferred.score)} for the preferred {kind}, "
+        f"{signed(preferred.score)} for the preferred {sort(kind)}, "
         f"{signed(other.score)} for the other one"
     ]
     if logits(preferred):
@@ -157,7 +157,7 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     entry = {
         "label": " ".join(question(contrast)),
         "score": contrast.difference,
-        "heading": f"Difference of the {measure(preferred.similarity, True)}",
+        "measure": f"Difference of the {measure(preferred.similarity, True)}",
         "subheading": subheading,
         **_reading(
             verdict_of_contrast(contrast),
@@ -189,7 +189,7 @@ def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]
     return {
         "label": f"{quoted(best)}, {probability:.1%}: {zero_shot.input.source}",
         "score": table.score,
-        "heading": f"{quoted(best)}, {probability:.1%}: {measure(table.similarity)}",
+        "measure": f"{capitalized(measure(table.similarity))} with {quoted(best)}",
         "subheading": [f"{quoted(name)} {share:.1%}" for name, share in others],
         **_reading(
             verdict_of_classes(zero_shot), silence(table), key(table.similarity)
@@ -271,6 +271,8 @@ def _side(side: ExplainedInput) -> dict[str, Any]:
         "grid": grid,
         "names": names,
         "extent": extent if any(boxes) else None,
+        "size": list(side.source.size) if side.source.size is not None else None,
+        "asked": _in_extent(side.asked, extent, side),
         "boxes": boxes if any(boxes) else None,
         "pieces": _pieces(side) if side.kind == TEXT else None,
         "picture": None,

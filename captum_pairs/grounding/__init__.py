@@ -1,0 +1,14 @@
+"""What does a model know? Studies over data sets.
+
+>>> from captum_pairs import grounding
+>>> grounding.run("grounding", data="scenes:500", model="scenes", out="results")
+>>> results = grounding.load("results")
+>>> results.tables()["figures"], results.to_frame()
+"""
+
+from captum_pairs.grounding.data import open_data, Row
+from captum_pairs.grounding.results import load, Results
+from captum_pairs.grounding.studies import STUDIES, study_of
+from captum_pairs.grounding.study import Study
+
+__all__ = ["load", "open_data", "Results", "Row", "STUDIES", "Study", "study_of"]

@@ -1,0 +1,317 @@
+"""
+Results of a study on disk, written by any number of workers.
+
+A directory has
+
+- ``plan.json``: what is to be done, written before the first row: the study and its
+  parameters, the data (as `open_data` takes them), the sample's size and seed, the
+  model, the options of `explain`, the versions, the number of rows that can't be used by
+  reason;
+- ``rows/*.parquet``: the records, in shards. A shard is written aside and renamed, so
+  that it is there as a whole or not at all; it has every record of each of its rows. Any
+  number of workers add shards. If two studied the same row (a worker that was thought
+  dead, two commands at once), the first shard by name that has it counts, and what
+  others say of it is not read: each row counts exactly once.
+
+>>> results = captum_pairs.grounding.load("results")
+>>> results.plan["model"], results.rows  # a pyarrow.Table
+>>> results.to_frame()  # a pandas.DataFrame
+>>> results.tables()  # {name: pyarrow.Table}
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Optional, TYPE_CHECKING, Union
+
+import numpy as np
+import pyarrow
+import pyarrow.compute as compute
+import pyarrow.parquet as parquet
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.grounding.data import open_data
+from captum_pairs.grounding.data.row import Data, Row
+from captum_pairs.grounding.studies import study_of
+from captum_pairs.grounding.study import Columns, COMMON, Record, Study
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["load", "read_plan", "Results", "schema_of", "Shards", "write_plan"]
+
+PLAN, ROWS = "plan.json", "rows"
+FORMAT = 1
+_TYPES = {
+    str: pyarrow.string(),
+    int: pyarrow.int64(),
+    float: pyarrow.float64(),
+    bool: pyarrow.bool_(),
+}
+
+
+def schema_of(columns: Columns) -> pyarrow.Schema:
+    """Of a study's records."""
+    return pyarrow.schema(
+        [
+            (
+                name,
+                pyarrow.list_(_TYPES[column.type[0]])
+                if isinstance(column.type, list)
+                else _TYPES[column.type],
+            )
+            for name, column in {**COMMON, **columns}.items()
+        ]
+    )
+
+
+# ---- the plan ----------------------------------------------------------------
+
+
+def write_plan(directory: Union[str, Path], plan: Mapping[str, Any]) -> None:
+    """
+    The protocol, before there is any result.
+
+    Raises:
+        InvalidArgumentError: naming ``directory``, if it has another plan, or can't be
+            written to.
+    """
+    folder = Path(directory)
+    text = json.dumps({"format": FORMAT, **plan}, indent=1, ensure_ascii=False) + "\n"
+    try:
+        (folder / ROWS).mkdir(parents=True, exist_ok=True)
+        aside = folder / f".{PLAN}.{uuid.uuid4().hex}"
+        aside.write_text(text, encoding="utf-8")
+        try:
+            os.link(aside, folder / PLAN)  # fails where there is one: no race
+        except FileExistsError:
+            _check_same(folder, json.loads(text))
+        finally:
+            aside.unlink()
+    except OSError as error:
+        reason = f"{folder}: {error.strerror or error}"
+        raise InvalidArgumentError(
+            "directory", "one that can be written to", reason
+        ) from error
+
+
+# What may differ when a study goes on: when it began, and who looks.
+_MAY_DIFFER = ("created", "versions", "left_out")
+
+
+def _check_same(folder: Path, plan: Mapping[str, Any]) -> None:
+    there = read_plan(folder)
+    for name in {**there, **plan}:
+        mine, theirs = plan.get(name), there.get(name)
+        if name not in _MAY_DIFFER and mine != theirs:
+            raise InvalidArgumentError(
+                "directory",
+                f"results of {name} = {_shown(mine)}, or a new directory",
+                f"{folder}, which has those of {_shown(theirs)}",
+            )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def read_plan(directory: Union[str, Path]) -> dict[str, Any]:
+    """
+    A directory's plan.
+
+    Raises:
+        InvalidArgumentError: naming ``directory``, if it has none that can be read.
+    """
+    path = Path(directory) / PLAN
+    try:
+        plan = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = f"{path}: {getattr(error, 'strerror', None) or error}"
+        raise InvalidArgumentError(
+            "directory", "the results of a study, with a plan.json", reason
+        ) from error
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
+        came = plan.get("format") if isinstance(plan, dict) else type(plan).__name__
+        raise InvalidArgumentError(
+            "directory", f"results in the format {FORMAT}", f"{path}: {came}"
+        )
+    return plan
+
+
+# ---- the rows ----------------------------------------------------------------
+
+
+class Shards:
+    """Where a worker puts records, and what all workers have put there."""
+
+    def __init__(self, directory: Union[str, Path], columns: Columns) -> None:
+        self.folder = Path(directory) / ROWS
+        self.schema = schema_of(columns)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """All records of some rows, as a whole or not at all."""
+        if not records:
+            return
+        table = pyarrow.Table.from_pylist(list(records), schema=self.schema)
+        self.add_table(table)
+
+    def add_table(self, table: pyarrow.Table) -> None:
+        """As :meth:`add`."""
+        # by time first: of two shards with the same row the earlier one counts
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.parquet"
+        aside = self.folder / f".{name}"
+        try:
+            with open(aside, "wb") as file:
+                parquet.write_table(table, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(aside, self.folder / name)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def files(self) -> list[Path]:
+        """In the order in which they count; those that are being written are none."""
+        return sorted(
+            path
+            for path in self.folder.glob("*.parquet")
+            if not path.name.startswith(".")
+        )
+
+    def done(self) -> set[int]:
+        """The places of the rows that are there."""
+        found: set[int] = set()
+        for path in self.files():
+            table = parquet.read_table(path, columns=["place"], partitioning=None)
+            found.update(compute.unique(table["place"]).to_pylist())
+        return found
+
+    def read(self, names: Optional[Iterable[str]] = None) -> pyarrow.Table:
+        """
+        Every row's records once, in the order of the rows' places.
+
+        Args:
+            names: of columns. Default: all
+        """
+        wanted = list(self.schema.names if names is None else names)
+        keys = ["place", "id"]
+        tables, sources = [], []
+        for number, path in enumerate(self.files()):
+            table = parquet.read_table(
+                path, columns=list(dict.fromkeys([*keys, *wanted])), partitioning=None
+            )
+            tables.append(table)
+            sources.append(np.full(len(table), number))
+        if not tables:
+            return self.schema.empty_table().select(wanted)
+        table = pyarrow.concat_tables(tables)
+        kept = _once(table["place"].to_numpy(), table["id"], np.concatenate(sources))
+        return table.take(pyarrow.array(kept)).select(wanted)
+
+
+def _once(
+    places: NDArray[np.int64], ids: pyarrow.ChunkedArray, sources: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The records that count, sorted by place: of each row those of its first shard.
+    What has no place in the data is told apart by its id."""
+    codes = compute.rank(ids, tiebreaker="dense").to_numpy().astype(np.int64)
+    keys = np.where(places >= 0, places, -codes)
+    order = np.lexsort((np.arange(len(keys)), sources, keys))
+    sorted_keys, sorted_sources = keys[order], sources[order]
+    starts = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
+    first = sorted_sources[np.flatnonzero(starts)]
+    kept: NDArray[np.int64] = order[sorted_sources == first[np.cumsum(starts) - 1]]
+    return kept
+
+
+# ---- what is read ------------------------------------------------------------
+
+
+class Results:
+    """
+    A study's results.
+
+    Args:
+        directory: where they are.
+    """
+
+    def __init__(self, directory: Union[str, Path]) -> None:
+        self.directory = Path(directory)
+        self.plan = read_plan(directory)
+        self.study: Study = study_of(self.plan["study"], self.plan["parameters"])
+        self.shards = Shards(directory, self.study.columns)
+
+    @cached_property
+    def rows(self) -> pyarrow.Table:
+        """Every record, those of rows with an error too."""
+        return self.shards.read()
+
+    @cached_property
+    def good(self) -> pyarrow.Table:
+        """The records of the rows that could be studied."""
+        return self.rows.filter(compute.is_null(self.rows["error"]))
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why rows could not be studied, by their ids."""
+        bad = self.rows.filter(compute.is_valid(self.rows["error"]))
+        return dict(zip(bad["id"].to_pylist(), bad["error"].to_pylist()))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """
+        Returns:
+            "planned", how many rows the sample has; "done", how many of them are there,
+            with those that failed; "failed"; "records".
+        """
+        return {
+            "planned": int(self.plan["sample"]["size"]),
+            "done": compute.count_distinct(self.rows["id"]).as_py(),
+            "failed": len(self.errors),
+            "records": len(self.good),
+        }
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the rows that could be studied; nulls of numbers are NaN."""
+        column = self.good[name]
+        if pyarrow.types.is_floating(column.type):
+            column = compute.fill_null(column, float("nan"))
+        found: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+        return found
+
+    def tables(self) -> dict[str, pyarrow.Table]:
+        """What the study makes of all rows."""
+        return self.study.tables(self)
+
+    @cached_property
+    def data(self) -> Data:
+        """What was studied, opened again."""
+        return open_data(self.plan["data"]["name"], **self.plan["data"]["options"])
+
+    def row(self, place: int) -> Row:
+        """The row that a record is of, with its image."""
+        row: Row = self.data[place]
+        return row
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """
+        Every record as a row (see the study's columns).
+
+        Raises:
+            ImportError: without pandas.
+        """
+        return self.rows.to_pandas()
+
+
+def load(directory: Union[str, Path]) -> Results:
+    """
+    A study's results.
+
+    Raises:
+        InvalidArgumentError: naming ``directory``, if it has none.
+    """
+    return Results(directory)

@@ -25,6 +25,7 @@ ROOMS = (
     "explain",
     "testing",
     "model",
+    "grounding",
     "__init__",
     "cli",
 )

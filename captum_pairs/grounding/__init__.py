@@ -8,7 +8,8 @@
 
 from captum_pairs.grounding.data import open_data, Row
 from captum_pairs.grounding.results import load, Results
+from captum_pairs.grounding.running import run
 from captum_pairs.grounding.studies import STUDIES, study_of
 from captum_pairs.grounding.study import Study
 
-__all__ = ["load", "open_data", "Results", "Row", "STUDIES", "Study", "study_of"]
+__all__ = ["load", "open_data", "Results", "Row", "run", "STUDIES", "Study", "study_of"]

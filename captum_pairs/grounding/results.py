@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["load", "read_plan", "Results", "schema_of", "Shards", "write_plan"]
+__all__ = ["has_plan", "load", "read_plan", "Results", "schema_of", "Shards", "write_plan"]
 
 PLAN, ROWS = "plan.json", "rows"
 FORMAT = 1
@@ -74,7 +74,8 @@ def schema_of(columns: Columns) -> pyarrow.Schema:
 
 def write_plan(directory: Union[str, Path], plan: Mapping[str, Any]) -> None:
     """
-    The protocol, before there is any result.
+    The protocol, before there is any result; where there is one, it has to say the
+    same.
 
     Raises:
         InvalidArgumentError: naming ``directory``, if it has another plan, or can't be
@@ -99,14 +100,19 @@ def write_plan(directory: Union[str, Path], plan: Mapping[str, Any]) -> None:
         ) from error
 
 
-# What may differ when a study goes on: when it began, and who looks.
+def has_plan(directory: Union[str, Path]) -> bool:
+    """Whether a study was begun there."""
+    return (Path(directory) / PLAN).exists()
+
+
+# What may differ when a study goes on: when it began, and with what.
 _MAY_DIFFER = ("created", "versions", "left_out")
 
 
 def _check_same(folder: Path, plan: Mapping[str, Any]) -> None:
     there = read_plan(folder)
-    for name in {**there, **plan}:
-        mine, theirs = plan.get(name), there.get(name)
+    for name, mine in plan.items():
+        theirs = there.get(name)
         if name not in _MAY_DIFFER and mine != theirs:
             raise InvalidArgumentError(
                 "directory",

@@ -6,10 +6,23 @@
 >>> results.tables()["figures"], results.to_frame()
 """
 
+from captum_pairs.grounding.comparing import compare, curve, DuringTraining
 from captum_pairs.grounding.data import open_data, Row
 from captum_pairs.grounding.results import load, Results
 from captum_pairs.grounding.running import run
 from captum_pairs.grounding.studies import STUDIES, study_of
 from captum_pairs.grounding.study import Study
 
-__all__ = ["load", "open_data", "Results", "Row", "run", "STUDIES", "Study", "study_of"]
+__all__ = [
+    "compare",
+    "curve",
+    "DuringTraining",
+    "load",
+    "open_data",
+    "Results",
+    "Row",
+    "run",
+    "STUDIES",
+    "Study",
+    "study_of",
+]

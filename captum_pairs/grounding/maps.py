@@ -18,7 +18,7 @@ from captum_pairs.model import DualEncoder
 from captum_pairs.models.encoder import Feature, IMAGE, TEXT
 from numpy.typing import NDArray
 
-__all__ = ["check_model", "contributions_of", "Maps", "maps_of", "phrase_vector"]
+__all__ = ["check_model", "contributions_of", "embedding_of", "Maps", "maps_of", "phrase_vector"]
 
 Floats = NDArray[np.float64]
 
@@ -175,6 +175,21 @@ def contributions_of(
 ) -> InputContributions:
     """The caption's contribution vectors, one a word."""
     return model.contributions([caption], side="second", dtype="float32", **options)[0]
+
+
+@torch.no_grad()
+def embedding_of(model: DualEncoder, at: int, raw: Any) -> torch.Tensor:
+    """An input's embedding (k,) in float64, normalised if the similarity is the cosine.
+
+    Args:
+        at: 0 for an image, 1 for a text.
+    """
+    encoder = (model.first, model.second)[at]
+    prepared = encoder.prepare(raw).to(encoder.device)
+    found = encoder.embed(prepared.inputs, *prepared.arguments)[0].cpu().double()
+    if model.similarity == "cosine":
+        found = found / torch.linalg.vector_norm(found)
+    return found
 
 
 def phrase_vector(kept: InputContributions, offsets: Offsets) -> torch.Tensor:

@@ -251,20 +251,27 @@ class Results:
         self.study: Study = study_of(self.plan["study"], self.plan["parameters"])
         self.shards = Shards(directory, self.study.columns)
 
-    @cached_property
+    @property
     def rows(self) -> pyarrow.Table:
-        """Every record, those of rows with an error too."""
+        """Every record with all columns, those of rows with an error too."""
         return self.shards.read()
 
     @cached_property
+    def narrow(self) -> pyarrow.Table:
+        """The same without lists, which can be long: read once."""
+        schema = self.shards.schema
+        names = [f.name for f in schema if not pyarrow.types.is_list(f.type)]
+        return self.shards.read(names)
+
+    @cached_property
     def good(self) -> pyarrow.Table:
-        """The records of the rows that could be studied."""
-        return self.rows.filter(compute.is_null(self.rows["error"]))
+        """Of the rows that could be studied, the records without lists."""
+        return self.narrow.filter(compute.is_null(self.narrow["error"]))
 
     @property
     def errors(self) -> dict[str, str]:
         """Why rows could not be studied, by their ids."""
-        bad = self.rows.filter(compute.is_valid(self.rows["error"]))
+        bad = self.narrow.filter(compute.is_valid(self.narrow["error"]))
         return dict(zip(bad["id"].to_pylist(), bad["error"].to_pylist()))
 
     @property
@@ -276,14 +283,21 @@ class Results:
         """
         return {
             "planned": int(self.plan["sample"]["size"]),
-            "done": compute.count_distinct(self.rows["id"]).as_py(),
+            "done": compute.count_distinct(self.narrow["id"]).as_py(),
             "failed": len(self.errors),
             "records": len(self.good),
         }
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of the rows that could be studied; nulls of numbers are NaN."""
-        column = self.good[name]
+        """
+        A column of the rows that could be studied: nulls of numbers are NaN, lists are
+        arrays.
+        """
+        if name in self.good.column_names:
+            column = self.good[name]
+        else:
+            both = self.shards.read([name, "error"])
+            column = both.filter(compute.is_null(both["error"]))[name]
         if pyarrow.types.is_floating(column.type):
             column = compute.fill_null(column, float("nan"))
         found: NDArray[Any] = column.to_numpy(zero_copy_only=False)

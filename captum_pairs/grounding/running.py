@@ -322,6 +322,7 @@ def _fitting(work: _Work) -> int:
     sizes = {
         id(p): p.numel() * p.element_size()
         for encoder in (model.first, model.second)
+        if encoder.module is not None
         for p in encoder.module.parameters()
     }
     return int(free // (3 * sum(sizes.values()) + _BYTES_A_PROCESS))

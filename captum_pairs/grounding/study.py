@@ -53,6 +53,11 @@ class Study(ABC):
     columns: ClassVar[Columns]
     # What of a row the study needs: "spans", "negative".
     needs: ClassVar[tuple[str, ...]] = ()
+    # What tells a row's records apart, and what two runs are compared by: columns.
+    keys: ClassVar[tuple[str, ...]] = ()
+    compared: ClassVar[tuple[str, ...]] = ()
+    # The column whose classes are compared one by one, if there is one.
+    classes: ClassVar[str] = ""
 
     @abstractmethod
     def records(self, row: Row, model: DualEncoder) -> list[Record]:

@@ -8,13 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.grounding.studies.failures import Failures
+from captum_pairs.grounding.studies.faithfulness import Faithfulness
+from captum_pairs.grounding.studies.gaps import Gaps
 from captum_pairs.grounding.studies.grounding import Grounding
+from captum_pairs.grounding.studies.negatives import Negatives
+from captum_pairs.grounding.studies.retrieval import Retrieval
 from captum_pairs.grounding.study import Study
 
 __all__ = ["STUDIES", "study_of"]
 
 STUDIES: Mapping[str, type[Study]] = {
-    study.name: study for study in (Grounding,)
+    study.name: study
+    for study in (Grounding, Faithfulness, Negatives, Gaps, Failures, Retrieval)
 }
 
 

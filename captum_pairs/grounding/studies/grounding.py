@@ -151,6 +151,9 @@ class Grounding(Study):
 
     name: ClassVar[str] = "grounding"
     needs: ClassVar[tuple[str, ...]] = ("spans",)
+    keys: ClassVar[tuple[str, ...]] = ("span",)
+    compared: ClassVar[tuple[str, ...]] = ("hit", "energy", "energy_overlap", "mass", "rank", "word_hit", "word_energy")
+    classes: ClassVar[str] = "label"
     columns: ClassVar[Columns] = {
         **PLACE,
         **_MEASURES,
@@ -345,7 +348,8 @@ def permuted(model: DualEncoder, seed: int) -> DualEncoder:
     generator = torch.Generator().manual_seed(seed)
     seen: set[int] = set()
     for encoder in (other.first, other.second):
-        for parameter in encoder.module.parameters():
+        module = encoder.module
+        for parameter in () if module is None else module.parameters():
             if id(parameter) not in seen:
                 seen.add(id(parameter))
                 order = torch.randperm(parameter.numel(), generator=generator)

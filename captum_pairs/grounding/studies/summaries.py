@@ -47,15 +47,22 @@ class Estimate:
         """Each class's own interval by percentiles, (G,) and (G,)."""
         return _percentiles(self.draws, level)
 
-    def simultaneous(self, level: float = LEVEL) -> tuple[Floats, Floats]:
-        """Intervals that all hold at once with this probability: as many standard
-        errors wide as the largest deviation among the classes is in that share of the
-        draws."""
+    def simultaneous(
+        self, among: NDArray[np.bool_], level: float = LEVEL
+    ) -> tuple[Floats, Floats]:
+        """
+        Intervals that all hold at once with this probability: as many standard errors
+        wide as the largest deviation among the classes is in that share of the draws.
+
+        Args:
+            among: (G,), the classes that they are to hold of; others are as wide.
+        """
         errors = self.error
         with np.errstate(invalid="ignore", divide="ignore"):
             t = np.abs(self.draws - self.value) / errors
         t = np.where(np.isfinite(t), t, 0.0)
-        width = np.quantile(t.max(1), level) * errors if t.size else errors
+        t = t[:, among]
+        width = np.quantile(t.max(1), level) * errors if t.size else errors * np.inf
         return self.value - width, self.value + width
 
     @cached_property

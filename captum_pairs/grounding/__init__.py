@@ -12,8 +12,10 @@ from captum_pairs.grounding.results import load, Results
 from captum_pairs.grounding.running import run
 from captum_pairs.grounding.studies import STUDIES, study_of
 from captum_pairs.grounding.study import Study
+from captum_pairs.grounding.training import class_counts
 
 __all__ = [
+    "class_counts",
     "compare",
     "curve",
     "DuringTraining",

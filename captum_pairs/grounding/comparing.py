@@ -41,7 +41,7 @@ def compare(before: Results, after: Results) -> dict[str, pyarrow.Table]:
         "overall": a row for each measure: before, after, their difference, its
         interval; "classes", if the study has such: the same for each class, with
         intervals that hold for all classes of a measure at once, and a verdict:
-        "improved" or "forgotten" if the interval lies above or below zero, else "not
+        "improved" or "forgotten" if the interval lies on one side of zero, else "not
         told", or "too few" in under ten images; "rows": how many are compared, and how
         many only one of the two has.
 
@@ -85,20 +85,20 @@ def _paired(
     resampling = Resampling(before.column("group")[chosen[0]])
     names, codes = _classes(study, before.column(study.classes or "id")[chosen[0]])
     overall, by_class = [], []
-    for measure in study.compared:
+    for measure, better in study.compared.items():
         one = before.column(measure)[chosen[0]]
         other = after.column(measure)[chosen[1]]
         both = np.isfinite(one) & np.isfinite(other)
         one, other = np.where(both, one, np.nan), np.where(both, other, np.nan)
         found = [resampling.mean(each) for each in (one, other, other - one)]
-        overall += _rows({"measure": measure}, [""], *found)
+        overall += _rows(measure, better, [""], *found)
         if names:
             number = len(names)
             found = [
                 resampling.mean(each, codes, number)
                 for each in (one, other, other - one)
             ]
-            by_class += _rows({"measure": measure}, names, *found)
+            by_class += _rows(measure, better, names, *found)
     return _as_tables(overall, by_class)
 
 
@@ -109,16 +109,16 @@ def _unpaired(before: Results, after: Results, study: Study) -> dict[str, pyarro
     names, codes = _classes(study, np.concatenate(labels))
     split = np.split(codes, [len(labels[0])])
     overall, by_class = [], []
-    for measure in study.compared:
+    for measure, better in study.compared.items():
         values = [results.column(measure) for results in both]
         one, other = (each.mean(v) for each, v in zip(drawn, values))
-        overall += _rows({"measure": measure}, [""], one, other, other - one)
+        overall += _rows(measure, better, [""], one, other, other - one)
         if names:
             one, other = (
                 each.mean(v, code, len(names))
                 for each, v, code in zip(drawn, values, split)
             )
-            by_class += _rows({"measure": measure}, names, one, other, other - one)
+            by_class += _rows(measure, better, names, one, other, other - one)
     return _as_tables(overall, by_class)
 
 
@@ -132,7 +132,8 @@ def _classes(
 
 
 def _rows(
-    shared: dict[str, Any],
+    measure: str,
+    better: int,
     names: Sequence[str],
     one: Estimate,
     other: Estimate,
@@ -150,13 +151,11 @@ def _rows(
         verdict = "not told"
         if not enough[at]:
             verdict = "too few"
-        elif low[at] > 0:
-            verdict = "improved"
-        elif high[at] < 0:
-            verdict = "forgotten"
+        elif low[at] > 0 or high[at] < 0:
+            verdict = "improved" if low[at] * better > 0 else "forgotten"
         rows.append(
             {
-                **shared,
+                "measure": measure,
                 "class": name,
                 "before": one.value[at],
                 "after": other.value[at],

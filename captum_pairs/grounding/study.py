@@ -53,9 +53,10 @@ class Study(ABC):
     columns: ClassVar[Columns]
     # What of a row the study needs: "spans", "negative".
     needs: ClassVar[tuple[str, ...]] = ()
-    # What tells a row's records apart, and what two runs are compared by: columns.
+    # The columns that tell a row's records apart; and those that two runs are compared
+    # by: 1 if more is better, -1 if less is.
     keys: ClassVar[tuple[str, ...]] = ()
-    compared: ClassVar[tuple[str, ...]] = ()
+    compared: ClassVar[Mapping[str, int]] = {}
     # The column whose classes are compared one by one, if there is one.
     classes: ClassVar[str] = ""
 

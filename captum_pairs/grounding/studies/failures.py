@@ -92,7 +92,7 @@ class Failures(Study):
     name: ClassVar[str] = "failures"
     needs: ClassVar[tuple[str, ...]] = ("spans",)
     keys: ClassVar[tuple[str, ...]] = ("span",)
-    compared: ClassVar[tuple[str, ...]] = ("hit", "energy_overlap")
+    compared: ClassVar[Mapping[str, int]] = {"hit": 1, "energy_overlap": 1}
     classes: ClassVar[str] = "label"
     columns: ClassVar[Columns] = {
         **PLACE,

@@ -66,7 +66,12 @@ class Faithfulness(Study):
 
     name: ClassVar[str] = "faithfulness"
     keys: ClassVar[tuple[str, ...]] = ("method", "order")
-    compared: ClassVar[tuple[str, ...]] = tuple(_AREAS)
+    compared: ClassVar[Mapping[str, int]] = {
+        "image_insertion": 1,
+        "image_deletion": -1,
+        "text_insertion": 1,
+        "text_deletion": -1,
+    }
     classes: ClassVar[str] = "order"
     columns: ClassVar[Columns] = {
         "method": Column(str, "by which features are ordered"),

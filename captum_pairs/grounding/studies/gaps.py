@@ -66,7 +66,9 @@ class Gaps(Study):
     name: ClassVar[str] = "gaps"
     needs: ClassVar[tuple[str, ...]] = ("spans",)
     keys: ClassVar[tuple[str, ...]] = ("span",)
-    compared: ClassVar[tuple[str, ...]] = tuple(f"{o}_{m}" for o in _OF for m in _MEASURES)
+    compared: ClassVar[Mapping[str, int]] = {
+        f"{of}_{measure}": 1 for of in _OF for measure in _MEASURES
+    }
     classes: ClassVar[str] = "label"
     columns: ClassVar[Columns] = {
         **PLACE,

@@ -152,7 +152,9 @@ class Grounding(Study):
     name: ClassVar[str] = "grounding"
     needs: ClassVar[tuple[str, ...]] = ("spans",)
     keys: ClassVar[tuple[str, ...]] = ("span",)
-    compared: ClassVar[tuple[str, ...]] = ("hit", "energy", "energy_overlap", "mass", "rank", "word_hit", "word_energy")
+    compared: ClassVar[Mapping[str, int]] = dict.fromkeys(
+        [*_MEASURES, "energy_overlap", "word_hit", "word_energy"], 1
+    )
     classes: ClassVar[str] = "label"
     columns: ClassVar[Columns] = {
         **PLACE,

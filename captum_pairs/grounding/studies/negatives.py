@@ -44,7 +44,9 @@ class Negatives(Study):
 
     name: ClassVar[str] = "negatives"
     needs: ClassVar[tuple[str, ...]] = ("negative",)
-    compared: ClassVar[tuple[str, ...]] = ("score_lower", "wrong_negative", "wrong_below_right", "lowest")
+    compared: ClassVar[Mapping[str, int]] = dict.fromkeys(
+        ["score_lower", "wrong_negative", "wrong_below_right", "lowest"], 1
+    )
     classes: ClassVar[str] = "kind"
     columns: ClassVar[Columns] = {
         "negative": Column(str, "the wrong caption"),

@@ -40,7 +40,7 @@ class Retrieval(Study):
     gallery: int = 5000
 
     name: ClassVar[str] = "retrieval"
-    compared: ClassVar[tuple[str, ...]] = ("score",)
+    compared: ClassVar[Mapping[str, int]] = {"score": 1}
     columns: ClassVar[Columns] = {
         "image_embedding": Column([float], "of the image, as it is compared"),
         "text_embedding": Column([float], "of the caption, as it is compared"),

@@ -55,14 +55,14 @@ class Estimate:
         wide as the largest deviation among the classes is in that share of the draws.
 
         Args:
-            among: (G,), the classes that they are to hold of; others are as wide.
+            among: (G,), the classes that they are to hold of; others have none (NaN).
         """
-        errors = self.error
+        errors = np.where(among, self.error, np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             t = np.abs(self.draws - self.value) / errors
         t = np.where(np.isfinite(t), t, 0.0)
         t = t[:, among]
-        width = np.quantile(t.max(1), level) * errors if t.size else errors * np.inf
+        width = np.quantile(t.max(1), level) * errors if t.size else errors
         return self.value - width, self.value + width
 
     @cached_property

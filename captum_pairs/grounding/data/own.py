@@ -16,17 +16,14 @@ One row a line. The columns are called as the fields of Row are, or as options s
   of the negative.
 """
 
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-import pyarrow.parquet as parquet
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.grounding.data.files import existing, json_lines, read_text, wrong
+from captum_pairs.grounding.data.files import existing, wrong
 from captum_pairs.grounding.data.row import (
     Box,
     Changed,
@@ -37,8 +34,8 @@ from captum_pairs.grounding.data.row import (
     Span,
     Thing,
 )
+from captum_pairs.grounding.data.tables import image_in, opened
 from captum_pairs.inputs import find_phrase
-from PIL import Image, UnidentifiedImageError
 
 __all__ = ["Given", "Own", "row_of"]
 
@@ -52,7 +49,6 @@ FIELDS = (
     "group",
     "objects",
 )
-_ENDINGS = ".jsonl, .csv, .parquet, or a directory that datasets saved"
 
 
 class Given(Data):
@@ -99,66 +95,52 @@ class Own(Data):
             "split": split,
         }
         self.left_out = LeftOut()
-        self._file = existing(rest, f"a file ({_ENDINGS})")
-        beside = self._file if self._file.is_dir() else self._file.parent
+        self._table = table = opened(rest, split)
+        beside = table.file if table.file.is_dir() else table.file.parent
         self._folder = (
             beside if images is None else existing(images, "a directory of images")
         )
-        self._number, self._at, names = _opened(self._file, split)
-        self._columns = _columns(columns, names, self._file)
+        self._columns = _columns(columns, table.columns, table.file)
         self._places = self._usable()
 
     def _usable(self) -> list[int]:
         """The places of lines that are rows; others are counted, with the reason."""
         places, seen = [], set()
-        for place in range(self._number):
-            line = self._line(place)
+        for place in range(self._table.number):
+            where = f"{self._table.file}, {self._table.line(place)}"
             try:
-                row = row_of(self._fields(place, with_image=False), line)
+                row = row_of(self._fields(place, with_image=False), where)
             except InvalidArgumentError as error:
                 reason = f"{error.argument}: expected {error.expected}"
-                self.left_out.add(f"{self._file}, {line} ({error.got})", reason)
+                self.left_out.add(error.got, reason)
                 continue
             if row.id in seen:
-                self.left_out.add(f"{self._file}, {line}", "an id that came before")
+                self.left_out.add(where, "an id that came before")
                 continue
             seen.add(row.id)
             places.append(place)
         return places
 
-    def _line(self, place: int) -> str:
-        # a CSV file has a line of names above
-        return f"row {place + 1}"
-
     def _fields(self, place: int, with_image: bool = True) -> dict[str, Any]:
-        item = self._at(place)
+        item = self._table.at(place)
         found = {field: item.get(name) for field, name in self._columns.items()}
         if found.get("id") in (None, ""):
             found["id"] = f"{place}"
         if with_image:
-            found["image"] = self._image(found.get("image"), self._line(place))
+            image = found.get("image")
+            found["image"] = image_in(self._table, place, image, self._folder)
         elif found.get("image") not in (None, ""):
             found["image"] = "there"
         return found
-
-    def _image(self, image: Any, line: str) -> Any:
-        if isinstance(image, Mapping):  # as datasets keeps them: bytes, or a path
-            image = image.get("bytes") or image.get("path")
-        if isinstance(image, bytes):
-            try:
-                return Image.open(io.BytesIO(image)).convert("RGB")
-            except (UnidentifiedImageError, OSError) as error:
-                raise wrong(self._file, line, "an image's bytes", f"{error}") from error
-        if isinstance(image, str):
-            return str(self._folder / image)
-        return image
 
     def __len__(self) -> int:
         return len(self._places)
 
     def row(self, place: int) -> Row:
         at = self._places[place]
-        return row_of(self._fields(at), self._line(at))
+        return row_of(
+            self._fields(at), f"{self._table.file}, {self._table.line(at)}"
+        )
 
 
 def row_of(fields: Mapping[str, Any], where: str = "row") -> Row:
@@ -290,72 +272,6 @@ def _changed(
         words = _text(value.get(name))
         places.append(None if words is None else _found(text, words, name, where))
     return Changed(value["kind"], *places)
-
-
-# ---- files -------------------------------------------------------------------
-
-
-def _opened(
-    file: Path, split: Optional[str]
-) -> tuple[int, Callable[[int], Mapping[str, Any]], list[str]]:
-    """How many rows a file has, what each is, and the names of its columns."""
-    ending = file.suffix.lower()
-    if file.is_dir():
-        return _saved_dataset(file, split)
-    if ending in (".jsonl", ".json", ".ndjson"):
-        rows = []
-        for number, item in json_lines(file, "an object a line"):
-            if not isinstance(item, dict):
-                raise wrong(file, f"line {number}", "an object", item)
-            rows.append(item)
-        return len(rows), rows.__getitem__, sorted({n for row in rows for n in row})
-    if ending == ".csv":
-        reader = csv.DictReader(io.StringIO(read_text(file, "a CSV file"), newline=""))
-        lines = list(reader)
-        return len(lines), lines.__getitem__, list(reader.fieldnames or ())
-    if ending == ".parquet":
-        try:
-            table = parquet.read_table(file, partitioning=None)
-        except (OSError, ValueError) as error:
-            raise wrong(file, "", "a parquet file", str(error)) from error
-        return len(table), _row_of_table(table), list(table.column_names)
-    raise wrong(file, "", _ENDINGS, f"a file that ends in {ending or 'nothing'}")
-
-
-def _row_of_table(table: Any) -> Callable[[int], Mapping[str, Any]]:
-    def at(place: int) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = table.slice(place, 1).to_pylist()[0]
-        return found
-
-    return at
-
-
-def _saved_dataset(
-    folder: Path, split: Optional[str]
-) -> tuple[int, Callable[[int], Mapping[str, Any]], list[str]]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise InvalidArgumentError(
-            "data",
-            'an installation with datasets (pip install "captum-pairs[data]")',
-            "none",
-        ) from error
-    try:
-        found = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError) as error:
-        what = "a directory that Dataset.save_to_disk wrote"
-        raise wrong(folder, "", what, str(error).splitlines()[0]) from error
-    if isinstance(found, datasets.DatasetDict):
-        if split not in found:
-            known = ", ".join(found)
-            raise InvalidArgumentError("split", f"one of {known}", repr(split))
-        found = found[split]
-    for name, feature in found.features.items():
-        if isinstance(feature, datasets.Image):
-            # the bytes or the path: who reads the image turns it as its file says
-            found = found.cast_column(name, datasets.Image(decode=False))
-    return len(found), found.__getitem__, list(found.column_names)
 
 
 def _columns(

@@ -102,7 +102,9 @@ def _paired(
     return _as_tables(overall, by_class)
 
 
-def _unpaired(before: Results, after: Results, study: Study) -> dict[str, pyarrow.Table]:
+def _unpaired(
+    before: Results, after: Results, study: Study
+) -> dict[str, pyarrow.Table]:
     both = (before, after)
     drawn = [Resampling(results.column("group")) for results in both]
     labels = [results.column(study.classes or "id") for results in both]
@@ -122,9 +124,7 @@ def _unpaired(before: Results, after: Results, study: Study) -> dict[str, pyarro
     return _as_tables(overall, by_class)
 
 
-def _classes(
-    study: Study, labels: NDArray[Any]
-) -> tuple[list[str], NDArray[np.int64]]:
+def _classes(study: Study, labels: NDArray[Any]) -> tuple[list[str], NDArray[np.int64]]:
     if not study.classes:
         return [], np.zeros(len(labels), dtype=np.int64)
     names, codes = np.unique(labels, return_inverse=True)
@@ -181,7 +181,9 @@ def _as_tables(
     return found
 
 
-def curve(results: Sequence[Results], names: Optional[Sequence[str]] = None) -> pyarrow.Table:
+def curve(
+    results: Sequence[Results], names: Optional[Sequence[str]] = None
+) -> pyarrow.Table:
     """
     A study's measures over checkpoints.
 
@@ -265,8 +267,8 @@ class DuringTraining:
 
         Args:
             step: from 0.
-            model: as it is at this step; or what makes it, called if it is needed. It is
-                studied in evaluation mode, and in its own mode afterwards.
+            model: as it is at this step; or what makes it, called if it is needed. It
+                is studied in evaluation mode, and in its own mode afterwards.
         """
         if step % self.every:
             return None
@@ -284,7 +286,11 @@ class DuringTraining:
         try:
             out = self.out / f"step-{step:08d}"
             return run(
-                self.study, self.data, encoders, out, **{"processes": 1, **self.settings}
+                self.study,
+                self.data,
+                encoders,
+                out,
+                **{"processes": 1, **self.settings},
             )
         finally:
             for part, mode in modes:
@@ -307,7 +313,7 @@ class DuringTraining:
         return _Watching(self, processor)
 
 
-class _Watching(TrainerCallback):  # type: ignore[misc]  # it ships no types
+class _Watching(TrainerCallback):
     def __init__(self, watch: DuringTraining, processor: Any) -> None:
         self.watch, self.processor = watch, processor
 

@@ -18,7 +18,14 @@ from captum_pairs.model import DualEncoder
 from captum_pairs.models.encoder import Feature, IMAGE, TEXT
 from numpy.typing import NDArray
 
-__all__ = ["check_model", "contributions_of", "embedding_of", "Maps", "maps_of", "phrase_vector"]
+__all__ = [
+    "check_model",
+    "contributions_of",
+    "embedding_of",
+    "Maps",
+    "maps_of",
+    "phrase_vector",
+]
 
 Floats = NDArray[np.float64]
 

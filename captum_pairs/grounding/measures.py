@@ -57,9 +57,7 @@ class Measures(NamedTuple):
     mass_chance_overlap: Optional[float]
 
 
-def measured(
-    values: Floats, inside: NDArray[np.bool_], overlap: Floats
-) -> Measures:
+def measured(values: Floats, inside: NDArray[np.bool_], overlap: Floats) -> Measures:
     """
     All measures of one map.
 
@@ -124,4 +122,5 @@ def center_prior(maps: Maps) -> Floats:
     deviation = CENTER_DEVIATION * np.array([right - left, bottom - top])
     distance = ((maps.centers - middle) / deviation) ** 2
     # rounding must not decide which of the middle cells is strongest
-    return np.nan_to_num(np.exp(-distance.sum(1) / 2)).round(12)
+    found: Floats = np.nan_to_num(np.exp(-distance.sum(1) / 2)).round(12)
+    return found

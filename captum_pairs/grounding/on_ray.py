@@ -2,10 +2,10 @@
 Running a study past one machine, by Ray Data (2.51 or later; ``pip install
 "captum-pairs[ray]"``).
 
-Rows go to a pool of actors, each of which loads the model *by its name* once and catches
-every row's error by itself; what they find comes to the driver, which writes it. So
-workers need no shared directory, but the data's files at the same place. A run that was
-stopped goes on with the rows that are not there yet.
+Rows go to a pool of actors, each of which loads the model *by its name* once and
+catches every row's error by itself; what they find comes to the driver, which writes
+it. So workers need no shared directory, but the data's files at the same place. A run
+that was stopped goes on with the rows that are not there yet.
 
 As a step in a pipeline of your own::
 
@@ -30,10 +30,9 @@ from captum_pairs import model as models
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.grounding.data import open_data
 from captum_pairs.grounding.data.row import Data
-from captum_pairs.grounding.results import schema_of, Shards
-from captum_pairs.grounding.rows import studied_at
+from captum_pairs.grounding.results import Shards
 from captum_pairs.grounding.studies import study_of
-from captum_pairs.grounding.study import Study
+from captum_pairs.grounding.study import schema_of, studied_at, Study
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["run_on_ray"]

@@ -5,13 +5,13 @@ A directory has
 
 - ``plan.json``: what is to be done, written before the first row: the study and its
   parameters, the data (as `open_data` takes them), the sample's size and seed, the
-  model, the options of `explain`, the versions, the number of rows that can't be used by
-  reason;
+  model, the options of `explain`, the versions, the number of rows that can't be used
+  by reason;
 - ``rows/*.parquet``: the records, in shards. A shard is written aside and renamed, so
-  that it is there as a whole or not at all; it has every record of each of its rows. Any
-  number of workers add shards. If two studied the same row (a worker that was thought
-  dead, two commands at once), the first shard by name that has it counts, and what
-  others say of it is not read: each row counts exactly once.
+  that it is there as a whole or not at all; it has every record of each of its rows.
+  Any number of workers add shards. If two studied the same row (a worker that was
+  thought dead, two commands at once), the first shard by name that has it counts, and
+  what others say of it is not read: each row counts exactly once.
 
 >>> results = captum_pairs.grounding.load("results")
 >>> results.plan["model"], results.rows  # a pyarrow.Table
@@ -36,37 +36,16 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.grounding.data import open_data
 from captum_pairs.grounding.data.row import Data, Row
 from captum_pairs.grounding.studies import study_of
-from captum_pairs.grounding.study import Columns, COMMON, Record, Study
+from captum_pairs.grounding.study import Columns, Record, schema_of, Study
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["has_plan", "load", "read_plan", "Results", "schema_of", "Shards", "write_plan"]
+__all__ = ["has_plan", "load", "read_plan", "Results", "Shards", "write_plan"]
 
 PLAN, ROWS = "plan.json", "rows"
 FORMAT = 1
-_TYPES = {
-    str: pyarrow.string(),
-    int: pyarrow.int64(),
-    float: pyarrow.float64(),
-    bool: pyarrow.bool_(),
-}
-
-
-def schema_of(columns: Columns) -> pyarrow.Schema:
-    """Of a study's records."""
-    return pyarrow.schema(
-        [
-            (
-                name,
-                pyarrow.list_(_TYPES[column.type[0]])
-                if isinstance(column.type, list)
-                else _TYPES[column.type],
-            )
-            for name, column in {**COMMON, **columns}.items()
-        ]
-    )
 
 
 # ---- the plan ----------------------------------------------------------------

@@ -29,9 +29,8 @@ from captum_pairs.grounding.results import (
     Shards,
     write_plan,
 )
-from captum_pairs.grounding.rows import studied_at
-from captum_pairs.grounding.studies import STUDIES, study_of
-from captum_pairs.grounding.study import Record, Study
+from captum_pairs.grounding.studies import study_of
+from captum_pairs.grounding.study import Record, studied_at, Study
 from captum_pairs.model import DualEncoder
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
@@ -89,8 +88,8 @@ def run(
         **options: of :meth:`captum_pairs.DualEncoder.explain`.
 
     Raises:
-        InvalidArgumentError: for an argument that does not fit; naming ``directory``, if
-            it has results of something else.
+        InvalidArgumentError: for an argument that does not fit; naming ``directory``,
+            if it has results of something else.
     """
     if on not in ("local", "ray"):
         raise InvalidArgumentError("on", "'local' or 'ray'", repr(on))
@@ -106,7 +105,9 @@ def run(
     places = sampled(len(rows), sample, seed)
     Options.of(options)  # a wrong one is told before a model is loaded
     asked = _study(study, parameters, options)
-    loaded = model if isinstance(model, DualEncoder) else models.load(model, device=device)
+    loaded = (
+        model if isinstance(model, DualEncoder) else models.load(model, device=device)
+    )
     check_model(loaded)
     planned = _planned(Path(out), asked, rows, places, seed, loaded, options)
     shards = Shards(out, planned.columns)
@@ -219,7 +220,7 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker needs: the model itself, or its name, by which it is loaded there."""
+    """What a worker needs: the model itself, or the name by which it loads it."""
 
     study: Study
     data: Data
@@ -293,11 +294,13 @@ def _bar(number: int, progress: bool) -> Any:
     return tqdm(total=number, unit=" rows", disable=not progress, delay=2)
 
 
-def _devices(
-    work: _Work, processes: Optional[int], rows: int
-) -> list[Optional[str]]:
+def _devices(work: _Work, processes: Optional[int], rows: int) -> list[Optional[str]]:
     """Of each process where it computes."""
-    if processes is None and work.device in (None, "cuda") and torch.cuda.is_available():
+    if (
+        processes is None
+        and work.device in (None, "cuda")
+        and torch.cuda.is_available()
+    ):
         number = min(torch.cuda.device_count(), math.ceil(rows / _ROWS_A_PROCESS))
         return [f"cuda:{at}" for at in range(number)]
     if processes is None and work.device in (None, "cpu"):
@@ -328,9 +331,7 @@ def _fitting(work: _Work) -> int:
     return int(free // (3 * sum(sizes.values()) + _BYTES_A_PROCESS))
 
 
-def _work_alone(
-    work: _Work, shards: Shards, places: Sequence[int], bar: Any
-) -> None:
+def _work_alone(work: _Work, shards: Shards, places: Sequence[int], bar: Any) -> None:
     model, writer = work.encoders(), _Writer(shards)
     try:
         for start in range(0, len(places), _MOST_AT_A_TIME):

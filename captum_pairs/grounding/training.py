@@ -78,7 +78,8 @@ def _of_captions(text: str, data: Data) -> dict[str, int]:
     labels: set[str] = set()
     for place in range(min(len(data), _LOOKED_AT)):
         row = data[place]
-        labels.update(each.label for each in (*row.spans, *row.objects))
+        labels.update(each.label for each in row.spans)
+        labels.update(each.label for each in row.objects)
     names = Names(sorted(labels))
     counts: Counter[str] = Counter(dict.fromkeys(sorted(labels), 0))
     for line in text.splitlines():

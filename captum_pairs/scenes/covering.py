@@ -22,7 +22,8 @@ def cover(
     withheld: Collection[Kind] = (),
 ) -> Scene | None:
     """
-    The same scene with one more object, in front, that covers most of one that is there.
+    The same scene with one more object, in front, that covers most of one that is
+    there.
 
     Nothing else differs: the new object shares neither shape nor colour with any other,
     and leaves the others as visible as they were, or nearly.

@@ -129,7 +129,9 @@ class Coco(Data):
             names = ", ".join(file.name for file in files) or "no instances*.json"
             expected = "instances_NAME.json for the name that is asked for"
             if name is None and len(files) > 1:
-                expected = "a name (--data-option name=val2017), since there are several"
+                expected = (
+                    "a name (--data-option name=val2017), since there are several"
+                )
             raise wrong(folder, "", expected, names)
         return endings
 
@@ -304,7 +306,9 @@ class Lvis(Coco):
                 ", ".join(file.name for file in files) or "none",
             )
         self._file = files[names.index(chosen[0])]
-        endings = sorted(f.stem.removeprefix("captions") for f in folder.glob("captions*.json"))
+        endings = sorted(
+            f.stem.removeprefix("captions") for f in folder.glob("captions*.json")
+        )
         if not endings:
             raise wrong(folder, "", "COCO's captions_*.json", "none")
         return endings
@@ -395,7 +399,9 @@ def _mask_library() -> Any:
     return mask
 
 
-def _decoded(segmentation: Any, size: tuple[int, int]) -> Optional[np.ndarray[Any, Any]]:
+def _decoded(
+    segmentation: Any, size: tuple[int, int]
+) -> Optional[np.ndarray[Any, Any]]:
     """Polygons, or run lengths as lists or compressed, to (h, w) of bool."""
     library = _mask_library()
     if isinstance(segmentation, list) and segmentation:

@@ -30,7 +30,9 @@ _KINDS = {
 }
 
 
-def wrong(file: Union[str, Path], where: str, expected: str, got: Any) -> InvalidArgumentError:
+def wrong(
+    file: Union[str, Path], where: str, expected: str, got: Any
+) -> InvalidArgumentError:
     """The error for what is not as expected in a file."""
     shown = got if isinstance(got, str) else repr(got)
     shown = shown if len(shown) <= 120 else f"{shown[:120]}…"
@@ -76,7 +78,9 @@ def json_lines(path: Union[str, Path], what: str) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise wrong(path, f"line {number}", what, f"no JSON ({error})") from error
+                raise wrong(
+                    path, f"line {number}", what, f"no JSON ({error})"
+                ) from error
 
 
 def field_of(

@@ -69,7 +69,9 @@ class Flickr30k(Data):
             )
         self._images = existing(images, "a directory of photos")
         self._folder = existing(rest, "the directory of Sentences and Annotations")
-        sentences = existing(self._folder / "Sentences", "Flickr30k Entities' Sentences")
+        sentences = existing(
+            self._folder / "Sentences", "Flickr30k Entities' Sentences"
+        )
         names = sorted(path.stem for path in sentences.glob("*.txt"))
         if split is not None:
             names = self._of_split(split, set(names))
@@ -84,7 +86,9 @@ class Flickr30k(Data):
     def _of_split(self, split: str, there: set[str]) -> list[str]:
         file = Path(split)
         if not file.is_file():
-            file = existing(self._folder / f"{split}.txt", "a split's images, one a line")
+            file = existing(
+                self._folder / f"{split}.txt", "a split's images, one a line"
+            )
         names = read_text(file, "a split's images, one a line").split()
         for name in names:
             if name not in there:

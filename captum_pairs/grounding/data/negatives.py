@@ -64,7 +64,9 @@ class SugarCrepe(_Rows):
         place = existing(rest, "SugarCrepe's files")
         files = [place] if place.is_file() else sorted(place.glob("*_*.json"))
         if not files:
-            raise wrong(place, "", "add_att.json, replace_obj.json, ...", "none of them")
+            raise wrong(
+                place, "", "add_att.json, replace_obj.json, ...", "none of them"
+            )
         for file in files:
             content = read_json(file, "a file of SugarCrepe")
             if not isinstance(content, dict):
@@ -208,7 +210,9 @@ def _named(caption: str, objects: tuple[Thing, ...]) -> Iterator[Span]:
         names = "|".join(re.escape(each) for each in (label, *plurals_of(label)))
         found = list(re.finditer(rf"(?<!\w)(?:{names})(?!\w)", caption, re.IGNORECASE))
         if len(found) == 1:
-            regions = [r for thing in objects if thing.label == label for r in thing.regions]
+            regions = [
+                r for thing in objects if thing.label == label for r in thing.regions
+            ]
             yield Span(*found[0].span(), label, tuple(regions), found[0].span())
 
 
@@ -218,9 +222,9 @@ class Winoground(Data):
     caption is a row, whose negative is the other caption.
 
     Args:
-        rest: ``examples.jsonl``, a parquet file, or what ``Dataset.save_to_disk`` wrote.
-        images: the directory of ``ex_0_img_0.png``; needed with examples.jsonl only.
-        split: of a saved dataset of several, "test".
+        rest: ``examples.jsonl``, a parquet file, or what ``Dataset.save_to_disk``
+        wrote. images: the directory of ``ex_0_img_0.png``; needed with examples.jsonl
+        only. split: of a saved dataset of several, "test".
     """
 
     def __init__(

@@ -4,16 +4,16 @@ Your own data: JSON lines, CSV, parquet, or a ``datasets.Dataset``.
 One row a line. The columns are called as the fields of Row are, or as options say
 (``columns={"image": "file", "caption": "text"}``):
 
-- ``image``: a path (relative to the images' directory, or to the file), or in parquet and
-  datasets an image's bytes;
+- ``image``: a path (relative to the images' directory, or to the file), or in parquet
+  and datasets an image's bytes;
 - ``caption``; ``id`` (default: the line's number); ``negative``; ``group``;
 - ``spans``: a list of ``{"phrase": "brown dog", "label": "dog", "boxes": [[left, top,
   right, bottom], ...]}``; "start" and "end" instead of the phrase, where it occurs
   several times; "word", the class word of the phrase; as JSON where the format has no
   lists. ``boxes`` are in pixels of the image, right and bottom exclusive;
 - ``objects``: a list of ``{"label": ..., "boxes": ...}``, what else is in the image;
-- ``changed``: ``{"kind": ..., "right": "dog", "wrong": "cat"}``, words of the caption and
-  of the negative.
+- ``changed``: ``{"kind": ..., "right": "dog", "wrong": "cat"}``, words of the caption
+  and of the negative.
 """
 
 import json
@@ -138,9 +138,7 @@ class Own(Data):
 
     def row(self, place: int) -> Row:
         at = self._places[place]
-        return row_of(
-            self._fields(at), f"{self._table.file}, {self._table.line(at)}"
-        )
+        return row_of(self._fields(at), f"{self._table.file}, {self._table.line(at)}")
 
 
 def row_of(fields: Mapping[str, Any], where: str = "row") -> Row:

@@ -1,5 +1,5 @@
-"""Drawn scenes whose truth is known, as many as are asked for: what the models that come
-with the package were made for."""
+"""Drawn scenes whose truth is known, as many as are asked for: what the models that
+come with the package were made for."""
 
 from typing import Any, Optional
 
@@ -24,11 +24,11 @@ __all__ = ["row_of_scene", "Scenes"]
 
 class Scenes(Data):
     """
-    Scenes of one to four objects that all differ in shape or colour, with a caption that
-    names the colour and the shape of up to three, and one that is false by a word.
+    Scenes of one to four objects that all differ in shape or colour, with a caption
+    that names the colour and the shape of up to three, and one that is false by a word.
 
-    An object's class is its shape, and its region its box; the same number and seed give
-    the same scene, whatever the others are.
+    An object's class is its shape, and its region its box; the same number and seed
+    give the same scene, whatever the others are.
 
     Args:
         rest: how many.

@@ -16,17 +16,27 @@ from typing import NamedTuple
 __all__ = ["Mention", "Names", "plurals_of", "SYNONYMS"]
 
 # What captions call the classes of COCO, beside their names.
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
+SYNONYMS: Mapping[str, Sequence[str]] = {
     "person": (
         "man woman boy girl child kid baby toddler guy lady gentleman adult player "
         "skier surfer snowboarder skateboarder rider biker cyclist motorcyclist "
         "pedestrian passenger chef cook policeman officer soldier batter catcher "
         "pitcher umpire worker tourist student teenager bride groom".split()
+        + [f"{game} player" for game in ("baseball", "tennis", "soccer", "football")]
     ),
     "bicycle": ("bike", "cycle"),
     "car": ("sedan", "suv", "taxi", "cab", "minivan", "automobile"),
     "motorcycle": ("motorbike", "moped", "motor bike", "dirt bike", "motor scooter"),
-    "airplane": ("plane", "jet", "aeroplane", "aircraft", "airliner", "jetliner"),
+    "airplane": (
+        "plane",
+        "passenger plane",
+        "jet",
+        "passenger jet",
+        "aeroplane",
+        "aircraft",
+        "airliner",
+        "jetliner",
+    ),
     "bus": ("double decker", "double decker bus", "coach bus", "school bus"),
     "train": ("locomotive", "subway train", "passenger train"),
     "truck": ("pickup", "lorry", "semi", "fire engine", "pick up truck"),
@@ -143,7 +153,6 @@ _OTHERS = (
     "toilet paper",
     "baseball field",
     "baseball game",
-    "baseball player",
     "baseball uniform",
     "baseball diamond",
     "baseball team",
@@ -260,5 +269,5 @@ class Names:
 
 
 def _plain(label: str) -> str:
-    """As captions would write a class name: LVIS has "bottle_cap" and "bow_(weapon)"."""
+    """As captions write a class name: LVIS has "bottle_cap" and "bow_(weapon)"."""
     return re.sub(r"\(.*?\)", " ", label.replace("_", " ")).strip().lower() or label

@@ -37,4 +37,6 @@ def study_of(name: str, parameters: Mapping[str, Any]) -> Study:
     try:
         return STUDIES[name](**parameters)
     except TypeError as error:
-        raise InvalidArgumentError("study", f"parameters of {name}", str(error)) from error
+        raise InvalidArgumentError(
+            "study", f"parameters of {name}", str(error)
+        ) from error

@@ -7,8 +7,8 @@ inside). Each is assigned every cause that holds:
 
 - **coverage**: "small", it holds no cell's centre, or is smaller than a cell; "cut", it
   touches the image's edge, or the model saw less than three quarters of it; "covered",
-  less than half of it is visible, or, where that is not known, more than half of its box
-  lies in others' boxes (who is in front is not known then);
+  less than half of it is visible, or, where that is not known, more than half of its
+  box lies in others' boxes (who is in front is not known then);
 - **unusual scene**: "unusual picture", the mean cosine similarity of the image's
   embedding to its ten nearest among the data is below what it is for all but 5 % of the
   images; "unusual classes", the class is less than 0.1 % of what the model was trained
@@ -26,6 +26,7 @@ class b of the same image; its lift is that, divided by the same of phrases of a
 classes. A lift above 1 says that a's words light b more than others' words do.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional, TYPE_CHECKING
@@ -196,19 +197,19 @@ class Failures(Study):
         if self.trained_on is not None:
             total = max(sum(self.trained_on.values()), 1)
             known, codes = np.unique(labels, return_inverse=True)
-            shares = [self.trained_on.get(label, 0) / total for label in known]
-            return np.array(shares)[codes]
+            counts = [self.trained_on.get(label, 0) for label in known]
+            found: Floats = np.array(counts, dtype=float)[codes] / total
+            return found
         _, images = np.unique(column("group"), return_inverse=True)
         others = results.column("other_labels")
         sets: dict[int, set[str]] = {}
         for image, label, more in zip(images.tolist(), labels, others):
             sets.setdefault(image, set()).update((label, *more))
-        counts: dict[tuple[str, str], int] = {}
+        together: Counter[tuple[str, str]] = Counter()
         for classes in sets.values():
-            for pair in _pairs_of(classes):
-                counts[pair] = counts.get(pair, 0) + 1
+            together.update(_pairs_of(classes))
         rarest = {
-            image: min(counts[pair] for pair in _pairs_of(classes))
+            image: min(together[pair] for pair in _pairs_of(classes))
             for image, classes in sets.items()
         }
         shares = np.array([rarest[image] for image in images.tolist()], dtype=float)
@@ -377,7 +378,9 @@ class _Pairs:
         rows = []
         for at, both in enumerate(kept):
             draws = lifts[:, at][np.isfinite(lifts[:, at])]
-            low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan,) * 2
+            low, high = (
+                np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan,) * 2
+            )
             rows.append(
                 {
                     "label": self.names[both // number],
@@ -393,9 +396,7 @@ class _Pairs:
         rows.sort(key=lambda row: -np.nan_to_num(row["low"], nan=-1.0))
         return table(rows, names)
 
-    def correlated(
-        self, matrix: pyarrow.Table, own: Floats
-    ) -> tuple[Flags, Floats]:
+    def correlated(self, matrix: pyarrow.Table, own: Floats) -> tuple[Flags, Floats]:
         """Whether another class's boxes have more than the object, and by how much."""
         lifted = {
             (row["label"], row["other"])

@@ -115,6 +115,7 @@ class Faithfulness(Study):
         scores = insertion_deletion(
             attributions=worth, n_steps=self.n_steps, **arguments
         )
+        assert isinstance(scores, list)  # of several orders
         return [
             {"method": method, "order": order, "score": score, **_areas(each)}
             for (method, order), each in zip(orders, scores)

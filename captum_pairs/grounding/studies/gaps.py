@@ -2,13 +2,13 @@
 Which classes does a model not know?
 
 One record a span: how well the whole phrase points at its object, and how well the
-*class word alone* does ("cat" of "a brown cat"): a colour can find an object whose shape
-is unknown. Where the class word is not known, or the phrase is no more than it, the two
-are the same.
+*class word alone* does ("cat" of "a brown cat"): a colour can find an object whose
+shape is unknown. Where the class word is not known, or the phrase is no more than it,
+the two are the same.
 
 **The rule.** g = (m - chance) / (1 - chance) of the class word, m being the mean of the
-measure over a class's objects and chance the mean of their chance levels: 0 at chance, 1
-if nothing is missed. With intervals that hold for all classes at once at 95 %,
+measure over a class's objects and chance the mean of their chance levels: 0 at chance,
+1 if nothing is missed. With intervals that hold for all classes at once at 95 %,
 
 - "too few": the class has objects in fewer than ten images;
 - "unknown": g is not told from chance (its interval reaches 0 or below);
@@ -100,7 +100,7 @@ class Gaps(Study):
             if offsets is not None
         ]
         # each once: the class word may be the phrase, or that of two spans
-        asked = list(dict.fromkeys(tuple(offsets) for offsets in asked))
+        asked = list(dict.fromkeys((start, end) for start, end in asked))
         vectors = [phrase_vector(kept, offsets) for offsets in asked]
         maps = maps_of(model, row.image, kept, vectors, self.options)
         values = dict(zip(asked, maps.values))
@@ -109,7 +109,7 @@ class Gaps(Study):
             inside = maps.inside(span.regions)
             overlap = maps.overlap(span.regions)
             phrase = (span.start, span.end)
-            word = phrase if span.word is None else tuple(span.word)
+            word = phrase if span.word is None else (span.word[0], span.word[1])
             record = place_of(row, at, maps)
             for of, offsets in (("phrase", phrase), ("word", word)):
                 found = measured(values[offsets], inside, overlap)

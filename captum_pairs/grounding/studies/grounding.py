@@ -4,8 +4,8 @@ Does what a phrase matched lie where the object is?
 One record a span. Each measure of :mod:`captum_pairs.grounding.measures` stands beside
 its chance level for that object and three nulls, each measured on the same object: a
 centre prior; the map that a phrase of another image has on *this* image; the phrase's
-map by the same model with the values of each parameter in random order (of a part of the
-rows, since it costs as much again).
+map by the same model with the values of each parameter in random order (of a part of
+the rows, since it costs as much again).
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,7 +95,7 @@ def bounding_box(regions: Sequence[Any]) -> tuple[float, float, float, float]:
     edges = []
     for region in regions:
         if isinstance(region, np.ndarray):
-            rows, columns = region.any(1).nonzero()[0], region.any(0).nonzero()[0]
+            rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
             edges.append((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
         else:
             edges.append(tuple(region))
@@ -241,7 +241,8 @@ class Grounding(Study):
 
     def _other(self, row: Row) -> Optional[tuple[str, int, int, str]]:
         """A phrase of another image, of a class that this one does not have."""
-        here = {each.label for each in (*row.spans, *row.objects)}
+        here = {each.label for each in row.spans}
+        here |= {each.label for each in row.objects}
         fits = [p for p in self.pool if p[3] not in here and p[0] != row.caption]
         return fits[self._number(row) % len(fits)] if fits else None
 
@@ -260,9 +261,7 @@ class Grounding(Study):
             _vectors[key] = phrase_vector(kept, (start, end))
         return _vectors[key]
 
-    def _permuted(
-        self, row: Row, model: DualEncoder
-    ) -> Optional[NDArray[np.float64]]:
+    def _permuted(self, row: Row, model: DualEncoder) -> Optional[NDArray[np.float64]]:
         """The phrases' maps by the model with permuted parameters."""
         if self._number(row) / 2**32 >= self.permuted_share:
             return None

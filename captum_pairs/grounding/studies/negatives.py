@@ -3,8 +3,8 @@ Does a model account for a mismatch?
 
 One record a row that has a negative: whether the wrong caption scores lower; of the
 changed word, whether its attributions sum to less than zero, to less than those of the
-right word in its place, and to the least of all words of the wrong caption; and where in
-the image it lights, if the place of what it stands for is known.
+right word in its place, and to the least of all words of the wrong caption; and where
+in the image it lights, if the place of what it stands for is known.
 """
 
 from collections.abc import Mapping
@@ -98,7 +98,9 @@ class Negatives(Study):
             vectors = [true.values.sum(0)]
         maps = maps_of(model, row.image, true, vectors, self.options)
         score = maps.score
-        score_negative = float(embedding_of(model, 0, row.image) @ false.embedding.double())
+        score_negative = float(
+            embedding_of(model, 0, row.image) @ false.embedding.double()
+        )
         record |= {
             "score": score,
             "score_negative": score_negative,

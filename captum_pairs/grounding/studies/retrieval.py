@@ -80,7 +80,9 @@ class Retrieval(Study):
         }
         rows = []
         for direction, found in ranks.items():
-            resampling = Resampling(groups if direction == "text to image" else names[:number])
+            resampling = Resampling(
+                groups if direction == "text to image" else names[:number]
+            )
             for at in _AT:
                 estimate = resampling.mean(found <= at)
                 (low,), (high,) = estimate.interval()

@@ -166,9 +166,7 @@ class Resampling:
                 total / count, totals / counts, count.astype(np.int64), images
             )
 
-    def others(
-        self, values: Any, classes: NDArray[np.int64], number: int
-    ) -> Estimate:
+    def others(self, values: Any, classes: NDArray[np.int64], number: int) -> Estimate:
         """For each class the mean of all rows that are of another one."""
         values = np.asarray(values, dtype=float)
         there = np.isfinite(values) & (classes >= 0)
@@ -189,9 +187,7 @@ class Resampling:
 
 def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pyarrow.Table:
     """Rows as a table with these columns; NaN is null."""
-    columns = {
-        name: [_plain(row.get(name)) for row in rows] for name in names
-    }
+    columns = {name: [_plain(row.get(name)) for row in rows] for name in names}
     return pyarrow.table(columns)
 
 
@@ -212,8 +208,8 @@ def figures(
 
     Returns:
         a row for each measure and what it is of, and for the difference of the model to
-        each other one (of the rows that have both): measure, of, value, low, high, rows,
-        images.
+        each other one (of the rows that have both): measure, of, value, low, high,
+        rows, images.
     """
     rows = []
     for measure, of in measures.items():

@@ -95,13 +95,16 @@ def run_on_ray(
     most = actors or gpus or int(there.get("CPU", 1))
     # no batch is larger than a block, and every actor has several blocks
     batch = max(1, min(_BATCH, len(left) // (4 * most)))
-    size = min(most, -(-len(left) // batch))
+    size = min(most, len(left))
     if gpus:
         use: dict[str, Any] = {"num_gpus": 1}
     else:
         use = {"num_cpus": 1}
-    rows = ray.data.from_items([{"place": place} for place in left])
-    rows = rows.repartition(-(-len(left) // batch))
+    blocks = -(-len(left) // batch)
+    # in blocks from the start: to repartition takes a CPU that the actors have
+    rows = ray.data.from_items(
+        [{"place": place} for place in left], override_num_blocks=blocks
+    )
     found = rows.map_batches(
         StudiedPlaces,
         fn_constructor_kwargs={

@@ -120,14 +120,16 @@ class Resampling:
         self.images = codes.astype(np.int64)
         rng = np.random.default_rng(_SEED)
         count = min(len(names), _BUNDLES)
-        self._bundles = np.arange(count)[self.images] if count else self.images
+        self._bundles = self.images
         if len(names) > _BUNDLES:
-            places = rng.permutation(len(names)) % _BUNDLES
-            self._bundles = places[self.images]
+            self._bundles = (rng.permutation(len(names)) % _BUNDLES)[self.images]
         self.number = len(names)
         self._count = count
-        shares = np.full(count, 1 / count) if count else np.zeros(0)
-        self._weights = rng.multinomial(count, shares, _DRAWS).astype(np.float64)
+        # how often each is drawn, (draws, images)
+        self._weights = np.zeros((_DRAWS, 0))
+        if count:
+            drawn = rng.multinomial(count, np.full(count, 1 / count), _DRAWS)
+            self._weights = drawn.astype(np.float64)
 
     def sums(
         self, values: Floats, classes: NDArray[np.int64], number: int

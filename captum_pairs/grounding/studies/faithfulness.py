@@ -10,7 +10,7 @@ Orders are by what a feature adds:
 - METHOD, "pairs": its attributions to pairs, summed over the other input;
 - METHOD, "first order": its share of the similarity to this other input, which is what
   the first-order method of the same kind gives (integrated gradients of the similarity,
-  gradient × input, occlusion): what it adds to pairs and on its own;
+  gradient × input, occlusion): its contribution's inner product with the embedding;
 - "random": the null.
 
 Source: Möller et al., TMLR 2025, section on conditional perturbation; insertion and
@@ -18,7 +18,7 @@ deletion: Petsiuk et al., RISE, BMVC 2018.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TYPE_CHECKING
 from zlib import crc32
 
@@ -29,12 +29,13 @@ from captum_pairs.attr import validation
 from captum_pairs.explain.comparison import metric_arguments
 from captum_pairs.explain.options import Options
 from captum_pairs.grounding.data.row import Row
-from captum_pairs.grounding.maps import check_model
+from captum_pairs.grounding.maps import check_model, contributions_of, embedding_of
 from captum_pairs.grounding.studies.summaries import Resampling, table
 from captum_pairs.grounding.study import Column, Columns, Record, Study
 from captum_pairs.known import TAKEN_BY
 from captum_pairs.metrics import insertion_deletion, InsertionDeletion
 from captum_pairs.model import DualEncoder
+from captum_pairs.models.encoder import Feature
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -91,15 +92,9 @@ class Faithfulness(Study):
         score = 0.0
         for method in self.methods:
             options = _taken(shared, method)
-            found = model.explain(row.image, row.caption, method=method, **options)
-            score = found.score
-            pairs = found.interactions.sum(1)[None], found.interactions.sum(0)[None]
-            orders.append((method, "pairs"))
-            worth.append(pairs)
-            effects = found.first_effects, found.second_effects
-            assert effects[0] is not None and effects[1] is not None  # all was asked
-            orders.append((method, "first order"))
-            worth.append((pairs[0] + effects[0], pairs[1] + effects[1]))
+            first, pairs, score = _worths(model, row, {**options, "method": method})
+            orders += [(method, "pairs"), (method, "first order")]
+            worth += [pairs, first]
         generator = torch.Generator().manual_seed(_number(row))
         orders.append((_RANDOM, _RANDOM))
         image, text = worth[0]
@@ -147,6 +142,31 @@ class Faithfulness(Study):
             for end in ("", "_less_random"):
                 columns += [f"{area}{end}{at}" for at in ("", "_low", "_high")]
         return {"areas": table(rows, columns)}
+
+
+def _worths(
+    model: DualEncoder, row: Row, options: Mapping[str, Any]
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], float]:
+    """Of each input's features <c, the other's embedding>, and their sums over pairs,
+    each (1, features); and the score."""
+    kept = contributions_of(model, row.caption, options)
+    # the image is read along the words, and along all of the caption
+    features = (*kept.input.features, Feature("the caption"))
+    both = replace(
+        kept,
+        input=replace(kept.input, features=features, grid=None),
+        values=torch.cat([kept.values, kept.embedding[None].to(kept.values)]),
+    )
+    found = model.explain(row.image, both, **options)
+    table = found.interactions[:, :-1]
+    image = embedding_of(model, 0, row.image).to(kept.values)
+    first = found.interactions[:, -1], kept.values @ image
+    pairs = table.sum(1), table.sum(0)
+    return (
+        (first[0][None], first[1][None]),
+        (pairs[0][None], pairs[1][None]),
+        found.score,
+    )
 
 
 def _taken(options: Mapping[str, Any], method: str) -> dict[str, Any]:

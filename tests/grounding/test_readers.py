@@ -191,7 +191,7 @@ def test_karpathys_split(tmp_path: Path) -> None:
     [
         ("{", "line 1: no JSON"),
         ({"images": []}, "a list as 'categories'"),
-        ({"annotations": [{"image_id": 7}]}, r"annotations\[0\].*'category_id'"),
+        ({"annotations": [{"image_id": 7}]}, r"'category_id'.*annotations\[0\]"),
         (
             {"annotations": [{"image_id": 8, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
             "an image that the file has",
@@ -239,9 +239,10 @@ def test_photos_of_coco() -> None:
         number for reason, number in data.left_out.counts.items() if "caption" in reason
     )
     assert len(data) + left_out == len(captions) == 435
-    assert len(data) > 350 and len({row.group for row in data}) == 87
+    assert len(data) > 350 and len({row.group for row in data}) > 80
     for row in data:
-        width, height = Image.open(row.image).size
+        with Image.open(row.image) as opened:
+            width, height = opened.size
         for span in row.spans:
             for left, top, right, bottom in span.regions:
                 assert -1 <= left < right <= width + 1 and -1 <= top < bottom
@@ -286,7 +287,7 @@ def test_lvis(tmp_path: Path) -> None:
     assert row.image == str(folder / "val2017" / "000000000007.jpg")
     image["coco_url"] = 3
     _write(file, content)
-    with pytest.raises(InvalidArgumentError, match=r"images\[0\].*'coco_url'"):
+    with pytest.raises(InvalidArgumentError, match=r"'coco_url'.*images\[0\]"):
         open_data(f"lvis:{folder}/annotations", images=str(folder))
 
 
@@ -516,7 +517,7 @@ def test_sugarcrepe(tmp_path: Path) -> None:
     assert rows["add_att-0"].changed.kind == "add_att"
     assert sum(data.left_out.counts.values()) == 1
     _write(tmp_path / "sc" / "swap_obj.json", {"0": {"filename": "a.jpg"}})
-    with pytest.raises(InvalidArgumentError, match="swap_obj.json, 0.*'caption'"):
+    with pytest.raises(InvalidArgumentError, match="'caption'.*swap_obj.json, 0"):
         open_data(f"sugarcrepe:{tmp_path}/sc", **given)
 
 
@@ -550,7 +551,7 @@ def test_foil(tmp_path: Path) -> None:
     assert data.left_out.counts == {"a foil without its caption": 1}
     foil["foil"] = "yes"
     _write(file, content)
-    with pytest.raises(InvalidArgumentError, match=r"annotations\[0\].*true or false"):
+    with pytest.raises(InvalidArgumentError, match=r"true or false.*annotations\[0\]"):
         open_data(f"foil:{file}", images=str(tmp_path))
 
 
@@ -586,7 +587,7 @@ def test_hnc(tmp_path: Path) -> None:
         "a box without area": 1,
     }
     _write(file, {"2377985": {"captions": {"0": {"caption": "x"}}}})
-    with pytest.raises(InvalidArgumentError, match="2377985.captions.0.*'label'"):
+    with pytest.raises(InvalidArgumentError, match="'label'.*2377985.captions.0"):
         open_data(f"hnc:{file}", images=str(tmp_path))
 
 
@@ -657,7 +658,7 @@ def test_flickr30k_entities(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "sentences, xml, message",
     [
-        ("[/EN#1people Two dogs] run", XML, r"36979.txt, line 1.*\[/EN#ID"),
+        ("[/EN#1people Two dogs] run", XML, r"\[/EN#ID.*36979.txt, line 1"),
         (SENTENCES, "<annotation>", "36979.xml: no element|36979.xml"),
         (SENTENCES, XML.replace("<xmin>1<", "<xmin>one<"), "object 1: one"),
         (SENTENCES, XML.replace("<scene>1<", "<scene>0<"), "object 3: none of them"),

@@ -6,6 +6,7 @@ A caption's spans are the places where it names a class (see
 since which one is meant is not known. Crowds count only where there is nothing else.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -415,4 +416,7 @@ def _decoded(
         runs = dict(segmentation)
     else:
         return None
-    return np.asarray(library.decode(runs)).astype(bool)
+    with warnings.catch_warnings():
+        # it makes arrays as NumPy 1 did
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.asarray(library.decode(runs)).astype(bool)

@@ -30,7 +30,7 @@ READERS: Mapping[str, Callable[..., Data]] = {
 }
 
 
-def open_data(name: str, **options: Any) -> Data:
+def open_data(name: str, /, **options: Any) -> Data:
     """
     A data set.
 

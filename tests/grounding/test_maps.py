@@ -1,4 +1,4 @@
-"""Phrases' maps are those of explain, and an object's cells are those that lie in it."""
+"""Phrases' maps are those of explain; an object's cells are those that lie in it."""
 
 import numpy as np
 import pytest

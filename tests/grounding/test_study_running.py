@@ -214,8 +214,8 @@ _SCRIPT = """
 import sys
 from captum_pairs import grounding
 if __name__ == "__main__":
-    grounding.run("gaps", "scenes:40", "scenes", sys.argv[1], processes=int(sys.argv[2]),
-                  layer=(-1, -1), tolerance=0.3)
+    grounding.run("gaps", "scenes:40", "scenes", sys.argv[1],
+                  processes=int(sys.argv[2]), layer=(-1, -1), tolerance=0.3)
 """
 
 

@@ -18,6 +18,7 @@ A run that was stopped goes on. The tables are printed as Markdown.
 """
 
 import argparse
+import json
 import os
 import resource
 import sys
@@ -35,6 +36,8 @@ from captum_pairs import grounding, load
 from captum_pairs.grounding.data.own import Given
 from captum_pairs.grounding.data.row import Row
 from captum_pairs.grounding.data.scenes import row_of_scene
+from captum_pairs.grounding.maps import embedding_of
+from captum_pairs.grounding.on_ray import run_on_ray
 from captum_pairs.grounding.results import Shards, write_plan
 from captum_pairs.grounding.studies.failures import CAUSES, Failures
 from captum_pairs.scenes import (
@@ -49,6 +52,7 @@ from captum_pairs.scenes import (
 )
 from captum_pairs.scenes.scene import CORRELATED, SceneObject
 from captum_pairs.scenes.vocabulary import SHAPES
+from common import clip_pair, in_own_process, seconds
 
 STUDIES = ("grounding", "faithfulness", "negatives", "gaps", "failures", "retrieval")
 NEVER_SEEN = [shape for shape, color in WITHHELD if color is None]
@@ -231,8 +235,6 @@ def first_in_the_matrix(out: Path) -> None:
 
 def throughput() -> None:
     """The phrases of a row in embeddings of the row: ViT-B/32, last blocks."""
-    from common import clip_pair, seconds
-
     torch.set_num_threads(1)
     pair = clip_pair()
     model = _with_words(pair.model)
@@ -282,8 +284,6 @@ def _with_words(clip: Any) -> Any:
 
 
 def _embedded(model: Any, row: Row) -> None:
-    from captum_pairs.grounding.maps import embedding_of
-
     embedding_of(model, 0, row.image)
     embedding_of(model, 1, row.caption)
 
@@ -291,7 +291,6 @@ def _embedded(model: Any, row: Row) -> None:
 def by_ray(scenes: int, out: Path) -> None:
     """Rows a second by one and by two actors of one thread."""
     import ray
-    from captum_pairs.grounding.on_ray import run_on_ray
 
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
     lines = []
@@ -338,11 +337,17 @@ def a_million_rows(out: Path, number: int = 1_000_000) -> None:
         rng = np.random.default_rng(0)
         for start in range(0, number, 50_000):
             shards.add_table(_synthetic(shards.schema, rng, start, 50_000))
+    took, peak = in_own_process(__file__, "--tables-of", str(folder))
+    say("a million rows", f"{took:.1f} s, {peak:.2f} GB")
+
+
+def tables_of(folder: str) -> None:
+    """Prints the seconds that a result's tables take, and the peak memory in GB."""
     began = time.perf_counter()
     grounding.load(folder).tables()
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    say("a million rows", f"{took:.1f} s, {peak:.2f} GB")
+    print(json.dumps([took, peak]))
 
 
 def _synthetic(
@@ -381,7 +386,11 @@ def main() -> None:
         default=["studies", "planted", "throughput", "million"],
         choices=["studies", "planted", "throughput", "million"],
     )
+    parser.add_argument("--tables-of", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.tables_of:
+        tables_of(asked.tables_of)
+        return
     os.makedirs(asked.out, exist_ok=True)
     if "studies" in asked.only:
         every_study(asked.scenes, asked.checkpoints, asked.out)

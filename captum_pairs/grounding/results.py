@@ -182,20 +182,51 @@ class Shards:
         Args:
             names: of columns. Default: all
         """
-        wanted = list(self.schema.names if names is None else names)
-        keys = ["place", "id"]
-        tables, sources = [], []
-        for number, path in enumerate(self.files()):
-            table = parquet.read_table(
-                path, columns=list(dict.fromkeys([*keys, *wanted])), partitioning=None
-            )
-            tables.append(table)
-            sources.append(np.full(len(table), number))
-        if not tables:
-            return self.schema.empty_table().select(wanted)
-        table = pyarrow.concat_tables(tables)
-        kept = _once(table["place"].to_numpy(), table["id"], np.concatenate(sources))
-        return table.take(pyarrow.array(kept)).select(wanted)
+        return self.snapshot().read(self.schema.names if names is None else list(names))
+
+    def snapshot(self) -> "Snapshot":
+        """What is there now."""
+        return Snapshot(self.files(), self.schema)
+
+
+class Snapshot:
+    """
+    Shards as they are at one time; columns are read when they are asked for, so that a
+    million rows need the memory of the columns that are used.
+
+    Attributes:
+        kept: the records that count, sorted by place: of each row those of its first
+            shard.
+        good: those of them that have no error.
+    """
+
+    def __init__(self, files: Sequence[Path], schema: pyarrow.Schema) -> None:
+        self._files, self._schema = list(files), schema
+        keys = self._all(["place", "id", "error"])
+        lengths = [parquet.read_metadata(path).num_rows for path in self._files]
+        sources = np.repeat(np.arange(len(lengths)), lengths)
+        self.kept = _once(keys["place"].to_numpy(), keys["id"], sources)
+        has_error = keys["error"].is_valid().to_numpy()
+        self.good = self.kept[~has_error[self.kept]]
+
+    def _all(self, names: Sequence[str]) -> pyarrow.Table:
+        """Columns of all records, those that do not count too."""
+        if not self._files:
+            return self._schema.empty_table().select(names)
+        return pyarrow.concat_tables(
+            parquet.read_table(path, columns=list(names), partitioning=None)
+            for path in self._files
+        )
+
+    def read(self, names: Sequence[str], good: bool = False) -> pyarrow.Table:
+        """
+        Columns of the records that count.
+
+        Args:
+            good: of rows without an error alone.
+        """
+        rows = self.good if good else self.kept
+        return self._all(names).take(pyarrow.array(rows)).select(names)
 
 
 def _once(
@@ -203,6 +234,8 @@ def _once(
 ) -> NDArray[np.int64]:
     """The records that count, sorted by place: of each row those of its first shard.
     What has no place in the data is told apart by its id."""
+    if not len(places):
+        return np.zeros(0, dtype=np.int64)
     codes = compute.rank(ids, tiebreaker="dense").to_numpy().astype(np.int64)
     keys = np.where(places >= 0, places, -codes)
     order = np.lexsort((np.arange(len(keys)), sources, keys))
@@ -233,24 +266,21 @@ class Results:
     @property
     def rows(self) -> pyarrow.Table:
         """Every record with all columns, those of rows with an error too."""
-        return self.shards.read()
+        return self._now.read(self.shards.schema.names)
 
     @cached_property
-    def narrow(self) -> pyarrow.Table:
-        """The same without lists, which can be long: read once."""
-        schema = self.shards.schema
-        names = [f.name for f in schema if not pyarrow.types.is_list(f.type)]
-        return self.shards.read(names)
+    def _now(self) -> Snapshot:
+        return self.shards.snapshot()
 
-    @cached_property
-    def good(self) -> pyarrow.Table:
-        """Of the rows that could be studied, the records without lists."""
-        return self.narrow.filter(compute.is_null(self.narrow["error"]))
+    def __len__(self) -> int:
+        """How many records there are of rows that could be studied."""
+        return len(self._now.good)
 
     @property
     def errors(self) -> dict[str, str]:
         """Why rows could not be studied, by their ids."""
-        bad = self.narrow.filter(compute.is_valid(self.narrow["error"]))
+        table = self._now.read(["id", "error"])
+        bad = table.filter(table["error"].is_valid())
         return dict(zip(bad["id"].to_pylist(), bad["error"].to_pylist()))
 
     @property
@@ -262,21 +292,21 @@ class Results:
         """
         return {
             "planned": int(self.plan["sample"]["size"]),
-            "done": compute.count_distinct(self.narrow["id"]).as_py(),
+            "done": compute.count_distinct(self._now.read(["id"])["id"]).as_py(),
             "failed": len(self.errors),
-            "records": len(self.good),
+            "records": len(self),
         }
+
+    def select(self, names: Sequence[str]) -> pyarrow.Table:
+        """Columns of the rows that could be studied."""
+        return self._now.read(names, good=True)
 
     def column(self, name: str) -> NDArray[Any]:
         """
         A column of the rows that could be studied: nulls of numbers are NaN, lists are
         arrays.
         """
-        if name in self.good.column_names:
-            column = self.good[name]
-        else:
-            both = self.shards.read([name, "error"])
-            column = both.filter(compute.is_null(both["error"]))[name]
+        column = self.select([name])[name]
         if pyarrow.types.is_floating(column.type):
             column = compute.fill_null(column, float("nan"))
         found: NDArray[Any] = column.to_numpy(zero_copy_only=False)

@@ -505,7 +505,7 @@ def _objects(
     results: "Results", bad: Flags, flags: Mapping[str, Flags]
 ) -> pyarrow.Table:
     """Every object: whether it is badly grounded, and which causes hold."""
-    kept = results.good.select(["place", "id", "span", "label"])
+    kept = results.select(["place", "id", "span", "label"])
     kept = kept.append_column("badly_grounded", pyarrow.array(bad))
     for name, holds in _by_cause(flags).items():
         kept = kept.append_column(name, pyarrow.array(holds))

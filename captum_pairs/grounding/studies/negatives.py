@@ -136,7 +136,7 @@ class Negatives(Study):
     def tables(self, results: "Results") -> dict[str, pyarrow.Table]:
         column = results.column
         resampling = Resampling(column("group"))
-        half = np.full(len(results.good), 0.5)
+        half = np.full(len(results), 0.5)
         measures = {
             "score_lower": {"model": column("score_lower"), "chance": half},
             "wrong_negative": {"model": column("wrong_negative")},

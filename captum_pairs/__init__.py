@@ -8,11 +8,13 @@
 from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from captum_pairs.explain.baseline_report import baseline_report, BaselineReport
     from captum_pairs.explain.comparison import Comparison
     from captum_pairs.explain.contrast import Contrast
     from captum_pairs.explain.contributions import Contributions
     from captum_pairs.explain.methods import register_method
     from captum_pairs.explain.pair import PairExplanation
+    from captum_pairs.explain.references import References
     from captum_pairs.explain.zero_shot import ZeroShot
     from captum_pairs.model import DualEncoder, from_functions, load, siamese
     from captum_pairs.models import register_loader
@@ -22,6 +24,8 @@ __version__ = "0.1.0"
 # Where each public name is; imported when it is asked for, so that the command line
 # answers at once and captum_pairs.attr needs nothing but torch and captum.
 _HOMES = {
+    "baseline_report": "captum_pairs.explain.baseline_report",
+    "BaselineReport": "captum_pairs.explain.baseline_report",
     "Comparison": "captum_pairs.explain.comparison",
     "Contrast": "captum_pairs.explain.contrast",
     "Contributions": "captum_pairs.explain.contributions",
@@ -29,6 +33,7 @@ _HOMES = {
     "from_functions": "captum_pairs.model",
     "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
+    "References": "captum_pairs.explain.references",
     "register_loader": "captum_pairs.models",
     "register_method": "captum_pairs.explain.methods",
     "siamese": "captum_pairs.model",
@@ -36,6 +41,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "baseline_report",
+    "BaselineReport",
     "Comparison",
     "Contrast",
     "Contributions",
@@ -43,6 +50,7 @@ __all__ = [
     "from_functions",
     "load",
     "PairExplanation",
+    "References",
     "register_loader",
     "register_method",
     "siamese",

@@ -1,9 +1,11 @@
 """Words and regions: from what a person points at to features, and back."""
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Optional, Union
 from unicodedata import normalize
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
+from captum_pairs.models.equality import ByContent
 from captum_pairs.models.view import Box
 from captum_pairs.models.words import word_spans
 from torch import Tensor
@@ -29,8 +32,8 @@ STOP_WORDS: frozenset[str] = frozenset(
 Where = Union[Sequence[float], "np.ndarray[Any, Any]", Tensor]
 
 
-@dataclass(frozen=True)
-class ExplainedInput:
+@dataclass(frozen=True, repr=False)
+class ExplainedInput(ByContent):
     """
     One of the two inputs of an explanation.
 
@@ -42,6 +45,9 @@ class ExplainedInput:
         baseline: where the path started, in words.
         n_steps: quadrature steps.
         residual: of the path's integral, relative (see docs/notation.md).
+        asked: of an image or sound of which only a region was explained, this region as
+            it was asked for: left, top, right, bottom (of a point twice the same, of a
+            mask the box around it). The feature's box is that of the patches used.
     """
 
     source: Source
@@ -51,6 +57,14 @@ class ExplainedInput:
     baseline: str
     n_steps: int
     residual: float
+    asked: Optional[Box] = None
+
+    def __repr__(self) -> str:
+        grid = "" if self.grid is None else f" ({self.grid[0]} x {self.grid[1]})"
+        return (
+            f"<{shorten(str(self.source), 60, placeholder='…')}: {len(self.features)} "
+            f"features{grid}, {self.layer}, from {self.baseline}>"
+        )
 
     @property
     def kind(self) -> str:
@@ -348,6 +362,46 @@ def grown(
                 chosen.add(cell)
                 waiting.append(cell)
     return sorted(chosen)
+
+
+def strong_region(
+    side: ExplainedInput, values: Tensor, seed: Optional[int] = None
+) -> Optional[list[int]]:
+    """The strongest patch (or that one) and its strong neighbours, if positive."""
+    columns = (side.grid or (1, 1))[1]
+    numbers = values.tolist()
+    cells = {
+        divmod(index, columns): numbers[index]
+        for index in range(side.count)
+        if side.features[index].box is not None and not math.isnan(numbers[index])
+    }
+    start = max(cells, key=lambda cell: cells[cell], default=None)
+    if seed is not None:
+        start = divmod(seed, columns)
+    if start is None or cells.get(start, 0.0) <= 0:
+        return None
+    return [row * columns + column for row, column in grown(cells, start)]
+
+
+def box_around(side: ExplainedInput, group: Sequence[int]) -> Optional[Box]:
+    """The box around features."""
+    boxes = [box for i in group if (box := side.features[i].box) is not None]
+    if not boxes:
+        return None
+    edges = list(zip(*boxes))
+    return (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))
+
+
+def box_of(where: Where) -> Box:
+    """The box that a region is, or that is around it; of a point twice the same."""
+    array = _numbers(where)
+    if array.ndim == 2:
+        rows, columns = np.nonzero(array.any(1))[0], np.nonzero(array.any(0))[0]
+        edges = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    else:
+        edges = tuple(array) if len(array) == 4 else (*array, *array)
+    left, top, right, bottom = (float(edge) for edge in edges)
+    return (left, top, right, bottom)
 
 
 def place_in_words(source: Source, box: Box) -> str:

@@ -5,13 +5,16 @@ registries (:mod:`captum_pairs.explain.methods`, :mod:`captum_pairs.models.regis
 are filled from here.
 """
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import NamedTuple
 
-__all__ = ["Kind", "KINDS", "METHODS", "TAKEN_BY"]
+__all__ = ["did_you_mean", "Kind", "KINDS", "METHODS", "TAKEN_BY"]
 
 # Each method's class in captum_pairs.attr, integrated gradients first.
 METHODS = {
     "integrated_gradients": "IntegratedJacobian",
+    "expected_gradients": "ExpectedJacobian",
     "jacobian_x_input": "JacobianXInput",
     "occlusion": "EmbeddingOcclusion",
     "banzhaf": "EmbeddingBanzhaf",
@@ -22,8 +25,8 @@ METHODS = {
 
 # Options that some methods take and others refuse, and who takes them.
 TAKEN_BY = {
-    "tolerance": ("integrated_gradients",),
-    "n_steps": ("integrated_gradients",),
+    "tolerance": ("integrated_gradients", "expected_gradients"),
+    "n_steps": ("integrated_gradients", "expected_gradients"),
     "n_samples": ("banzhaf", "shapley", "lime"),
 }
 
@@ -75,3 +78,10 @@ KINDS = {
         "torchvision",
     ),
 }
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """What a wrong name may have been meant to be, for the end of a message."""
+    folded = {each.casefold(): each for each in known}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean “{folded[close[0]]}”?" if close else ""

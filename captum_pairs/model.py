@@ -12,9 +12,11 @@ from captum_pairs.explain.compute import explain, part_asked_for
 from captum_pairs.explain.contrast import Contrast, contrast
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.corpus import contribute
+from captum_pairs.explain.cost import Cost, estimate
 from captum_pairs.explain.methods import Method
 from captum_pairs.explain.options import Options, OptionsLike
 from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.explain.references import References, sample_references, WORDS
 from captum_pairs.explain.sides import InputContributions, side_of_query
 from captum_pairs.explain.zero_shot import zero_shot, ZeroShot
 from captum_pairs.inputs import Where
@@ -130,6 +132,23 @@ class DualEncoder(EncoderPair):
         asked = part_asked_for(self, phrase, occurrence, region, side)
         return explain(self, first, second, Options.of({**options}), asked)
 
+    def estimate(
+        self, first: Input, second: Input, **options: Unpack[OptionsLike]
+    ) -> Cost:
+        """
+        What :meth:`explain` would take, without computing it: a few passes are timed.
+
+        Args:
+            first, second, **options: as for :meth:`explain`.
+
+        Raises:
+            InvalidArgumentError: naming ``method`` for another one than
+                "integrated_gradients".
+
+        >>> print(model.estimate("one.jpg", "other.jpg", layer=13))
+        """
+        return estimate(self, first, second, Options.of({**options}))
+
     def contrast(
         self,
         query: Any,
@@ -171,7 +190,8 @@ class DualEncoder(EncoderPair):
                 all that leave out features.
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
-        asked = methods_asked_for(methods, options.get("absent"))
+        absent, references = options.get("absent"), options.get("references")
+        asked = methods_asked_for(methods, absent, references)
         own = options.pop("settings", None)  # each method takes those that it knows
         settings = Options.of({**options, "method": asked[0]}, asked)
         return compare(self, first, second, asked, settings, own)
@@ -212,6 +232,49 @@ class DualEncoder(EncoderPair):
         settings = Options.of({**options})
         return contribute(self, inputs, side, directory, keys, dtype, settings)
 
+    def references(
+        self,
+        images: Any = None,
+        texts: Any = None,
+        *,
+        sounds: Any = None,
+        first: Any = None,
+        second: Any = None,
+        size: int = 64,
+        seed: int = 0,
+        texts_as: str = WORDS,
+    ) -> References:
+        """
+        A sample of inputs to compare others with, instead of an empty one:
+        ``explain(..., references=model.references(images="photos", texts=captions))``.
+        Pairs then sum to what is specific to the two inputs: their similarity less that
+        of each to the other side's references. See docs/references.md.
+
+        Args:
+            images, texts, sounds: of the side, or sides, that take such: a list, a
+                column of a data set, a directory (and those in it); of texts also a
+                file, with a text a line. Without any, a side keeps its baseline.
+            first, second: the same of one side, whatever it takes.
+            size: how many an input is compared with; one that is itself among them is
+                left out.
+            seed: by which they are drawn, independently for the two sides.
+            texts_as: in a text's place stand "words" of the texts, each for one of as
+                many tokens, or "texts", cut or padded to its length. Its special tokens
+                stay.
+
+        Raises:
+            InvalidArgumentError: naming the argument, if nothing can be read, or the
+                model takes no such inputs.
+        """
+        given = {
+            "images": images,
+            "texts": texts,
+            "sounds": sounds,
+            "first": first,
+            "second": second,
+        }
+        return sample_references(self, given, size, seed, texts_as)
+
     def zero_shot(
         self,
         image: Any,
@@ -235,9 +298,11 @@ class DualEncoder(EncoderPair):
 def _encoder_in_words(encoder: Encoder) -> str:
     """What it takes, and where it can be attributed to."""
     blocks = f"{len(encoder.blocks)} blocks" if encoder.blocks else "no blocks"
-    at = "its input" if encoder.default_block is None else f"{encoder.default_block}"
-    where = f"from {at}" if encoder.default_block is None else f"from block {at}"
-    return f"{encoder.kind} ({blocks}, explained {where})"
+    at = encoder.default_block
+    where = "its input" if at is None else f"block {at}"
+    if at is not None and at == len(encoder.blocks):
+        where = "the output of the last one"
+    return f"{encoder.kind} ({blocks}, explained from {where})"
 
 
 Arguments = ParamSpec("Arguments")

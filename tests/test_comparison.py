@@ -1,6 +1,7 @@
 """Several methods on one pair: their explanations, measures, picture and files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from captum_pairs import Comparison, DualEncoder, load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.cli import main
+from captum_pairs.explain import counting
 from captum_pairs.explain.methods import method_names
 from captum_pairs.metrics import faithfulness, rank_agreement
 from click.testing import CliRunner
+from matplotlib.text import Text
 from PIL import Image
 
 TEXT = "a red circle on a square"
@@ -91,6 +94,31 @@ def test_passes_are_counted(found: Comparison) -> None:
     assert all(each.seconds > 0 for each in found.compared)
 
 
+@pytest.mark.parametrize(
+    "method, unit", [("integrated_gradients", "gradients"), ("occlusion", "embeddings")]
+)
+def test_a_bar_counts_what_the_method_does(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch, method: str, unit: str
+) -> None:
+    shown = []
+
+    class Bar(counting.tqdm):  # type: ignore[misc]  # it ships no types
+        def close(self) -> None:
+            shown.append((self.n, self.total, self.unit))
+            super().close()
+
+    monkeypatch.setattr(counting, "tqdm", Bar)
+    found = model.explain(_photo(), TEXT, method=method, progress=True)
+    number, total, said = shown[0]
+    assert said == f" {unit}" and number > 0
+    # of gradients it is known how many come: the last side's, along each direction
+    few, many = sorted((found.first, found.second), key=lambda s: len(s.features))
+    if unit == "gradients":
+        assert number <= total == many.n_steps * (len(few.features) + 1)
+    else:
+        assert total is None and number >= len(many.features)
+
+
 def test_nothing_but_the_subsets_is_shared(model: DualEncoder) -> None:
     few = model.compare(_photo(), TEXT, methods=FEW, layer=(1, 0))
     assert few.methods == tuple(FEW)
@@ -102,7 +130,8 @@ def test_nothing_but_the_subsets_is_shared(model: DualEncoder) -> None:
 
 def test_words(found: Comparison) -> None:
     lines = found.summary().splitlines()
-    assert lines[1] == "at the input of block 0 of 2 and the input of block 0 of 2"
+    assert lines[0].startswith("Most faithful here is ")
+    assert lines[2] == "at the input of block 0 of 2 and the input of block 0 of 2"
     for method in method_names():
         assert sum(line.strip().startswith(method) for line in lines) == 3
     frame = found.to_frame()
@@ -187,9 +216,14 @@ def test_settings_of_one_of_the_methods(model: DualEncoder) -> None:
         model.compare(_photo(), TEXT, methods=names, settings=wrong)
 
 
+def _rows(figure: Any) -> list[Any]:
+    """Those with a label on the left: a method's, or the image's."""
+    return [part for part in figure.subfigs if part.subfigs]
+
+
 def _panels(comparison: Comparison, **options: int) -> tuple[int, list[str]]:
     figure = comparison.plot(**options)
-    rows = figure.subfigs
+    rows = _rows(figure)
     labels = [
         part.get_text() for row in rows for sub in row.subfigs for part in sub.texts
     ]
@@ -200,9 +234,21 @@ def test_small_multiples(found: Comparison) -> None:
     rows, labels = _panels(found, number=3)
     assert rows == len(method_names())
     assert [text for text in labels if text == "token similarity"]
-    first = found.plot(number=3).subfigs[0]
-    titles = [axes.get_title() for axes in first.subfigs[1].axes]
+    first = _rows(found.plot(number=3))[0]
+    *maps, bar = first.subfigs[1].axes
+    titles = [axes.get_title() for axes in maps]
+    assert not bar.get_title() and bar.get_ylim()[0] < 0 < bar.get_ylim()[1]
     assert len(titles) == 3 and set(titles) < set(found["banzhaf"].second.names)
+
+
+def test_methods_that_could_not_run_are_named(found: Comparison) -> None:
+    lacking = replace(found, failed={"lime": "too few samples"})
+    figures = found.plot(), lacking.plot()
+    words = [
+        " ".join(text.get_text() for text in figure.findobj(Text)) for figure in figures
+    ]
+    assert "could not run" not in words[0]
+    assert "could not run: lime" in words[1]
 
 
 def test_two_images_and_two_texts(model: DualEncoder) -> None:

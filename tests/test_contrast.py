@@ -148,10 +148,12 @@ def test_explanations_of_another_contrast(model: DualEncoder, tmp_path: Path) ->
 
 
 def test_candidates_that_are_equal(model: DualEncoder) -> None:
-    said = model.contrast(_photo(), A, A).summary()
+    verdict, said = model.contrast(_photo(), A, A).summary().splitlines()[:2]
     image = "the image of 20 x 20 px"
+    assert verdict == "Both texts are as similar, to the last digit."
     assert said.startswith(f"“{A}” is as similar to {image} as “{A}”: ")
-    said = model.contrast(_photo(), A, B).summary()
+    verdict, said = model.contrast(_photo(), A, B).summary().splitlines()[:2]
+    assert verdict.startswith("The preferred text is ")
     more = f"“{A}” is (more|less) similar to {image} than “{B}”: "
     assert re.match(more, said)
 

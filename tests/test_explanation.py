@@ -456,6 +456,24 @@ def test_equal_is_what_has_equal_content(
     assert replace(found, first=replace(found.first, source=other)) != found
 
 
+def test_inputs_are_equal_by_what_they_hold(model: DualEncoder) -> None:
+    """Pictures and tensors included, which `==` alone can't compare."""
+    raw = model.first.prepare(_photo())
+    again, another = model.first.prepare(_photo()), model.first.prepare(_photo(33))
+    layouts = [p.layout(p.inputs.shape, True, False) for p in (raw, again, another)]
+    kept = [model.contributions([each])[0] for each in (_photo(), _photo(), _photo(33))]
+    for one, same, other in (
+        (raw, again, another),
+        (raw.source, again.source, another.source),
+        (layouts[0], layouts[1], replace(layouts[2], grid=None)),
+        (kept[0], kept[1], kept[2]),
+        (kept[0].input, kept[1].input, kept[2].input),
+    ):
+        assert one == same and hash(one) == hash(same) and len({one, same}) == 1
+        assert one != other and not one == other
+        assert one != "an input"
+
+
 def test_a_model_says_what_it_is(model: DualEncoder) -> None:
     assert repr(model) == (
         f"<{model.name}: image (2 blocks, explained from block 0) and text (2 blocks, "
@@ -501,6 +519,11 @@ def test_the_halves_of_a_result_know_each_other(
         {"heads": [{"nose": 1}]},
         {"second": {"features": []}},
         {"model": 3},
+        {"score": float("nan")},
+        {"rest": float("inf")},
+        {"tolerance": True},
+        {"heads": [{"name": "logit", "scale": "1", "bias": 0.0}]},
+        {"heads": [{"name": "logit", "scale": 1.0, "bias": float("-inf")}]},
     ],
 )
 def test_damaged_files(found: PairExplanation, tmp_path: Path, change: Any) -> None:
@@ -515,6 +538,66 @@ def test_damaged_files(found: PairExplanation, tmp_path: Path, change: Any) -> N
     tensors.unlink()
     with pytest.raises(InvalidArgumentError, match="explanation.safetensors"):
         PairExplanation.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("residual", float("nan")),
+        ("residual", None),
+        ("n_steps", 2.5),
+        ("grid", [5]),
+        ("grid", [5, -5]),
+        ("layer", 3),
+        ("features", "abc"),
+        ("source", {"kind": "smell"}),
+        ("source", {"kind": "image", "size": [1, 2, 3]}),
+        ("source", {"kind": "image", "visible": ["a", "b", "c", "d"]}),
+    ],
+)
+def test_damaged_inputs(
+    found: PairExplanation, tmp_path: Path, name: str, value: Any
+) -> None:
+    path, _ = found.save(tmp_path)
+    content = json.loads(path.read_text())
+    content["first"][name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
+        PairExplanation.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"name": 3},
+        {"name": "a", "special": "no"},
+        {"name": "a", "span": [0.5, 1]},
+        {"name": "a", "span": [-1, 1]},
+        {"name": "a", "box": [0, 0, 1]},
+        {"name": "a", "box": [0, 0, 1, float("inf")]},
+    ],
+    ids=str,
+)
+def test_damaged_features(
+    found: PairExplanation, tmp_path: Path, feature: dict[str, Any]
+) -> None:
+    path, _ = found.save(tmp_path)
+    content = json.loads(path.read_text())
+    content["first"]["features"][0] = feature
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidArgumentError, match="^directory: expected .* saved"):
+        PairExplanation.load(tmp_path)
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    found: PairExplanation, tmp_path: Path
+) -> None:
+    broken = replace(found, interactions=found.interactions * torch.nan)
+    with pytest.raises(InvalidArgumentError, match="interactions: .*finite"):
+        broken.save(tmp_path / "a")
+    with pytest.raises(InvalidArgumentError, match="score: .*finite"):
+        replace(found, score=float("nan")).save(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def test_numbers_of_another_shape(found: PairExplanation, tmp_path: Path) -> None:
@@ -545,11 +628,12 @@ def test_attributions_that_are_not_numbers(
         broken.save(tmp_path)
         with pytest.raises(InvalidArgumentError, match="numbers that are not finite"):
             PairExplanation.load(tmp_path)
-    assert "attributions are not numbers (NaN)" in broken.summary()
+    assert "Attributions are not numbers (NaN)" in broken.summary()
     texts = _texts("dog", "hound cat", [[torch.nan, 1.0]])
     assert [str(pair) for pair in texts.top_pairs()] == ["“dog” – “cat”: +1.000"]
-    images = replace(found, second=found.first, interactions=some[:, :1].expand(-1, 26))
-    assert images.summary()
+    table, effects = some[:, :1].expand(-1, 26), found.first_effects
+    images = replace(found, second=found.first, interactions=table)
+    assert replace(images, second_effects=effects).summary()
 
 
 # ---- regions and groups that are none ----------------------------------------

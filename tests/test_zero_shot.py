@@ -43,7 +43,9 @@ def test_probabilities_are_the_models_own(model: DualEncoder, tiny_clip: Path) -
     # the parts are the score
     total = found.constants + found.attributions.sum(1)
     torch.testing.assert_close(total, found.scores, atol=1e-4, rtol=0)
-    assert found.summary().splitlines()[0].split()[1] == f"{found.top(1)[0][0]}:"
+    verdict, first = found.summary().splitlines()[:2]
+    assert verdict.startswith(f"“{found.top(1)[0][0]}” is most probable, ")
+    assert first.split()[1] == f"{found.top(1)[0][0]}:"
 
 
 def test_maps(model: DualEncoder) -> None:

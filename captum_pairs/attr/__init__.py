@@ -2,10 +2,15 @@
 """Feature-pair attributions of dual encoders, in the manner of ``captum.attr``."""
 
 from captum_pairs.attr._core.embedding_attribution import (
+    blocks_of,
     EmbeddingAttribution,
     EmbeddingDecomposition,
     EmbeddingReading,
     Shares,
+)
+from captum_pairs.attr._core.expected_jacobian import ExpectedJacobian
+from captum_pairs.attr._core.feature_pair_expected_gradients import (
+    FeaturePairExpectedGradients,
 )
 from captum_pairs.attr._core.feature_pair_integrated_gradients import (
     FeaturePairIntegratedGradients,
@@ -44,11 +49,15 @@ from captum_pairs.attr._core.token_similarity import (
 from captum_pairs.attr._utils import validation, visualization
 from captum_pairs.attr._utils.example import BaselinePath, Example
 from captum_pairs.attr._utils.hooks import Place, Session
+from captum_pairs.attr._utils.references import ReferencePaths, ReferenceValues
+from captum_pairs.attr._utils.spread import confidence_factor
 from captum_pairs.attr._utils.subsets import Subsets
 from captum_pairs.attr._utils.validation import InvalidArgumentError
 
 __all__ = [
     "BaselinePath",
+    "blocks_of",
+    "confidence_factor",
     "Convergence",
     "EmbeddingAttribution",
     "EmbeddingBanzhaf",
@@ -59,8 +68,10 @@ __all__ = [
     "EmbeddingReading",
     "EmbeddingShapley",
     "Example",
+    "ExpectedJacobian",
     "FeaturePairBanzhaf",
     "FeaturePairBiLRP",
+    "FeaturePairExpectedGradients",
     "FeaturePairIntegratedGradients",
     "FeaturePairIntegratedHessians",
     "FeaturePairInteractionCam",
@@ -78,6 +89,8 @@ __all__ = [
     "PairAttribution",
     "PairDecomposition",
     "Place",
+    "ReferencePaths",
+    "ReferenceValues",
     "Session",
     "Shares",
     "Subsets",

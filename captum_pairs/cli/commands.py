@@ -1,8 +1,10 @@
 """The commands: what each takes, what it asks the library, and what it writes."""
 
+import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast, Literal, Optional, TYPE_CHECKING, Union
 
@@ -10,7 +12,6 @@ import click
 from captum_pairs import __version__
 from captum_pairs.cli.messages import (
     announced,
-    did_you_mean,
     failure,
     IMAGE_UNREADABLE,
     in_one_line,
@@ -30,7 +31,7 @@ from captum_pairs.cli.options import (
     SettingOption,
     TextOption,
 )
-from captum_pairs.known import KINDS, METHODS, TAKEN_BY
+from captum_pairs.known import did_you_mean, KINDS, METHODS, TAKEN_BY
 
 if TYPE_CHECKING:
     from captum_pairs import (
@@ -52,7 +53,10 @@ Given = dict[str, tuple[str, ...]]
 _ENDINGS = {
     "images": ".avif .bmp .gif .ico .jp2 .jpeg .jpg .png .ppm .tga .tif .tiff .webp",
     "sounds": ".wav",
+    "texts": ".txt",
 }
+# How many references are drawn, which is no setting of an explanation.
+_SIZE = "references_size"
 # Inputs that could not be read, which are told.
 _LISTED = 10
 _EPILOG = (
@@ -169,6 +173,19 @@ _settings_options = options(
         type=TextOption(),
         help='Of images: "mean color", "black" or "blur".',
     ),
+    click.option(
+        "--references",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        metavar="DIRECTORY",
+        help="Compare with a sample of the images (or sounds) of a directory and those "
+        "in it, and with texts of the lines of its .txt files, instead of a baseline.",
+    ),
+    click.option(
+        "--references-size",
+        type=click.IntRange(1),
+        metavar="NUMBER",
+        help="How many an input is compared with.  [default: 64]",
+    ),
     click.option("--tokens", is_flag=True, help="Attribute to tokens, not to words."),
     _tolerance_option,
     click.option(
@@ -193,7 +210,7 @@ _settings_options = options(
     click.option(
         "--seed",
         type=_seed_range,
-        help="How subsets are drawn.  [default: 0]",
+        help="How subsets, or references, are drawn.  [default: 0]",
     ),
     click.option(
         "--settings",
@@ -240,6 +257,7 @@ def demo(seed: int, layer: Any, tolerance: float, out: Path) -> None:
     Writes demo_scene.png (the scene), demo.png (the explanation), demo.json and
     demo.safetensors (its numbers). Where each object really is, is known and printed.
     """
+    _check_layer("scenes", layer)
     with announced("importing PyTorch"):
         import torch
 
@@ -315,6 +333,7 @@ def explain(
     _check_number(given, 2)
     _check_part(given, phrase, occurrence, box)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given, phrase, occurrence)
     encoders = _load(model, device)
@@ -326,7 +345,7 @@ def explain(
             occurrence=occurrence,
             region=box,
             side=side,
-            **_with_progress(settings),
+            **_as_asked(encoders, settings),
         )
     _write(explanation, out, "explanation", page)
 
@@ -354,13 +373,14 @@ def contrast(
     given = {"image": images, "text": texts, "audio": sounds}
     _check_number(given, 3)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given)
     encoders = _load(model, device)
     query, candidates, side = _query(encoders, given)
     with announced("explaining"):
         found = encoders.contrast(
-            query, *candidates, side=side, **_with_progress(settings)
+            query, *candidates, side=side, **_as_asked(encoders, settings)
         )
     _write(found, out, "contrast", page)
 
@@ -397,12 +417,15 @@ def compare(
     given = {"image": images, "text": texts, "audio": sounds}
     _check_number(given, 2)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings, methods, several=True)
     _look_at(given)
     encoders = _load(model, device)
     pair = _pair(encoders, given)
     with announced("explaining by several methods"):
-        found = encoders.compare(*pair, methods=methods, **_with_progress(settings))
+        found = encoders.compare(
+            *pair, methods=methods, **_as_asked(encoders, settings)
+        )
     _write(found, out, "comparison", page)
 
 
@@ -462,6 +485,7 @@ def zero_shot(
     if "{}" not in template:
         raise click.BadParameter("a text with {} in it", param_hint="--template")
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings, width="a classification")
     _look_at(given)
     encoders = _load(model, device)
@@ -470,7 +494,7 @@ def zero_shot(
         raise click.UsageError(f"{encoders.name} classifies {_article(kind)}")
     with announced("classifying"):
         found = encoders.zero_shot(
-            given[kind][0], names, template=template, **_with_progress(settings)
+            given[kind][0], names, template=template, **_as_asked(encoders, settings)
         )
     _write(found, out, "zero_shot", page)
 
@@ -535,6 +559,7 @@ def contributions(
     """
     corpus, kind = _corpus(images, texts, sounds)
     settings = _settings(settings)
+    _check_layer(model, settings.get("layer"))
     _check_settings(settings, width="contributions")
     encoders = _load(model, device)
     kinds = encoders.first.kind, encoders.second.kind
@@ -552,7 +577,7 @@ def contributions(
                 side=place,
                 directory=out,
                 dtype=dtype,
-                **_with_progress(settings),
+                **_as_asked(encoders, settings),
             )
     _tell_stored(stored, len(corpus), out)
 
@@ -588,9 +613,32 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _with_progress(settings: dict[str, Any]) -> dict[str, Any]:
-    """With a bar, if there is somebody to see it."""
-    return {**settings, "progress": sys.stderr.isatty()}
+def _as_asked(encoders: "DualEncoder", settings: dict[str, Any]) -> dict[str, Any]:
+    """With references of the model, and a bar, if there is somebody to see it."""
+    found = {**settings, "progress": sys.stderr.isatty()}
+    size = found.pop(_SIZE, 64)
+    if "references" in found:
+        seed = found.get("seed", 0)
+        found["references"] = _references(encoders, found["references"], size, seed)
+    return found
+
+
+def _references(encoders: "DualEncoder", place: Path, size: int, seed: int) -> Any:
+    """A sample of what a directory has for each of the model's sides."""
+    kinds = {"images": "image", "texts": "text", "sounds": "audio"}
+    having = {path.suffix.lower() for path in place.rglob("*") if path.is_file()}
+    given: dict[str, Any] = {
+        name: place
+        for name, kind in kinds.items()
+        if kind in (encoders.first.kind, encoders.second.kind)
+        and having & {*_ENDINGS[name].split()}
+    }
+    if not given:
+        message = (
+            f"files that {encoders.name} takes, not {click.format_filename(place)}"
+        )
+        raise click.BadParameter(message, param_hint="--references")
+    return encoders.references(**given, size=size, seed=seed)
 
 
 def _check_number(given: Given, count: int) -> None:
@@ -684,6 +732,11 @@ def _check_settings(
     width: Optional[str] = None,
 ) -> None:
     """What a method does not take is refused before a model is loaded."""
+    if _SIZE in settings and "references" not in settings:
+        message = "it is that of --references"
+        raise click.BadParameter(message, param_hint="--references-size")
+    # which are made of the model
+    settings = {n: v for n, v in settings.items() if n not in ("references", _SIZE)}
     one = settings.get("method", next(iter(METHODS)))
     _check_taken(settings, (methods or list(METHODS)) if several else [one])
     with announced("importing PyTorch"):
@@ -700,6 +753,42 @@ def _check_settings(
     checked = Options.of(settings)
     if width is not None:
         check_width(checked.method, width)
+
+
+def _check_layer(model: str, layer: Any) -> None:
+    """Refuse a block that a model's configuration, which lies on the disk, has not."""
+    counts = _blocks(model)
+    if counts is None or layer is None:
+        return
+    wanted = layer if isinstance(layer, tuple) else (layer,)
+    for number, count, kind in zip(wanted, counts, ("image", "text")):
+        if isinstance(number, int) and not -count <= number < count:
+            message = (
+                f'a block from 0 to {count - 1} or -{count} to -1 or "input" of the '
+                f"{kind} encoder, not {number}"
+            )
+            raise click.BadParameter(message, param_hint="--layer")
+
+
+def _blocks(model: str) -> Optional[tuple[int, int]]:
+    """How many blocks the encoders of images and of texts have; None if that has to be
+    told later."""
+    prefix, _, rest = model.partition(":")
+    folder = Path(model).expanduser()
+    if prefix == "scenes" and not folder.is_dir():
+        kept = files("captum_pairs") / "scenes" / "checkpoints" / (rest or "default")
+        folder = Path(str(kept))
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if found["model_type"] not in ("clip", "siglip"):
+            return None
+        vision, text = (
+            int(found[f"{each}_config"].get("num_hidden_layers", 12))
+            for each in ("vision", "text")
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # who loads it says what is wrong
+    return vision, text
 
 
 def _look_at(

@@ -3,16 +3,14 @@
 import sys
 import threading
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Optional, TextIO, Union
 
 import click
 
 __all__ = [
     "announced",
-    "did_you_mean",
     "failure",
     "IMAGE_UNREADABLE",
     "in_one_line",
@@ -89,13 +87,6 @@ def _warn(
 ) -> None:
     """As warnings.showwarning is called: what it says, and not where."""
     click.echo(f"Warning: {_line(str(message))}", err=True)
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """What a wrong name may have been meant to be, for the end of a message."""
-    folded = {each.casefold(): each for each in known}
-    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    return f"; did you mean “{folded[close[0]]}”?" if close else ""
 
 
 @contextmanager

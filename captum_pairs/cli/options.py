@@ -11,13 +11,12 @@ from typing import Any, Optional, TYPE_CHECKING, TypeVar, Union
 
 import click
 from captum_pairs.cli.messages import (
-    did_you_mean,
     failure,
     IMAGE_UNREADABLE,
     MODEL_MISSING,
     UNEXPECTED,
 )
-from captum_pairs.known import KINDS, METHODS
+from captum_pairs.known import did_you_mean, KINDS, METHODS
 
 __all__ = [
     "BoxOption",

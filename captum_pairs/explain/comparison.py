@@ -16,8 +16,15 @@ from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.compute import explain_pair
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.counting import tallied, Tally
-from captum_pairs.explain.files import read_result, well_formed, write_result
+from captum_pairs.explain.files import (
+    as_number,
+    as_text,
+    read_result,
+    well_formed,
+    write_result,
+)
 from captum_pairs.explain.methods import (
+    EXPECTED_GRADIENTS,
     Method,
     method_names,
     method_of,
@@ -26,11 +33,13 @@ from captum_pairs.explain.methods import (
 )
 from captum_pairs.explain.options import Options, REMOVED
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named, Result
-from captum_pairs.explain.sides import PreparedSide
+from captum_pairs.explain.result import named, Result
+from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.metrics import faithfulness, insertion_deletion, rank_agreement
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_comparison
+from captum_pairs.show.reading import silence, verdict_of_comparison
 from captum_pairs.show.wording import plain, unit
 from torch import Tensor
 
@@ -73,7 +82,7 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
 class Compared(ByContent):
     """
     What one method says of a pair, and what it cost.
@@ -109,8 +118,16 @@ class Compared(ByContent):
         """Its name."""
         return self.explanation.method
 
+    def _in_short(self) -> str:
+        of_all, of_pairs = self.faithfulness, self.faithfulness_of_pairs
+        faithful = of_pairs if of_all is None else of_all
+        return f"{self.method} faithful {faithful:.2f}, {self.seconds:.2g} s"
 
-@dataclass(frozen=True, eq=False, repr=False)
+    def __repr__(self) -> str:
+        return f"<Compared: {self._in_short()}>"
+
+
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """
     Methods on the same pair, at the same layers, in the order they were asked for.
@@ -166,9 +183,11 @@ class Comparison(Result):
             yield {"method": method, **dict.fromkeys(_COLUMNS), "error": error}
 
     def summary(self) -> str:
-        """The measures as a table, and what each method finds strongest."""
+        """What it says in a sentence, the measures as a table, and what each method
+        finds strongest."""
         first = self.explanations[0]
         lines = [
+            verdict_of_comparison(self),
             f"{first.first.source} and {first.second.source}: "
             f"{unit(first.similarity)} {plain(first.score)}",
             f"at the {first.first.layer} and the {first.second.layer}",
@@ -187,16 +206,13 @@ class Comparison(Result):
         for found in self.explanations:
             pairs = "; ".join(str(pair) for pair in found.top_pairs(2))
             lines.append(f"  {found.method}: {pairs}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *silence(first)])
 
     def _in_short(self) -> Iterator[str]:
         first = self.explanations[0]
         yield f"{first.model}, {named(first.first)} and {named(first.second)}"
         yield f"{unit(first.similarity)} {plain(first.score)}"
-        for each in self.compared:
-            of_all, of_pairs = each.faithfulness, each.faithfulness_of_pairs
-            faithful = of_pairs if of_all is None else of_all
-            yield f"{each.method} faithful {faithful:.2f}, {each.seconds:.2g} s"
+        yield from (each._in_short() for each in self.compared)
         yield from (f"{method} could not run" for method in self.failed)
 
     def plot(self, number: int = 4) -> "Figure":
@@ -231,12 +247,13 @@ class Comparison(Result):
         content, _ = read_result(directory, name, _FORMAT, with_tensors=False)
         with well_formed(Path(directory) / f"{name}.json"):
             rows = [dict(row) for row in content["methods"]]
-            failed = {row["method"]: row["error"] for row in rows if row.get("error")}
+            failed = {
+                as_text(row["method"]): as_text(row["error"])
+                for row in rows
+                if row.get("error")
+            }
             compared = tuple(
-                Compared(
-                    PairExplanation.load(directory, f"{name}_{row['method']}"),
-                    *(row[column] for column in _FIELDS),
-                )
+                _compared(Path(directory), name, row)
                 for row in rows
                 if row["method"] not in failed
             )
@@ -244,6 +261,15 @@ class Comparison(Result):
             if agreement.shape != (len(compared), len(compared)) or not compared:
                 raise ValueError(f"{len(compared)} methods, {tuple(agreement.shape)}")
             return cls(compared, agreement, failed)
+
+
+def _read(column: str, value: Any) -> Union[int, float, None]:
+    """A measure that a file has, if that is what it is."""
+    if value is None and column == "faithfulness":
+        return None
+    if column in ("forwards", "backwards") and not isinstance(value, int):
+        raise TypeError(f"{column}: {type(value).__name__}")
+    return value if isinstance(value, int) else as_number(value)
 
 
 def _shown(value: Union[int, float, None]) -> str:
@@ -255,6 +281,13 @@ def _shown(value: Union[int, float, None]) -> str:
 def _line(cells: Sequence[str]) -> str:
     """A row of a table: the first cell on the left, the others on the right."""
     return f"  {cells[0]:20}" + "".join(f"{cell:>10}" for cell in cells[1:])
+
+
+def _compared(directory: Path, name: str, row: dict[str, Any]) -> Compared:
+    """A method's row as it was saved, and its explanation beside it."""
+    explanation = PairExplanation.load(directory, f"{name}_{row['method']}")
+    measured: dict[str, Any] = {each: _read(each, row[each]) for each in _FIELDS}
+    return Compared(explanation, **measured)
 
 
 def compare(
@@ -323,11 +356,15 @@ def own_settings(
 
 
 def methods_asked_for(
-    methods: object, absent: object
+    methods: object, absent: object, references: object = None
 ) -> tuple[Union[str, Method], ...]:
-    """Which methods are compared: by default all, or all that leave out features."""
+    """Which methods are compared: by default all (with references, if there are such),
+    or all that leave out features."""
+    if methods is None and absent == REMOVED:
+        return subset_methods()
     if methods is None:
-        return method_names() if absent != REMOVED else subset_methods()
+        names = method_names()
+        return tuple(n for n in names if n != EXPECTED_GRADIENTS or references)
     known = f"several of {', '.join(method_names())} or classes, each once"
     if not isinstance(methods, (list, tuple)) or not methods:
         raise InvalidArgumentError("methods", known, repr(methods))
@@ -349,7 +386,7 @@ def _timed(
     before = tally.forwards, tally.backwards
     began = time.perf_counter()
     try:
-        own = replace(options, method=method, settings=settings)
+        own = options.of_method(method, settings)
         explanation = explain_pair(model, inputs, own, tally=tally)
     except InvalidArgumentError as error:
         return str(error)
@@ -408,29 +445,33 @@ def metric_arguments(
     model: EncoderPair, inputs: tuple[Any, Any], options: Options
 ) -> dict[str, Any]:
     """The arguments of metrics for a pair, whose special features are never absent."""
-    # no steps have to be chosen
+    # a method that needs no path
     simple = replace(options, method="occlusion", settings={})
     with Session() as session:
         first, second = (
-            PreparedSide(model, at, raw, simple, session)
+            PreparedSide(Asking(model, at, simple, session), raw)
             for at, raw in enumerate(inputs)
         )
     sides = first, second
-    at_input = {side.layer.at_input for side in sides if side.layer.module is not None}
+    at_input = {
+        side.asking.layer.at_input
+        for side in sides
+        if side.asking.layer.module is not None
+    }
     if len(at_input) > 1:
         raise InvalidArgumentError(
             "layer",
             "the inputs of blocks, or the outputs of modules, on both sides",
-            " and ".join(side.layer.name for side in sides),
+            " and ".join(side.asking.layer.name for side in sides),
         )
     return {
-        "forward_func": tuple(side.encoder.embed for side in sides),
+        "forward_func": tuple(side.asking.encoder.embed for side in sides),
         "inputs": tuple(side.prepared.inputs for side in sides),
         "baselines": tuple(side.prepared.baseline for side in sides),
         "feature_mask": tuple(side.example.side.mask for side in sides),
         "additional_forward_args": tuple(side.prepared.arguments for side in sides),
         "similarity": model.similarity,
-        "layer": tuple(side.layer.module for side in sides),
+        "layer": tuple(side.asking.layer.module for side in sides),
         "attribute_to_layer_input": at_input == {True},
         "embed_subsets": tuple(side.embed_subsets for side in sides),
         "always": tuple(

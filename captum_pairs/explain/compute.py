@@ -1,17 +1,30 @@
 """How an explanation is computed: contribution vectors of one input, readings of the
 other, and their products."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.attr import InvalidArgumentError, Session, Shares
+from captum_pairs.attr import blocks_of, InvalidArgumentError, Session, Shares
 from captum_pairs.explain.contributions import check_paired, Contributions
+from captum_pairs.explain.cost import announce
 from captum_pairs.explain.counting import tallied, Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.sides import adopted, Side, side_of, stored
-from captum_pairs.inputs import ExplainedInput, find_phrase, Where, words_of
+from captum_pairs.explain.sides import (
+    adopted,
+    settled,
+    shares_of,
+    shares_of_along,
+    Side,
+    side_of,
+    sides_of,
+    stored,
+    weighted_of,
+)
+from captum_pairs.inputs import box_of, ExplainedInput, find_phrase, Where, words_of
 from captum_pairs.models.encoder import Feature, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
@@ -63,9 +76,7 @@ def explain(
         if not (_is_many(first) or _is_many(second)):
             return explain_pair(model, (first, second), options, asked)
         first, second = _computed_once(model, first, second, options)
-        return [
-            explain_pair(model, pair, options, asked) for pair in _paired(first, second)
-        ]
+        return _explain_pairs(model, _paired(first, second), options, asked)
 
 
 def explain_pair(
@@ -83,28 +94,68 @@ def explain_pair(
     """
     options = adopted(options, *inputs)
     with tallied(options.progress) as counted, Session() as session:
-        first, second = (
+        sides = tuple(
             side_of(model, at, raw, options, session, tally or counted)
             for at, raw in enumerate(inputs)
         )
-        if asked is not None:
-            return _explain_part(model, (first, second), options, asked)
-        return combine(model, (first, second), options)
+        if asked is None and tally is None:
+            announce(model, sides, options, counted)
+        return _explain_sides(model, [sides], options, asked)[0]
+
+
+def _explain_pairs(
+    model: EncoderPair,
+    pairs: Sequence[tuple[Any, Any]],
+    options: Options,
+    asked: Optional[Asked],
+) -> list[PairExplanation]:
+    """Explanations of several pairs, which share passes where they can."""
+    found: list[PairExplanation] = []
+    with tallied(options.progress) as tally:
+        while len(found) < len(pairs):
+            rest = pairs[len(found) :]
+            own = adopted(options, *rest[0])
+            alike = takewhile(lambda pair: adopted(options, *pair) == own, rest)
+            with Session() as session:
+                firsts, seconds = zip(*alike)
+                sides = zip(
+                    sides_of(model, 0, firsts, own, session, tally),
+                    sides_of(model, 1, seconds, own, session, tally),
+                )
+                block = next(blocks_of(sides, _most_together))
+                found += _explain_sides(model, block, own, asked)
+    return found
+
+
+def _most_together(sides: tuple[Side, Side]) -> int:
+    return min(each.most_together for each in sides)
+
+
+def _explain_sides(
+    model: EncoderPair,
+    pairs: Sequence[Any],
+    options: Options,
+    asked: Optional[Asked],
+) -> list[PairExplanation]:
+    if asked is not None:
+        return _explain_parts(model, pairs, options, asked)
+    return combine(model, pairs, options)
 
 
 def combine(
-    model: EncoderPair, sides: tuple[Side, Side], options: Options
-) -> PairExplanation:
-    """The explanation of two sides."""
-    few, many = sides
-    swapped = many.cost < few.cost
-    if swapped:
-        few, many = many, few
-    known = few.shares()
-    read = many.shares_along(torch.cat([known.values, known.baseline_embedding[None]]))
-    return explanation_of(
-        model, (few.input, known), (many.input, read), swapped, options
-    )
+    model: EncoderPair, pairs: Sequence[tuple[Side, Side]], options: Options
+) -> list[PairExplanation]:
+    """The explanations of pairs of sides."""
+    swapped = [second.cost < first.cost for first, second in pairs]
+    few = [pair[swap] for pair, swap in zip(pairs, swapped)]
+    many = [pair[not swap] for pair, swap in zip(pairs, swapped)]
+    known = shares_of(few)
+    directions = [torch.cat([c.values, c.baseline_embedding[None]]) for c in known]
+    read = shares_of_along(many, directions)
+    return [
+        explanation_of(model, (few_.input, c), (many_.input, r), swap, options)
+        for few_, c, many_, r, swap in zip(few, known, many, read, swapped)
+    ]
 
 
 def explanation_of(
@@ -123,6 +174,7 @@ def explanation_of(
             contributions and the known one's baseline embedding.
     """
     (input_known, shares), (other, found) = known, read
+    input_known, other = settled(input_known, shares), settled(other, found)
     embedding, baseline = (
         end.double() for end in (found.embedding, found.baseline_embedding)
     )
@@ -148,14 +200,35 @@ def explanation_of(
     )
 
 
-def _explain_part(
-    model: EncoderPair, sides: tuple[Side, Side], options: Options, asked: Asked
-) -> PairExplanation:
+def _explain_parts(
+    model: EncoderPair,
+    pairs: Sequence[tuple[Side, Side]],
+    options: Options,
+    asked: Asked,
+) -> list[PairExplanation]:
     """Only a phrase or a region: one backward pass a step on the other side."""
-    given, other = sides[asked.side], sides[1 - asked.side]
-    weights, feature = asked.weights(given.input)
-    known = given.weighted(weights)
-    read = other.shares_along(known.values)
+    given = [pair[asked.side] for pair in pairs]
+    others = [pair[1 - asked.side] for pair in pairs]
+    parts = [asked.weights(each.input) for each in given]
+    known = weighted_of(given, [weights for weights, _ in parts])
+    read = shares_of_along(others, [each.values for each in known])
+    return [
+        _part_explained(model, options, asked, *each)
+        for each in zip(given, others, (feature for _, feature in parts), known, read)
+    ]
+
+
+def _part_explained(
+    model: EncoderPair,
+    options: Options,
+    asked: Asked,
+    given: Side,
+    other: Side,
+    feature: Feature,
+    known: Shares,
+    read: Shares,
+) -> PairExplanation:
+    at = asked.side
     vector, column = known.values[0].double(), read.values
     embedding, baseline = (
         end.double() for end in (read.embedding, read.baseline_embedding)
@@ -164,19 +237,21 @@ def _explain_part(
     effect = float(baseline @ vector)
     score = float(embedding @ known.embedding.double())
     constant = float(baseline @ known.baseline_embedding.double())
-    part = replace(given.input, features=(feature,), grid=None)
+    place = None if asked.region is None else box_of(asked.region)
+    part = settled(given.input, known)
+    part = replace(part, features=(feature,), grid=None, asked=place)
     effects: list[Optional[Tensor]] = [None, None]
-    effects[asked.side] = torch.tensor([effect])
-    inputs = (part, other.input) if asked.side == 0 else (other.input, part)
+    effects[at] = torch.tensor([effect])
+    rest = settled(other.input, read)
     return _explained(
         model,
         options,
-        inputs,
+        (part, rest) if at == 0 else (rest, part),
         score=score,
         constant=constant,
         first_effects=effects[0],
         second_effects=effects[1],
-        interactions=(column.T if asked.side == 0 else column).contiguous(),
+        interactions=(column.T if at == 0 else column).contiguous(),
         convergence_delta=float(column.double().sum()) - exact,
         rest=score - constant - effect - exact,
     )

@@ -79,9 +79,7 @@ def content_of(kind: str, raw: Any) -> Optional[bytes]:
 def _content_of(kind: str, raw: Any) -> Optional[bytes]:
     if isinstance(raw, InputContributions):
         values = (raw.values, raw.embedding, raw.baseline_embedding)
-        return _digest(
-            b"kept", repr(raw.input).encode("utf-8", "surrogatepass"), *_arrays(*values)
-        )
+        return _digest(b"kept", *_of_fields(raw.input), *_arrays(*values))
     path = path_of(kind, raw)
     if path is not None:
         if not stat.S_ISREG(os.stat(path).st_mode):

@@ -13,12 +13,21 @@ from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
-from captum_pairs.explain.result import ByContent, named as in_short, Result
-from captum_pairs.explain.sides import adopted, Known, Side, side_of
+from captum_pairs.explain.result import named as in_short, Result
+from captum_pairs.explain.sides import (
+    adopted,
+    Known,
+    shares_of,
+    Side,
+    side_of,
+    sides_of,
+)
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from captum_pairs.show.pictures import draw_contrast
+from captum_pairs.show.reading import silence, verdict_of_contrast
 from captum_pairs.show.wording import (
     instead_of,
     logits,
@@ -43,7 +52,7 @@ _ROUNDED = 1e-9
 _PREFERRED, _OTHER = "preferred", "other"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Change(ByContent):
     """
     Words of the two candidates that stand in the same place, and what they differ in.
@@ -72,7 +81,7 @@ class Change(ByContent):
         return f"<Change: {self}>"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class Contrast(Result):
     """
     The difference of two similarities, s(query, preferred) - s(query, other).
@@ -227,14 +236,21 @@ class Contrast(Result):
         return pandas.concat(frames, ignore_index=True)
 
     def summary(self) -> str:
-        """The difference, its parts, and what made it."""
+        """What it says in a sentence, the difference, its parts, and what made it."""
         change = ""
         if found := logits(self.preferred):
             change = f" ({plain(self.logit_difference, 2)} in {found[0][0]})"
-        preferred, other = self.candidates
+        candidates = self.candidates
+        preferred, other = map(named, candidates)
+        if candidates[0].kind != TEXT:  # two images may be of the same size
+            preferred, other = (
+                f"the {which} {name.removeprefix('the ')}"
+                for which, name in ((_PREFERRED, preferred), (_OTHER, other))
+            )
         lines = [
-            f"{named(preferred)} {more_or_less(self.difference)} {named(self.query)} "
-            f"{'than' if self.difference else 'as'} {named(other)}: "
+            verdict_of_contrast(self),
+            f"{preferred} {more_or_less(self.difference)} {named(self.query)} "
+            f"{'than' if self.difference else 'as'} {other}: "
             f"{plain(self.preferred.score)} against {plain(self.other.score)}, a "
             f"difference of {plain(self.difference)}{change}",
             *parts(self.parts()),
@@ -246,6 +262,7 @@ class Contrast(Result):
         for name, explanation in pairs:
             lines.append(f"the strongest pairs with the {name} one:")
             lines += [f"  {pair}" for pair in explanation.top_pairs()]
+        lines += dict.fromkeys([*silence(self.preferred), *silence(self.other)])
         return "\n".join(lines)
 
     def plot(self) -> "Figure":
@@ -327,18 +344,15 @@ def contrast(
     at = 0 if query_side == "first" else 1
     options = adopted(options, query, preferred, other)
     with tallied(options.progress) as tally, Session() as session:
-        asked, *candidates = (
-            side_of(model, place, raw, options, session, tally)
-            for place, raw in ((at, query), (1 - at, preferred), (1 - at, other))
-        )
+        asked = side_of(model, at, query, options, session, tally)
+        both = [preferred, other]
+        candidates = [*sides_of(model, 1 - at, both, options, session, tally)]
         if asked.cost > sum(each.cost for each in candidates):
             found = _read_query(model, asked, candidates, options, at)
         else:
             known = Known(asked.input, asked.shares())
-            found = [
-                combine(model, (known, c) if at == 0 else (c, known), options)
-                for c in candidates
-            ]
+            pairs = [(known, c) if at == 0 else (c, known) for c in candidates]
+            found = combine(model, pairs, options)
     return Contrast(found[0], found[1], query_side)
 
 
@@ -351,7 +365,7 @@ def _read_query(
 ) -> list[PairExplanation]:
     """Both explanations, from readings of the query along all that the candidates
     contribute."""
-    known = [each.shares() for each in candidates]
+    known = shares_of(candidates)
     directions = [torch.cat([c.values, c.baseline_embedding[None]]) for c in known]
     read = query.shares_along(torch.cat(directions))
     tables = torch.split(read.values, [len(along) for along in directions], dim=1)

@@ -17,6 +17,7 @@ from captum_pairs.explain.files import (
     check_folder,
     damaged,
     input_from_json,
+    parse_json,
     read_json,
     read_tensors,
 )
@@ -113,6 +114,23 @@ class Contributions(Sequence[InputContributions]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __eq__(self, other: object) -> bool:
+        """By content: the same inputs in the same order under the same names, found in
+        the same way, wherever they are kept."""
+        if not isinstance(other, Contributions):
+            return NotImplemented
+        if self is other:
+            return True
+        mine, theirs = (
+            (each.settings, each.failed, len(each)) for each in (self, other)
+        )
+        if mine != theirs or self.keys != other.keys:
+            return False
+        return all(one == another for one, another in zip(self, other))
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self.settings.get("model"), len(self)))
+
     def __repr__(self) -> str:
         where = "in memory" if self.directory is None else f"in {self.directory}"
         failed = f", {len(self.failed)} failed" if self.failed else ""
@@ -203,7 +221,7 @@ class Contributions(Sequence[InputContributions]):
         return self._one(self._kept.records([row])[0])
 
     def _one(self, record: Record) -> InputContributions:
-        given = input_from_json(json.loads(record.text))
+        given = input_from_json(parse_json(record.text))
         if len(given.features) != len(record.values):
             raise InvalidArgumentError(
                 "directory",
@@ -244,7 +262,7 @@ class Contributions(Sequence[InputContributions]):
         flat = directions[None] if is_one else directions
         found = []
         for record, values in self._products(flat):
-            shaped = input_from_json(json.loads(record.text)).shaped(values.T)
+            shaped = input_from_json(parse_json(record.text)).shaped(values.T)
             found.append(shaped[0] if is_one else shaped)
         return found
 
@@ -425,7 +443,7 @@ class _FirstFormat:
     def _read(self, path: Path, count: int) -> list[Record]:
         tensors = read_tensors(path)
         try:
-            words = json.loads(path.with_suffix(".json").read_bytes())
+            words = parse_json(path.with_suffix(".json").read_bytes())
             counts = tensors["counts"].tolist()
             values = torch.split(tensors["values"], counts)
             scales = tensors["scales"].tolist()

@@ -436,8 +436,8 @@ def _opened(
         raise InvalidArgumentError(
             "directory",
             "one that is new, or that this version keeps contributions in",
-            f"{folder}: version 0.1 kept contributions there by names, and not by what "
-            "the inputs hold; Contributions.load still reads them",
+            f"{folder}, where version 0.1 kept them by names and not by content: "
+            "Contributions.load reads these, and nothing is added to them",
         )
     for name in {**settings, **kept}:
         if name != "name" and kept.get(name) != settings.get(name):

@@ -1,5 +1,6 @@
 """What is counted while an explanation is computed: passes through the encoders."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
@@ -9,6 +10,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["Tally", "tallied"]
 
+# What a bar counts.
+_GRADIENTS, _EMBEDDINGS = " gradients", " embeddings"
+
 
 class Tally:
     """
@@ -17,23 +21,33 @@ class Tally:
     Attributes:
         forwards: inputs that were embedded, points of a path and subsets among them.
         backwards: gradients through such an embedding.
+        elapsed: seconds since the first of them.
     """
 
     def __init__(self, bar: "Optional[tqdm[Any]]" = None) -> None:
         self.forwards = self.backwards = 0
-        self._bar = bar
+        self._bar, self._shown = bar, _GRADIENTS
+        self._start: Optional[float] = None
+
+    @property
+    def elapsed(self) -> float:
+        return 0.0 if self._start is None else time.perf_counter() - self._start
 
     def counted(self, embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """The same function, whose runs are counted."""
 
         def count(gradient: Tensor) -> None:
             self.backwards += len(gradient)
-            if self._bar is not None:
+            if self._bar is not None and self._shown == _GRADIENTS:
                 self._bar.update(len(gradient))
 
         def counted(*inputs: Any) -> Tensor:
+            if self._start is None:
+                self._start = time.perf_counter()
             embedding = embed(*inputs)
             self.forwards += len(embedding)
+            if self._bar is not None and self._shown == _EMBEDDINGS:
+                self._bar.update(len(embedding))
             if embedding.requires_grad:
                 embedding.register_hook(count)  # type: ignore[no-untyped-call]  # torch
             return embedding
@@ -41,9 +55,12 @@ class Tally:
         return counted
 
     def announce(self, gradients: int) -> None:
-        """How many gradients come next."""
+        """How many gradients come next; none for a method whose work is embeddings, of
+        which it alone knows how many these are."""
         if self._bar is not None and not self._bar.disable:
-            self._bar.reset(total=gradients)
+            self._bar.reset()
+            self._bar.total = gradients or None
+            self._bar.unit = self._shown = _GRADIENTS if gradients else _EMBEDDINGS
             self._bar.set_description("attributing")
 
 
@@ -52,7 +69,7 @@ def tallied(progress: bool) -> Iterator[Tally]:
     """A tally with a progress bar that shows itself after two seconds."""
     bar = tqdm(
         desc="choosing steps",
-        unit=" gradients",
+        unit=_GRADIENTS,
         delay=2,
         disable=not progress,
         leave=False,

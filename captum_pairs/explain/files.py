@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,18 +13,22 @@ from typing import Any, Optional, Union
 import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.encoder import Feature, Source
+from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 __all__ = [
     "as_json",
+    "as_number",
+    "as_text",
+    "as_texts",
     "check_folder",
     "damaged",
     "from_bytes",
     "input_from_json",
     "input_to_json",
+    "parse_json",
     "read_json",
     "read_result",
     "read_tensors",
@@ -66,6 +71,23 @@ def as_json(content: Any, indent: Optional[int] = None) -> str:
     return text
 
 
+def parse_json(text: Union[str, bytes]) -> Any:
+    """
+    What JSON says, in which a number is finite.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    return json.loads(text, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(number: str) -> float:
+    found = float(number)
+    if not math.isfinite(found):
+        raise ValueError(f"{number[:20]} is not finite")
+    return found
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """
     A JSON file's names and values.
@@ -74,7 +96,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InvalidArgumentError: naming ``directory``, if it is not there or is none.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError) or "\0" in str(path):
             reason = f"{path}: {getattr(error, 'strerror', None) or error}"
@@ -125,6 +147,27 @@ def from_bytes(content: Union[bytes, bytearray, memoryview], dtype: Any) -> Tens
     return torch.frombuffer(bytearray(content), dtype=dtype)
 
 
+def as_number(value: Any) -> float:
+    """What was read, if it is a number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{type(value).__name__} is no number")
+    return float(value)
+
+
+def as_text(value: Any) -> str:
+    """What was read, if it is a text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is no text")
+    return value
+
+
+def as_texts(values: Any) -> tuple[str, ...]:
+    """What was read, if it is a list of texts."""
+    if not isinstance(values, list):
+        raise TypeError(f"{type(values).__name__} is no list")
+    return tuple(map(as_text, values))
+
+
 @contextmanager
 def well_formed(path: Path) -> Iterator[None]:
     """What is wrong in a file, as one error that names it."""
@@ -163,7 +206,17 @@ def write_result(
         directory: made if it is not there.
         content: for DIRECTORY/NAME.json.
         tensors: for DIRECTORY/NAME.safetensors.
+
+    Raises:
+        InvalidArgumentError: naming ``directory`` if it is none, and a number that is
+            not finite, which could not be read again.
     """
+    for label, value in (tensors or {}).items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise InvalidArgumentError(label, "finite numbers", "NaN or infinity")
+    for label, number in _numbers("", content):
+        if not math.isfinite(number):
+            raise InvalidArgumentError(label, "a finite number", f"{number}")
     folder = check_folder("directory", directory)
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / f"{name}.json"
@@ -208,6 +261,18 @@ def read_result(
         return content, {}
     beside = path.with_suffix(".safetensors")
     return content, read_tensors(beside, content.get(_DIGEST))
+
+
+def _numbers(label: str, content: Any) -> Iterator[tuple[str, float]]:
+    """Of names and values the numbers, each under the first name that leads to it."""
+    if isinstance(content, float):
+        yield label, content
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _numbers(label or str(name), value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _numbers(label, value)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -262,13 +327,54 @@ def input_from_json(
             for row in content["features"]
         )
         values["grid"] = _tuple(content["grid"])
-        return ExplainedInput(**values)
+        values["asked"] = _tuple(content.get("asked"))
+        given = ExplainedInput(**values)
+        _check(given)
+        return given
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidArgumentError(
             "directory",
             "inputs as they were saved",
             f"damaged ones ({type(error).__name__}: {error})",
         ) from error
+
+
+def _check(given: ExplainedInput) -> None:
+    """That every value is of its type, which what was read may lack."""
+    source = given.source
+    known = source.kind in (IMAGE, TEXT, AUDIO, TENSOR)
+    words = [source.text, given.layer, given.baseline]
+    fits = {
+        "source": known and _are_numbers(source.size, 2),
+        "visible": _are_numbers(source.visible, 4),
+        "grid": _are_numbers(given.grid, 2, whole=True),
+        "n_steps": _are_numbers((given.n_steps,), 1, whole=True),
+        "residual": _are_numbers((given.residual,), 1),
+        "words": all(isinstance(word, str) for word in words),
+    }
+    for at, feature in enumerate(given.features):
+        fits[f"feature {at}"] = (
+            isinstance(feature.name, str)
+            and isinstance(feature.special, bool)
+            and _are_numbers(feature.span, 2, whole=True)
+            and _are_numbers(feature.box, 4)
+        )
+    for name, is_so in fits.items():
+        if not is_so:
+            raise ValueError(name)
+
+
+def _are_numbers(value: Any, count: int, whole: bool = False) -> bool:
+    """Whether it is so many numbers, or None."""
+    if value is None:
+        return True
+    kinds = int if whole else (int, float)
+    return (
+        isinstance(value, tuple)
+        and len(value) == count
+        and all(isinstance(n, kinds) and not isinstance(n, bool) for n in value)
+        and not (whole and min(value) < 0)
+    )
 
 
 def _tuple(value: Any) -> Any:

@@ -17,17 +17,23 @@ from captum_pairs.known import METHODS
 
 __all__ = [
     "check_width",
+    "EXPECTED_GRADIENTS",
     "INTEGRATED_GRADIENTS",
     "leaves_out",
     "Method",
     "method_names",
     "method_of",
+    "OF_PATHS",
     "register_method",
     "settings_of",
     "subset_methods",
 ]
 
 INTEGRATED_GRADIENTS = "integrated_gradients"
+# The same from references, which there have to be.
+EXPECTED_GRADIENTS = "expected_gradients"
+# Those whose parts miss the score by an error of a path's integral.
+OF_PATHS = (INTEGRATED_GRADIENTS, EXPECTED_GRADIENTS)
 
 # What finds contributions, or a pair method that is made of it.
 Method = Union[type[EmbeddingAttribution[Any]], type[PairAttribution]]

@@ -7,6 +7,7 @@ from typing import Any, Optional, TypedDict, Union
 import torch
 from captum_pairs.attr import EmbeddingAttribution, InvalidArgumentError, validation
 from captum_pairs.explain.methods import (
+    EXPECTED_GRADIENTS,
     INTEGRATED_GRADIENTS,
     leaves_out,
     Method,
@@ -15,6 +16,7 @@ from captum_pairs.explain.methods import (
     settings_of,
     subset_methods,
 )
+from captum_pairs.explain.references import References, ReferenceSet
 from captum_pairs.models.encoder import Encoder, LayerLike
 from captum_pairs.models.encoder_pair import EncoderPair
 
@@ -24,12 +26,15 @@ __all__ = ["BASELINE", "OF_PAIRS", "OF_SIDES", "Options", "OptionsLike", "REMOVE
 BASELINE, REMOVED = "baseline", "removed"
 # What Gauss-Legendre steps are doubled up to until the tolerance is reached.
 MOST_STEPS = 128
+# Of means over references, if none is asked for: 64 of them leave a standard error that
+# is larger.
+TOLERANCE_OF_REFERENCES = 5e-2
 # Two seeds are made of one, each of 64 bits.
 _MOST_SEED = 2**62
 
 # What both sides of a pair have to have in common, and what each has of its own.
 OF_PAIRS = ("method", "tolerance", "n_steps", "n_samples", "seed", "absent")
-OF_SIDES = ("layer", "baseline", "tokens")
+OF_SIDES = ("layer", "baseline", "tokens", "references")
 
 LayerPair = Union[LayerLike, tuple[Optional[LayerLike], Optional[LayerLike]], None]
 BaselinePair = Union[str, tuple[Optional[str], Optional[str]], None]
@@ -43,6 +48,7 @@ class OptionsLike(TypedDict, total=False):
     tolerance: float
     n_steps: int
     baseline: BaselinePair
+    references: Optional[References]
     tokens: bool
     progress: bool
     absent: str
@@ -71,10 +77,14 @@ class Options:
         n_samples: the most subsets of an input's features that are embedded; if there
             are no more, all of them are.
         seed: of the subsets that are drawn.
-        tolerance: how complete each path's integral has to be, relative.
+        tolerance: how complete each path's integral has to be, relative; with
+            references their mean, by default 0.05.
         n_steps: Gauss-Legendre steps are doubled up to this number.
         baseline: of images "mean color", "black" or "blur". A pair, or one for all
             inputs that know it. Default: the encoders' own.
+        references: what :meth:`captum_pairs.DualEncoder.references` made: inputs are
+            compared with a sample of others instead of one baseline, by the method
+            "expected_gradients".
         tokens: attribute to tokens instead of words.
         progress: a bar on standard error, if it takes more than two seconds.
         settings: the method's own, beside these, by name.
@@ -85,6 +95,7 @@ class Options:
     tolerance: float = 1e-2
     n_steps: int = MOST_STEPS
     baseline: BaselinePair = None
+    references: Optional[References] = None
     tokens: bool = False
     progress: bool = False
     absent: str = BASELINE
@@ -115,7 +126,10 @@ class Options:
         for name in given:
             if name not in known:
                 raise InvalidArgumentError(name, f"one of {', '.join(known)}", "this")
-        result = cls(**given, given=frozenset(given))
+        settings = given
+        if given.get("references") is not None:
+            settings = _with_references(given, methods)
+        result = cls(**settings, given=frozenset(given))
         asked = [result.method] if methods is None else methods
         for name in ("n_steps", "tolerance", "n_samples"):
             if name in given and not any(
@@ -153,6 +167,12 @@ class Options:
             raise InvalidArgumentError(
                 "seed", f"a whole number from 0 to {_MOST_SEED - 1}", str(seed)
             )
+        if not isinstance(self.references, (References, type(None))):
+            raise InvalidArgumentError(
+                "references",
+                "what model.references(...) made",
+                validation.describe(self.references),
+            )
         if self.absent == REMOVED and not leaves_out(method):
             raise InvalidArgumentError(
                 "absent",
@@ -182,6 +202,17 @@ class Options:
         nothing else was asked for: a pair is of one method."""
         names = {each for each in OF_PAIRS if each in known} - self.given
         return replace(self, **{name: known[name] for name in names})
+
+    def of_method(
+        self, method: Union[str, Method], settings: Mapping[str, Any]
+    ) -> "Options":
+        """As one of several methods uses them, with settings of its own."""
+        own: dict[str, Any] = {"method": method, "settings": settings}
+        if method_of(method)[0] != EXPECTED_GRADIENTS:
+            own["references"] = None
+        elif "tolerance" not in self.given:
+            own["tolerance"] = TOLERANCE_OF_REFERENCES
+        return replace(self, **own)
 
     def _settings(self, method: type[EmbeddingAttribution[Any]]) -> dict[str, Any]:
         """Those of these options that a method takes."""
@@ -237,6 +268,23 @@ class Options:
         name = self.baseline
         return name if knowing[0] else None, name if knowing[1] else None
 
+    def references_of(self, model: EncoderPair, at: int) -> Optional[ReferenceSet]:
+        """
+        What one side's input is compared with, if the method takes references.
+
+        Raises:
+            InvalidArgumentError: naming ``references``, if it needs some.
+        """
+        if self.method_name != EXPECTED_GRADIENTS:
+            return None
+        if self.references is None:
+            raise InvalidArgumentError(
+                "references",
+                f"those of model.references(...) for {EXPECTED_GRADIENTS}",
+                "None",
+            )
+        return self.references.of_side(model, at)
+
     def of_side(self, model: EncoderPair, at: int) -> dict[str, Any]:
         """
         All that one side's contributions depend on, in words and numbers; wrong ones
@@ -246,7 +294,9 @@ class Options:
         method = self.method_class
         is_drawn = "generator" in settings_of(method)
         # two sides' subsets that are drawn are independent of each other
-        is_one = model.first is model.second and not is_drawn
+        references = self.references_of(model, at)
+        is_own = is_drawn or references is not None
+        is_one = model.first is model.second and not is_own
         known = {
             "similarity": model.similarity,
             "side": "both" if is_one else ("first", "second")[at],
@@ -258,8 +308,27 @@ class Options:
         }
         if method.has_baseline:
             known["baseline"] = encoder.check_baseline(self.baselines(model)[at])
+        if references is not None:
+            known["baseline"] = str(references)
+            known["references"] = references.digest
         if leaves_out(method):
             known["absent"] = self.absent
         if is_drawn:
             known["seed"] = self.seed
         return known
+
+
+def _with_references(
+    given: Mapping[str, Any], methods: Optional[Sequence[Union[str, Method]]]
+) -> Mapping[str, Any]:
+    """Settings of a method that takes references, or for several of which one does."""
+    asked = [given.get("method", INTEGRATED_GRADIENTS)] if methods is None else methods
+    names = [method_of(method)[0] for method in asked]
+    if methods is None and names[0] in (INTEGRATED_GRADIENTS, EXPECTED_GRADIENTS):
+        own = {"method": EXPECTED_GRADIENTS}
+        return {"tolerance": TOLERANCE_OF_REFERENCES, **given, **own}
+    if EXPECTED_GRADIENTS not in names:
+        raise InvalidArgumentError(
+            "references", f"None without {EXPECTED_GRADIENTS}", " and ".join(names)
+        )
+    return given

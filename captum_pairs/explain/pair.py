@@ -16,28 +16,33 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.explain.files import (
+    as_number,
+    as_text,
     input_from_json,
     input_to_json,
     read_result,
     well_formed,
     write_result,
 )
-from captum_pairs.explain.methods import INTEGRATED_GRADIENTS
+from captum_pairs.explain.methods import OF_PATHS
 from captum_pairs.explain.result import named, Result
 from captum_pairs.inputs import (
+    box_around,
     ExplainedInput,
     find_phrase,
-    grown,
     place_in_words,
     STOP_WORDS,
+    strong_region,
     Where,
     words_of,
 )
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, TEXT
 from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
-from captum_pairs.show.pictures import draw
+from captum_pairs.show.pictures import draw, draw_pairs, Scales
+from captum_pairs.show.reading import silence, verdict
 from captum_pairs.show.wording import (
+    both_baselines,
     completeness,
     logits,
     measure,
@@ -61,7 +66,7 @@ _MERGE = "merge"
 Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Match:
     """
     A pair of a word (or a region) of one input and one of the other.
@@ -90,8 +95,11 @@ class Match:
             first, second = second, first
         return f"{first} – {second}: {plain(self.value)}"
 
+    def __repr__(self) -> str:
+        return f"<Match: {self}>"
 
-@dataclass(frozen=True, eq=False, repr=False)
+
+@dataclass(frozen=True, repr=False)
 class PairExplanation(Result):
     """
     Why two inputs are similar, or not.
@@ -106,7 +114,8 @@ class PairExplanation(Result):
         similarity: "cosine" or "dot".
         score: the similarity of the two embeddings.
         heads: what the model makes of it.
-        constant: the similarity of the two baselines.
+        constant: the similarity of the two baselines, or of what both inputs are
+            compared with.
         first_effects, second_effects: (i,) and (j,), the share of each feature whatever
             the other input says; None where only a phrase or a region was asked for.
         interactions: (i, j), attributions to pairs.
@@ -146,7 +155,7 @@ class PairExplanation(Result):
         """What the score is the sum of."""
         inner = self.interactions[: self.first.count, : self.second.count]
         matched, pairs = _total(inner), _total(self.interactions)
-        parts = {"the two baselines": self.constant}
+        parts = {both_baselines(self.method): self.constant}
         names = self.side_names
         for name, effects in zip(names, (self.first_effects, self.second_effects)):
             if effects is not None:
@@ -183,7 +192,7 @@ class PairExplanation(Result):
     @property
     def error_name(self) -> str:
         """What is called what the parts miss the score by."""
-        if self.method == INTEGRATED_GRADIENTS:
+        if self.method in OF_PATHS:
             return "error of the path integral"
         return "what the method leaves out"
 
@@ -290,18 +299,21 @@ class PairExplanation(Result):
         return sorted(strong, key=lambda match: -abs(match.value))[:number]
 
     def _word_pairs(self) -> Iterator[Match]:
-        names = self.first.names, self.second.names
-        for i in self.first.content:
-            for j in self.second.content:
+        rows, columns = (
+            [(i, *_name(side, (i,))) for i in side.content]
+            for side in (self.first, self.second)
+        )
+        for i, first, first_box in rows:
+            for j, second, second_box in columns:
                 value = float(self.interactions[i, j])
-                yield Match(names[0][i], names[1][j], value, (i,), (j,))
+                yield Match(first, second, value, (i,), (j,), first_box, second_box)
 
     def _word_regions(self, side: str) -> Iterator[Match]:
         asked, other = self._ordered(side)
         table = self._table(side)
         for index in asked.content:
             for sign in (1.0, -1.0):
-                region = _region(other, sign * table[index])
+                region = strong_region(other, sign * table[index])
                 if region is None:
                     continue
                 value = float(table[index, region].sum())
@@ -313,8 +325,8 @@ class PairExplanation(Result):
         for _ in range(number):
             i, j = divmod(int(left.abs().argmax()), left.shape[1])
             sign = 1.0 if left[i, j] > 0 else -1.0
-            second = _region(self.second, sign * left[i], j)
-            first = _region(self.first, sign * left[:, j], i)
+            second = strong_region(self.second, sign * left[i], j)
+            first = strong_region(self.first, sign * left[:, j], i)
             if first is None or second is None:
                 return
             pairs = left[first][:, second]
@@ -457,31 +469,46 @@ class PairExplanation(Result):
     # ---- words -------------------------------------------------------------
 
     def summary(self) -> str:
-        """The similarity, its parts, the strongest pairs and the completeness."""
+        """What it says in a sentence, the similarity, its parts, the strongest pairs,
+        what the model does not read, and the completeness."""
         line = f"{measure(self.similarity)} {plain(self.score)}"
         if found := logits(self):
             shown = ", ".join(f"{name} {plain(value, 2)}" for name, value in found)
             line += f", the model's {shown}"
-        lines = [line, *parts(self.parts())]
-        pairs = self.top_pairs()
-        if pairs:
+        lines = [verdict(self), line, *parts(self.parts())]
+        if pairs := self.top_pairs():
             lines.append("the strongest pairs:")
             lines += [f"  {pair}" for pair in pairs]
-        elif bool(self.interactions.isnan().any()):
-            lines.append("attributions are not numbers (NaN): nothing can be said")
-        else:
-            lines.append("nothing matched anything: every attribution is zero")
-        return "\n".join([*lines, *self._settings_in_words()])
+        return "\n".join([*lines, *silence(self), *self._settings_in_words()])
 
     def _settings_in_words(self) -> Iterator[str]:
         for name, side in zip(self.side_names, (self.first, self.second)):
             yield f"{name}: {path(side, self.method)}"
-        if self.method == INTEGRATED_GRADIENTS and (found := completeness(self)):
+        if self.method in OF_PATHS and (found := completeness(self)):
             yield f"completeness: {found}"
 
-    def plot(self) -> "Figure":
-        """A picture of it, as a matplotlib figure."""
-        return draw(self)
+    def plot(
+        self, *, own_scales: bool = False, outlier_perc: Optional[float] = None
+    ) -> "Figure":
+        """
+        A picture of it, as a matplotlib figure.
+
+        Args:
+            own_scales: a scale for the map of each word, instead of one for all.
+            outlier_perc: the strongest attributions that make up that percentage of the
+                sum are shown like the weakest of them (see
+                :func:`captum_pairs.attr.visualization.visualize_image_attr`).
+        """
+        return draw(self, Scales(own_scales, outlier_perc))
+
+    def plot_pairs(self, number: int = 6) -> "Figure":
+        """
+        The strongest pairs as lines between words and regions.
+
+        Args:
+            number: of pairs (see :meth:`top_pairs`).
+        """
+        return draw_pairs(self, number)
 
     def _in_short(self) -> Iterator[str]:
         yield f"{self.model}, {named(self.first)} and {named(self.second)}"
@@ -546,7 +573,14 @@ class PairExplanation(Result):
             for side in (_FIRST, _SECOND):
                 picture = tensors.get(f"{side}_picture")
                 values[side] = input_from_json(content[side], picture)
-            values["heads"] = tuple(Head(**head) for head in content["heads"])
+            values["heads"] = tuple(
+                Head(
+                    as_text(head["name"]),
+                    as_number(head["scale"]),
+                    as_number(head["bias"]),
+                )
+                for head in content["heads"]
+            )
             result = cls(**values)
             result._check()
             return result
@@ -611,9 +645,9 @@ _NUMBERS = ("score", "constant", "convergence_delta", "tolerance", "rest")
 def _typed(name: str, value: Any) -> Any:
     """A number or a word that a file has, if that is what it is."""
     if name in _NUMBERS:
-        return float(value)
-    if name in ("model", "method", "similarity") and not isinstance(value, str):
-        raise TypeError(f"{name}: {type(value).__name__}")
+        return as_number(value)
+    if name in ("model", "method", "similarity"):
+        return as_text(value)
     return value
 
 
@@ -621,40 +655,15 @@ def _total(values: Tensor) -> float:
     return float(values.double().sum())
 
 
-def _region(
-    side: ExplainedInput, values: Tensor, seed: Optional[int] = None
-) -> Optional[list[int]]:
-    """The strongest patch (or that one) and its strong neighbours, if positive."""
-    columns = (side.grid or (1, 1))[1]
-    numbers = values.tolist()
-    cells = {
-        divmod(index, columns): numbers[index]
-        for index in range(side.count)
-        if side.features[index].box is not None and not math.isnan(numbers[index])
-    }
-    start = max(cells, key=lambda cell: cells[cell], default=None)
-    if seed is not None:
-        start = divmod(seed, columns)
-    if start is None or cells.get(start, 0.0) <= 0:
-        return None
-    return [row * columns + column for row, column in grown(cells, start)]
-
-
 def _name(side: ExplainedInput, group: Sequence[int]) -> tuple[str, Optional[Box]]:
     """A word; or where a region is, and its box."""
-    box = _box(side, group) if side.has_regions else None
+    box = box_around(side, group) if side.has_regions else None
+    if side.asked is not None:
+        is_point = side.asked[0] == side.asked[2]
+        box = box_around(side, group) if is_point else side.asked
     if box is None:
         return side.names[group[0]], None
     return place_in_words(side.source, box), box
-
-
-def _box(side: ExplainedInput, group: Sequence[int]) -> Optional[Box]:
-    """The box around features."""
-    boxes = [box for i in group if (box := side.features[i].box) is not None]
-    if not boxes:
-        return None
-    edges = list(zip(*boxes))
-    return (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))
 
 
 def _groups(side: ExplainedInput, groups: object) -> tuple[list[str], list[list[int]]]:
@@ -695,7 +704,7 @@ def _members(side: ExplainedInput, group: Group) -> list[int]:
 def _title(side: ExplainedInput, group: Sequence[int]) -> str:
     if side.kind == TEXT:
         return " ".join(side.features[index].name for index in group)
-    box = _box(side, group)
+    box = box_around(side, group)
     return "nothing" if box is None else place_in_words(side.source, box)
 
 
@@ -703,4 +712,4 @@ def _joined(side: ExplainedInput, name: str, group: Sequence[int]) -> Feature:
     """One feature of several."""
     spans = [span for i in group if (span := side.features[i].span) is not None]
     span = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
-    return Feature(name, span=span, box=_box(side, group))
+    return Feature(name, span=span, box=box_around(side, group))

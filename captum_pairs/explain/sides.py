@@ -1,17 +1,19 @@
 """One side of an explanation: an input ready to be attributed to, or what was kept."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import (
-    BaselinePath,
+    blocks_of,
+    ExpectedJacobian,
     IntegratedJacobian,
     InvalidArgumentError,
+    ReferencePaths,
     Session,
     Shares,
 )
@@ -20,24 +22,34 @@ from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.equality import ByContent
 from torch import Tensor
 
 __all__ = [
     "adopted",
+    "Asking",
     "InputContributions",
     "Known",
     "PreparedSide",
     "settings_of_side",
+    "settled",
+    "shares_of",
+    "shares_of_along",
     "Side",
     "side_of",
     "side_of_query",
+    "sides_of",
     "stored",
+    "stored_of",
+    "weighted_of",
 ]
 
 # The setting that says what an encoder is besides its weights.
 _ENCODER = "encoder"
 
 
+# Inputs of a call that are held at once, if there is room for more.
+_MOST_TOGETHER = 32
 # Of each feature, at least, unless a number was asked for.
 _SAMPLES = 8
 
@@ -53,6 +65,11 @@ class Side(ABC):
 
     input: ExplainedInput
     cost: int
+
+    @property
+    def most_together(self) -> int:
+        """How many like it are worth having at once."""
+        return _MOST_TOGETHER
 
     @abstractmethod
     def shares(self) -> Shares:
@@ -88,8 +105,8 @@ class Known(Side):
         return self.known._replace(values=(weights.to(values) @ values)[None])
 
 
-@dataclass(frozen=True)
-class InputContributions:
+@dataclass(frozen=True, repr=False)
+class InputContributions(ByContent):
     """
     What an input contributes to its embedding, feature by feature.
 
@@ -109,6 +126,10 @@ class InputContributions:
     baseline_embedding: Tensor
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        count, width = self.values.shape
+        return f"<InputContributions: {count} vectors of {width}, of {self.input!r}>"
 
     def read(self, directions: Tensor) -> Tensor:
         """
@@ -133,122 +154,234 @@ class InputContributions:
         return self.input.shaped(products)
 
 
-class PreparedSide(Side):
-    """An input of one side, ready to be attributed to while its session is open."""
+class Asking:
+    """
+    What a call asks of one of its encoders: the method, made once, so that inputs share
+    passes.
+
+    Args:
+        model: both encoders.
+        at: 0 or 1, which one it is.
+        options: how inputs are explained.
+        session: in which the encoder is run.
+        tally: counts passes.
+    """
 
     def __init__(
         self,
         model: EncoderPair,
         at: int,
-        raw: Any,
         options: Options,
         session: Session,
         tally: Optional[Tally] = None,
     ) -> None:
-        """
-        Args:
-            model: both encoders.
-            at: 0 or 1, whose input it is.
-            raw: the input, or what its encoder prepared of it.
-            options: how it is explained.
-            session: in which the encoder is run.
-            tally: counts passes.
-        """
-        self.encoder = encoder = (model.first, model.second)[at]
-        self.layer = encoder.layer(options.layers(model)[at])
-        prepared = raw
-        if not isinstance(prepared, Prepared):
-            prepared = encoder.prepare(raw, options.baselines(model)[at])
-        self.prepared = prepared.to(encoder.device)
-        self._options = options
-        self._tally = Tally() if tally is None else tally
+        self.encoder = (model.first, model.second)[at]
+        self.layer = self.encoder.layer(options.layers(model)[at])
+        self.baseline = options.baselines(model)[at]
+        self.model, self.at, self.options, self.session = model, at, options, session
+        self.tally = Tally() if tally is None else tally
         self.method = options.method_class(
-            self._tally.counted(encoder.embed),
+            self.tally.counted(self.encoder.embed),
             normalize=model.similarity == "cosine",
             layer=self.layer.module,
         )
-        at_input = self.layer.module is None
+
+    def on_device(self, value: Tensor) -> Tensor:
+        """A tensor where the encoder is."""
+        return value.to(self.encoder.device)
+
+
+class PreparedSide(Side):
+    """
+    An input of one side, ready to be attributed to while its session is open.
+
+    Args:
+        asking: what is asked of its encoder.
+        raw: the input, or what its encoder prepared of it.
+    """
+
+    def __init__(self, asking: Asking, raw: Any) -> None:
+        self.asking = asking
+        encoder, options, method = asking.encoder, asking.options, asking.method
+        prepared = raw
+        if not isinstance(prepared, Prepared):
+            prepared = encoder.prepare(raw, asking.baseline)
+        self.prepared = prepared.to(encoder.device)
+        at_input = asking.layer.module is None
         if at_input:  # what has no path is refused in the adapter's words
             self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
+        start, self._start_name = self._start()
         example = next(
-            self.method.examples(
+            method.examples(
                 self.prepared.inputs,
-                self.prepared.baseline if self.method.has_baseline else None,
+                start,
                 None,
                 self.prepared.arguments,
-                self.layer.at_input and not at_input,
-                session=session,
+                asking.layer.at_input and not at_input,
+                session=asking.session,
             )
         )
         self.layout = self.prepared.layout(example.shape, at_input, options.tokens)
-        self.example = example.masked(self._on_device(self.layout.mask))
+        self.example = example.masked(asking.on_device(self.layout.mask))
         self.cost = len(self.layout.features)
-        given = options.settings_for(at)
+        given = options.settings_for(asking.at)
         if "n_samples" in given and "n_samples" not in options.given:
             # a fit needs as many as there are features, at each of several chances
             given["n_samples"] = max(given["n_samples"], _SAMPLES * self.cost)
         if self.embed_subsets is not None:
             given["embed_subsets"] = self.embed_subsets
-        self.settings = self.method.settings_type(**given)
-        self.n_steps, self.residual = 0, 0.0
-        path = self.example
-        if isinstance(self.method, IntegratedJacobian) and isinstance(
-            path, BaselinePath
+        self.settings = method.settings_type(**given)
+        self._n_steps, self._residual = 0, 0.0
+        if isinstance(method, ExpectedJacobian) and isinstance(
+            self.example, ReferencePaths
         ):
-            chosen, residual = self.method.refined(path, self.settings)
-            self.settings, self.n_steps = chosen, chosen.n_steps
-            self.residual = float(residual)
+            split, residual = method.refined(self.example, self.settings)
+            self.settings = split
+            self._n_steps, self._residual = split.n_steps, float(residual)
 
-    def _on_device(self, value: Tensor) -> Tensor:
-        return value.to(self.encoder.device)
+    def _start(self) -> tuple[Any, str]:
+        """Where paths to the input start: its baseline or its references, and these in
+        words."""
+        asking = self.asking
+        if not asking.method.has_baseline:
+            return None, "none"
+        references = asking.options.references_of(asking.model, asking.at)
+        if references is None or not isinstance(asking.method, ExpectedJacobian):
+            return self.prepared.baseline, self.prepared.baseline_name
+        given = asking.model, asking.method, self.prepared, asking.layer
+        return references.start(*given)
 
     @property
     def input(self) -> ExplainedInput:  # type: ignore[override]  # read only
         """What an explanation says of this input."""
-        baseline = self.prepared.baseline_name if self.method.has_baseline else "none"
-        if self._options.absent == REMOVED:
+        baseline = self._start_name
+        if self.asking.options.absent == REMOVED:
             baseline = "nothing of it"
         return ExplainedInput(
             self.prepared.source,
             self.layout.features,
             self.layout.grid,
-            self.layer.name,
+            self.asking.layer.name,
             baseline,
-            self.n_steps,
-            self.residual,
+            self._n_steps,
+            self._residual,
         )
 
     @cached_property
     def embed_subsets(self) -> Optional[Callable[[Tensor], Tensor]]:
         """Embeds what is left when features are taken out, if they are."""
-        if self._options.absent != REMOVED:
+        asking = self.asking
+        if asking.options.absent != REMOVED:
             return None
-        embed = self.prepared.embed_what_is_left(self.encoder, self.layer, self.layout)
-        return self._tally.counted(embed)
+        return asking.tally.counted(
+            self.prepared.embed_what_is_left(asking.encoder, asking.layer, self.layout)
+        )
+
+    @property
+    def most_together(self) -> int:
+        """How many inputs like this one are worth having at once."""
+        most: int = self.asking.method.most_together(self.example)
+        return min(most, _MOST_TOGETHER)
 
     def shares(self) -> Shares:
-        self._tally.announce(self.n_steps)
-        return _on_cpu(self.method.shares(self.example, self.settings))
+        return shares_of([self])[0]
 
     def shares_along(self, directions: Tensor) -> Shares:
-        self._tally.announce(self.n_steps * len(directions))
-        along = self._on_device(directions)
-        return _on_cpu(self.method.shares_along(self.example, along, self.settings))
+        return shares_of_along([self], [directions])[0]
 
     def weighted(self, weights: Tensor) -> Shares:
-        if not isinstance(self.method, IntegratedJacobian):
-            found = self.shares()
-            return found._replace(values=weights.to(found.values)[None] @ found.values)
+        return weighted_of([self], [weights])[0]
+
+
+def shares_of(sides: Sequence[Side]) -> list[Shares]:
+    """Contributions of several inputs, which share passes where they can."""
+    return _by_asking(
+        sides,
+        lambda method, prepared, _: method.shares_of(
+            [each.example for each in prepared], [each.settings for each in prepared]
+        ),
+        lambda side, _: side.shares(),
+        [None] * len(sides),
+    )
+
+
+def shares_of_along(
+    sides: Sequence[Side], directions: Sequence[Tensor]
+) -> list[Shares]:
+    """Inner products with directions (m, k) of each, as for :func:`shares_of`."""
+    return _by_asking(
+        sides,
+        lambda method, prepared, along: method.shares_of_along(
+            [each.example for each in prepared],
+            [each.asking.on_device(own) for each, own in zip(prepared, along)],
+            [each.settings for each in prepared],
+        ),
+        lambda side, along: side.shares_along(along),
+        directions,
+    )
+
+
+def weighted_of(sides: Sequence[Side], weights: Sequence[Tensor]) -> list[Shares]:
+    """The contribution (1, k) of each input's features that count by a weight each."""
+
+    def whole(method: Any, prepared: list[PreparedSide], given: list[Any]) -> Any:
+        if not isinstance(method, (IntegratedJacobian, ExpectedJacobian)):
+            found = shares_of(prepared)
+            return [
+                each._replace(values=own.to(each.values)[None] @ each.values)
+                for each, own in zip(found, given)
+            ]
         # features of the same weight are one in the integral
-        self._tally.announce(self.n_steps)
-        levels, of_feature = torch.unique(weights, return_inverse=True)
-        mask = self._on_device(of_feature[self.layout.mask])
-        found = _on_cpu(self.method.shares(self.example.masked(mask), self.settings))
-        return found._replace(values=levels.to(found.values)[None] @ found.values)
+        levels: list[Tensor] = []
+        examples: list[Any] = []
+        for side, own in zip(prepared, given):
+            level, of_feature = torch.unique(own, return_inverse=True)
+            levels.append(level)
+            mask = side.asking.on_device(of_feature[side.layout.mask])
+            examples.append(side.example.masked(mask))
+        found = method.shares_of(examples, [side.settings for side in prepared])
+        return [
+            each._replace(values=own.to(each.values)[None] @ each.values)
+            for each, own in zip(found, levels)
+        ]
+
+    return _by_asking(sides, whole, lambda side, own: side.weighted(own), weights)
+
+
+def _by_asking(
+    sides: Sequence[Side],
+    together: Callable[[Any, list[PreparedSide], list[Any]], list[Shares]],
+    alone: Callable[[Side, Any], Shares],
+    given: Sequence[Any],
+) -> list[Shares]:
+    """What is asked of sides: of those of the same call together."""
+    found: list[Any] = [None] * len(sides)
+    by_call: dict[int, list[int]] = {}
+    for at, side in enumerate(sides):
+        if isinstance(side, PreparedSide):
+            by_call.setdefault(id(side.asking), []).append(at)
+        else:
+            found[at] = alone(side, given[at])
+    for places in by_call.values():
+        prepared: list[Any] = [sides[at] for at in places]
+        results = together(
+            prepared[0].asking.method, prepared, [given[at] for at in places]
+        )
+        for at, shares in zip(places, results):
+            found[at] = _on_cpu(shares)
+    return found
 
 
 def _on_cpu(shares: Shares) -> Shares:
-    return Shares(*(each.cpu() for each in shares))
+    values, embedding, baseline = (each.cpu() for each in shares[:3])
+    return Shares(values, embedding, baseline, shares.n_steps, shares.residual)
+
+
+def settled(given: ExplainedInput, found: Shares) -> ExplainedInput:
+    """An input, and how its integral was found."""
+    if not found.n_steps:
+        return given
+    return replace(given, n_steps=found.n_steps, residual=found.residual)
 
 
 def side_of(
@@ -259,13 +392,30 @@ def side_of(
     session: Session,
     tally: Optional[Tally] = None,
 ) -> Side:
-    """An input ready to be attributed to as long as the session is open; or stored
+    """See :func:`sides_of`."""
+    return next(sides_of(model, at, [raw], options, session, tally))
+
+
+def sides_of(
+    model: EncoderPair,
+    at: int,
+    raws: Iterable[Any],
+    options: Options,
+    session: Session,
+    tally: Optional[Tally] = None,
+) -> Iterator[Side]:
+    """Inputs ready to be attributed to as long as the session is open; or stored
     contributions, if they are of this model and these options."""
-    if isinstance(raw, InputContributions):
-        kept = matching(model, raw, options, at)
-        ends = kept.embedding, kept.baseline_embedding
-        return Known(kept.input, Shares(kept.values, *ends))
-    return PreparedSide(model, at, raw, options, session, tally)
+    asking: Optional[Asking] = None
+    for raw in raws:
+        if isinstance(raw, InputContributions):
+            kept = matching(model, raw, options, at)
+            ends = kept.embedding, kept.baseline_embedding
+            yield Known(kept.input, Shares(kept.values, *ends))
+            continue
+        if asking is None:
+            asking = Asking(model, at, options, session, tally)
+        yield PreparedSide(asking, raw)
 
 
 def adopted(options: Options, *inputs: Any) -> Options:
@@ -281,14 +431,37 @@ def stored(
     model: EncoderPair, at: int, raw: Any, options: Options
 ) -> InputContributions:
     """All of an input's contributions."""
-    if isinstance(raw, InputContributions):
-        return matching(model, raw, options, at)
+    return stored_of(model, at, [raw], options)[0]
+
+
+def stored_of(
+    model: EncoderPair, at: int, raws: Sequence[Any], options: Options
+) -> list[InputContributions]:
+    """All contributions of several inputs, which share passes where they can."""
+    found: list[Any] = [
+        (
+            matching(model, raw, options, at)
+            if isinstance(raw, InputContributions)
+            else None
+        )
+        for raw in raws
+    ]
+    waiting = [place for place, each in enumerate(found) if each is None]
     settings = settings_of_side(model, at, options)
     with Session() as session:
-        side = PreparedSide(model, at, raw, options, session)
-        return InputContributions(
-            side.input, *side.shares(), model.fingerprint, settings
-        )
+        given = (raws[place] for place in waiting)
+        sides = sides_of(model, at, given, options, session)
+        blocks = blocks_of(sides, lambda side: side.most_together)
+        places = iter(waiting)
+        for block in blocks:
+            for side, shares in zip(block, shares_of(block)):
+                found[next(places)] = InputContributions(
+                    settled(side.input, shares),
+                    *shares[:3],
+                    model.fingerprint,
+                    settings,
+                )
+    return found
 
 
 def matching(
@@ -319,6 +492,8 @@ def matching(
         )
     for name in {**kept.settings, **wanted}:
         mine, theirs = wanted.get(name), kept.settings.get(name)
+        if name == "references" and mine is None:
+            continue  # those that are given are the other side's
         is_asked = name not in OF_SIDES or name in options.given
         is_used = name in wanted or name not in OF_PAIRS
         if is_asked and is_used and mine != theirs:

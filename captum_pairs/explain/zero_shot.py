@@ -11,6 +11,8 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, Session, validation
 from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import (
+    as_text,
+    as_texts,
     input_from_json,
     input_to_json,
     read_result,
@@ -21,11 +23,12 @@ from captum_pairs.explain.methods import check_width, INTEGRATED_GRADIENTS
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.result import named, Result
-from captum_pairs.explain.sides import adopted, side_of
+from captum_pairs.explain.sides import adopted, settled, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair, Head
-from captum_pairs.show.pictures import draw_zero_shot
+from captum_pairs.show.pictures import draw_zero_shot, Scales
+from captum_pairs.show.reading import silence, verdict_of_classes
 from captum_pairs.show.wording import method_name, plain, sort
 from torch import Tensor
 
@@ -41,7 +44,7 @@ _FORMAT = 1
 _TENSORS = ("scores", "probabilities", "constants", "attributions")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class ZeroShot(Result):
     """
     An input's similarities to the prompts of m classes, attributed to its features i.
@@ -145,8 +148,8 @@ class ZeroShot(Result):
         )
 
     def summary(self, number: int = 5) -> str:
-        """The most probable classes, and what separates the first two."""
-        lines = []
+        """What it says in a sentence, and the most probable classes."""
+        lines = [verdict_of_classes(self)]
         for name, probability in self.top(number):
             baseline, own, _ = self.parts(name).values()
             lines.append(
@@ -154,11 +157,23 @@ class ZeroShot(Result):
                 f"{plain(float(self.scores[self._index(name)]))} = {plain(baseline)} "
                 f"(the baseline) {plain(own)} (the {sort(self.input.kind)})"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *silence(self.by_class())])
 
-    def plot(self, number: int = 3) -> "Figure":
-        """The maps of the most probable classes, and what separates the first two."""
-        return draw_zero_shot(self, number)
+    def plot(
+        self,
+        number: int = 3,
+        *,
+        own_scales: bool = False,
+        outlier_perc: Optional[float] = None,
+    ) -> "Figure":
+        """
+        The maps of the most probable classes, and what separates the first two.
+
+        Args:
+            number: of classes.
+            own_scales, outlier_perc: see :meth:`PairExplanation.plot`.
+        """
+        return draw_zero_shot(self, number, Scales(own_scales, outlier_perc))
 
     def _in_short(self) -> Iterator[str]:
         yield f"{self.model}, {named(self.input)}"
@@ -230,19 +245,21 @@ class ZeroShot(Result):
         with well_formed(Path(directory) / f"{name}.json"):
             picture = tensors.get("picture")
             result = cls(
-                model=str(content["model"]),
+                model=as_text(content["model"]),
                 input=input_from_json(content["input"], picture),
-                classes=tuple(map(str, content["classes"])),
-                prompts=tuple(map(str, content["prompts"])),
+                classes=as_texts(content["classes"]),
+                prompts=as_texts(content["prompts"]),
                 **{each: tensors[each] for each in _TENSORS},
-                method=str(content["method"]),
-                similarity=str(content["similarity"]),
+                method=as_text(content["method"]),
+                similarity=as_text(content["similarity"]),
             )
-            number = len(result.classes)
-            if result.attributions.shape != (number, len(result.input.features)):
+            count = len(result.classes)
+            if result.attributions.shape != (count, len(result.input.features)):
                 raise ValueError(f"attributions {tuple(result.attributions.shape)}")
+            if len(result.prompts) != count:
+                raise ValueError(f"{len(result.prompts)} prompts of {count} classes")
             for each in _TENSORS[:3]:
-                if getattr(result, each).shape != (number,):
+                if getattr(result, each).shape != (count,):
                     raise ValueError(f"{each} {tuple(getattr(result, each).shape)}")
             return result
 
@@ -266,7 +283,7 @@ def zero_shot(
     with tallied(options.progress) as tally, Session() as session:
         side = side_of(model, 0, image, options, session, tally)
         found = side.shares_along(directions)
-        given = side.input
+        given = settled(side.input, found)
     scores = directions.to(found.embedding) @ found.embedding
     head = model.heads[0]
     logits = head.scale * scores + head.bias

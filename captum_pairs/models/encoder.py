@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.described import described
+from captum_pairs.models.equality import ByContent
 from captum_pairs.models.view import Box
 from numpy.typing import NDArray
 from PIL import Image
@@ -54,16 +55,19 @@ class Feature:
         box: of a patch, left, top, right, bottom in pixels of the original image, cut
             at its edges, or None if it shows nothing of it; of a piece of sound, its
             first second, first mel band, last second, last mel band (exclusive).
+        unknown: of a word or token, whether the tokenizer does not know it, or a part
+            of it: the model reads the same there as for any other unknown one.
     """
 
     name: str
     special: bool = False
     span: Optional[tuple[int, int]] = None
     box: Optional[Box] = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(ByContent):
     """
     The features of a layer's value.
 
@@ -79,8 +83,8 @@ class Layout:
     grid: Optional[tuple[int, int]] = None
 
 
-@dataclass(frozen=True)
-class Source:
+@dataclass(frozen=True, repr=False)
+class Source(ByContent):
     """
     What was put in, as an explanation remembers it.
 
@@ -108,9 +112,12 @@ class Source:
             return f"sound of {self.size[0]:.1f} s"
         return "tensor"
 
+    def __repr__(self) -> str:
+        return f"<Source: {self}>"
+
 
 @dataclass(frozen=True)
-class Prepared(ABC):
+class Prepared(ByContent, ABC):
     """
     An input as its encoder takes it.
 
@@ -204,7 +211,9 @@ class Encoder(ABC):
         module: the model that it belongs to, or None for plain functions.
         blocks: the modules at whose inputs can be attributed, in order.
         default_block: the index of the one that is used unless another is asked for;
-            None for the input.
+            None for the input, the number of blocks for the output of the last one.
+        finer_block: the one that is worth its minutes to who has them, if the default
+            one was chosen to be quick.
         entrance: the module whose output stands for the input if the input is token ids
             (the word embedding); None if the input is a floating tensor.
         baselines: the baselines that `prepare` knows by name, the default first.
@@ -214,6 +223,7 @@ class Encoder(ABC):
     module: Optional[nn.Module] = None
     blocks: Sequence[nn.Module] = ()
     default_block: Optional[int] = None
+    finer_block: Optional[int] = None
     entrance: Optional[nn.Module] = None
     baselines: ClassVar[tuple[str, ...]] = ()
 
@@ -272,6 +282,8 @@ class Encoder(ABC):
             return Layer(f"output of {type(wanted).__name__}", wanted, False)
         if wanted is None:
             wanted = "input" if self.default_block is None else self.default_block
+            if self.blocks and wanted == len(self.blocks):
+                return self.layer(self.blocks[-1])
         if isinstance(wanted, str):
             if wanted != "input":
                 raise self._no_such_layer(repr(wanted))

@@ -249,6 +249,7 @@ class HuggingFaceTextEncoder(TextEncoder):
                 PADDING if at in padding else name,
                 special=special[at] or at in padding,
                 span=None if special[at] or at in padding else offsets[at],
+                unknown=name == self.tokenizer.unk_token and not special[at],
             )
             for at, name in enumerate(names)
         )

@@ -1,13 +1,16 @@
 """From a directory, a name or a model in memory to a dual encoder."""
 
+import socket
 from pathlib import Path
 from typing import Any, NoReturn, Optional, Union
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.known import KINDS
+from captum_pairs.known import did_you_mean, KINDS
 from captum_pairs.models.encoder_pair import EncoderPair
-from captum_pairs.models.errors import ModelUnavailableError
+from captum_pairs.models.errors import ModelUnavailableError, reason_of
 from captum_pairs.models.paths import directory, file
 from captum_pairs.models.registry import (
     latest_first,
@@ -16,6 +19,7 @@ from captum_pairs.models.registry import (
     SUPPORTED,
 )
 from captum_pairs.models.siamese import siamese
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 from transformers.utils.hub import cached_file
 
@@ -110,6 +114,11 @@ def _loaded(name: str) -> EncoderPair:
     kind = supported(prefix)
     if kind is not None and (colon or directory(name) is None):
         return kind.load(name, rest if kind.claims is None else _source(rest))
+    if directory(name) is None and (colon or "/" not in name):
+        # no name on the hub has a colon; and to ask it for a misspelt one takes a while
+        meant = did_you_mean(prefix, [each.prefix for each in SUPPORTED])
+        if colon or meant:
+            raise ModelUnavailableError("model", f"one of {_written()}", name + meant)
     source = _source(name)
     for kind in latest_first():
         if kind.claims is not None and kind.claims(source):
@@ -133,7 +142,46 @@ def _source(name: str) -> str:
             "a directory or a name on the hub",
             f"{name or 'an empty name'}: no such directory",
         )
+    _check_hub(name)
     return name
+
+
+def _check_hub(name: str) -> None:
+    """
+    Refuse a name that is nowhere on this machine while there is no hub to ask: its
+    libraries try again for a minute, and then again for the next file.
+
+    Raises:
+        ModelUnavailableError: with what may have been meant.
+    """
+    close = did_you_mean(name, KINDS)
+    if "/" not in name and close and not _is_kept(name):
+        raise ModelUnavailableError("model", f"one of {_written()}", f"{name}{close}")
+    host = urlsplit(constants.ENDPOINT).hostname
+    if getproxies() or constants.is_offline_mode():
+        return  # a proxy finds hosts itself
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError as error:
+        if not _is_kept(name):
+            raise ModelUnavailableError(
+                "model",
+                "a directory with a saved model, or a name on a hub that is reached "
+                "(captum-pairs models lists what is supported)",
+                f"{name}, which was not downloaded before, and no connection to {host} "
+                f"({reason_of(error)})",
+            ) from error
+
+
+def _is_kept(name: str) -> bool:
+    """Whether something of it was downloaded before; sentence-transformers' own models
+    are known by the last part of their names, too."""
+    names = name, f"sentence-transformers/{name}"
+    return any(
+        isinstance(try_to_load_from_cache(each, kept), str)
+        for each in names[: 1 + ("/" not in name)]
+        for kept in ("config.json", "modules.json")
+    )
 
 
 def _adopted(module: nn.Module, processor: Any) -> EncoderPair:

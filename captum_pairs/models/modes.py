@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from captum_pairs.attr._utils.hooks import undone
 from torch import nn
 
 __all__ = ["evaluating"]
@@ -12,9 +13,11 @@ __all__ = ["evaluating"]
 def evaluating(module: nn.Module) -> Iterator[None]:
     """In evaluation mode what runs inside; every part's own mode after it."""
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for part, training in modes:
             part.training = training
+
+    module.eval()
+    with undone(restore):
+        yield

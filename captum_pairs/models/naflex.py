@@ -1,5 +1,6 @@
 """SigLIP 2's NaFlex images: patches of any number of rows and columns."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Optional
@@ -20,7 +21,7 @@ from captum_pairs.models.images import (
 )
 from captum_pairs.models.observed import find_blocks, Patches
 from captum_pairs.models.photo import ImageLike, read_image
-from captum_pairs.models.view import View
+from captum_pairs.models.view import View, Views
 from PIL import Image
 from torch import Tensor
 
@@ -65,6 +66,7 @@ class NaFlexEncoder(Encoder):
         self.processor = processor
         self.blocks = find_blocks(model.vision_model)
         self.default_block = len(self.blocks) // 3
+        self.views = Views("image_processor")
 
     def prepare(
         self, raw: ImageLike, baseline: Optional[str] = None
@@ -74,14 +76,17 @@ class NaFlexEncoder(Encoder):
 
         Raises:
             UnreadableImageError: for what is not an image.
+            InvalidArgumentError: naming ``image_processor``, for one that does more
+                than to resize images and to cut them into patches.
         """
         name = self.check_baseline(baseline)
         image = read_image(raw)
         patches, (rows, columns) = self._patches(image)
-        size = int(self.processor.patch_size)
-        width, height = columns * size, rows * size
+        side = int(self.processor.patch_size)
+        width, height = columns * side, rows * side
         scale = width / image.width, height / image.height
-        view = View(image.size, (width, height), scale, (0, 0))
+        told = View(image.size, (width, height), scale, (0, 0))
+        view = self.views.view(self._pixels, image.size, told)
         return PreparedPatches(
             patches,
             self._baseline(image, patches, name),
@@ -98,6 +103,22 @@ class NaFlexEncoder(Encoder):
         rows, columns = (int(n) for n in found["spatial_shapes"][0])
         patches = found["pixel_values"][:, : rows * columns].to(self.dtype)
         return patches, (rows, columns)
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """(3, h, w): the patches in their places."""
+        patches, (rows, columns) = self._patches(image)
+        side = int(self.processor.patch_size)
+        shape = rows, columns, side, side, 3
+        if patches.numel() != math.prod(shape):
+            raise InvalidArgumentError(
+                "image_processor",
+                f"patches of {side} x {side} pixels, in {rows} rows and {columns} "
+                "columns",
+                f"{patches.shape[1]} of {patches.shape[2]} values",
+            )
+        # (rows, columns, down, across, channel) -> (channel, h, w)
+        moved = patches.reshape(shape).permute(4, 0, 2, 1, 3)
+        return moved.reshape(3, rows * side, columns * side)
 
     def _baseline(self, image: Image.Image, patches: Tensor, name: str) -> Tensor:
         if name == MEAN and self.processor.do_normalize:

@@ -1,6 +1,7 @@
 """What can be found out of any network that takes pixels: its blocks, and how it cuts
 an image into patches."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
@@ -10,10 +11,12 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, Place
+from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.models.modes import evaluating
 from torch import nn, Tensor
 
 __all__ = [
+    "at_once",
     "find_blocks",
     "ImageParts",
     "MOST_BEFORE",
@@ -48,6 +51,12 @@ _STAGES = (
 _INCEPTIONS = ("inception", "Mixed_")
 # How many tokens may stand before those of the patches.
 MOST_BEFORE = 16
+# A pair's explanation takes, for each place of a map and each point of the path, a
+# product with the Jacobian on one side and one with its transpose on the other: so many
+# forward passes (measured). Paths through rectifiers have kinks, and take many points.
+_PASSES, _POINTS = 2.6, 64
+# Multiply-adds that two cores of a CPU do in some twenty seconds.
+_SOON = 1e12
 
 
 class ImageParts(NamedTuple):
@@ -57,14 +66,20 @@ class ImageParts(NamedTuple):
     Args:
         blocks: in their order.
         grid: rows and columns of patches, or of the last feature map.
-        default_block: None for the input.
+        default_block: None for the input; the number of blocks for the output of the
+            last one.
         channels_last: whether feature maps are (b, h, w, c).
+        work: of a network of feature maps, multiply-adds that the explanation of a pair
+            takes at the input of each block, and behind the last one.
+        finer: the block that would be the default if that did not take minutes.
     """
 
     blocks: Sequence[nn.Module]
     grid: Size
     default_block: Optional[int]
     channels_last: bool = False
+    work: Sequence[float] = ()
+    finer: Optional[int] = None
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:
@@ -90,13 +105,20 @@ def _blocks_of(part: nn.Module) -> list[nn.Module]:
             continue
         if isinstance(found, (nn.Sequential, nn.ModuleList)) and len(found) > 0:
             return list(found)
-    return [
-        child for name, child in part.named_children() if name.startswith(_INCEPTIONS)
-    ]
+    children = dict(part.named_children())
+    if isinstance(part, nn.Sequential):  # such as a network's children without the last
+        several = [each for each in part if isinstance(each, nn.Sequential)]
+        blocks = [block for stage in several for block in stage]
+        if len(several) > 1 and all(any(block.children()) for block in blocks):
+            return blocks
+    return [each for name, each in children.items() if name.startswith(_INCEPTIONS)]
 
 
 def observe_parts(
-    module: nn.Module, embed: Callable[[Tensor], Tensor], pixels: Tensor
+    module: nn.Module,
+    embed: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    blocks: Optional[Sequence[nn.Module]] = None,
 ) -> ImageParts:
     """
     The parts of a network, by one forward pass.
@@ -109,11 +131,14 @@ def observe_parts(
         module: the network.
         embed: pixels (b, 3, h, w) to embeddings.
         pixels: (1, 3, h, w).
+        blocks: of it. Default: those that are known by their name.
     """
-    seen = _observe(find_blocks(module), module, embed, pixels)
+    known = find_blocks(module) if blocks is None else blocks
+    seen = _observe(known, module, embed, pixels)
     blocks, before = seen.blocks, seen.before
     if not blocks:
-        return ImageParts((), _coarse(pixels), None)
+        grid = _coarse(pixels)
+        return ImageParts((), grid, None, work=[_work(grid, seen.total)])
     last = _is_channels_last(seen.maps, pixels)
     grid = _grid_of(seen, pixels).grid
     if len(seen.final) == 3:
@@ -121,7 +146,42 @@ def observe_parts(
     grids = [_map_grid(shape, last) for shape in before]
     finer = [at for at, found in enumerate(grids) if found and found > grid]
     default = finer[-1] if finer else len(blocks) // 3
-    return ImageParts(blocks, grid, default, last)
+    behind = [_map_grid(shape, last) for shape in seen.after[-1:]]
+    done = [*seen.done, seen.done_last]
+    work = [_work(g, seen.total - d) for g, d in zip([*grids, *behind], done)]
+    return ImageParts(blocks, grid, default, last, work)
+
+
+def _work(grid: Optional[Size], each: int) -> float:
+    """Multiply-adds of a pair's explanation, of those of a forward pass; endless where
+    there is no map, or one of a single place."""
+    places = 0 if grid is None else grid[0] * grid[1]
+    return _PASSES * _POINTS * places * each if places > 1 else math.inf
+
+
+def at_once(
+    parts: ImageParts,
+    module: nn.Module,
+    embed: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+) -> ImageParts:
+    """
+    The same parts, but of a network of feature maps the first default, from its own one
+    on, at which two inputs of such a size are explained in less than half a minute.
+
+    Args: as for :func:`observe_parts`.
+    """
+    default = parts.default_block
+    if not parts.work or parts.work[default or 0] <= _SOON:
+        return parts
+    if default is None:  # no blocks are known: what makes its maps
+        convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+        found = observe_parts(module, embed, pixels, convolutions)
+        return at_once(found, module, embed, pixels) if found.blocks else parts
+    later = range(default, len(parts.work))
+    soon = [at for at in later if parts.work[at] <= _SOON]
+    chosen = soon[0] if soon else min(later, key=parts.work.__getitem__)
+    return parts._replace(default_block=chosen, finer=default)
 
 
 class Patches(NamedTuple):
@@ -180,6 +240,8 @@ class _Seen:
         cuts: of each convolution until the first block the rows and columns that it
             makes, and the size of what it looks at if it cuts without overlap.
         first: what went into the first block.
+        done: multiply-adds of convolutions and linear layers until each block;
+        done_last, total: until the last one is through, and in all.
     """
 
     blocks: list[nn.Module] = field(default_factory=list)
@@ -187,6 +249,9 @@ class _Seen:
     after: list[Shape] = field(default_factory=list)
     cuts: list[tuple[Size, Optional[tuple[float, float]]]] = field(default_factory=list)
     first: Optional[Tensor] = None
+    done: list[int] = field(default_factory=list)
+    done_last: int = 0
+    total: int = 0
 
     @property
     def final(self) -> Shape:
@@ -222,6 +287,7 @@ def _observe(
             for block in blocks
         ]
         stack.enter_context(_cutting(module, blocks, seen))
+        done = stack.enter_context(_working(module, blocks, seen))
         embed(pixels)
     for block, (before, after) in zip(blocks, visits):
         if before.value is None or after.value is None or before.count != 1:
@@ -233,6 +299,8 @@ def _observe(
             seen.blocks.append(block)
             seen.before.append(shape)
             seen.after.append(tuple(after.value.shape))
+            seen.done.append(done[block][0])
+            seen.done_last = done[block][1]
     return seen
 
 
@@ -260,8 +328,39 @@ def _cutting(
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             handles.append(part.register_forward_hook(note))
-    try:
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    with undone(remove):
         yield
+
+
+@contextmanager
+def _working(
+    module: nn.Module, blocks: Sequence[nn.Module], seen: _Seen
+) -> Iterator[dict[nn.Module, list[int]]]:
+    """Counts multiply-adds; how many were done when each block began, and ended."""
+    owner = threading.get_ident()
+    done: dict[nn.Module, list[int]] = {block: [] for block in blocks}
+
+    def note(block: nn.Module, *_: Any) -> None:
+        done[block].append(seen.total)
+
+    def work(part: Any, args: Any, output: Any) -> None:
+        if threading.get_ident() == owner and isinstance(output, Tensor):
+            seen.total += output.numel() * part.weight[0].numel()
+
+    handles = [
+        part.register_forward_hook(work)
+        for part in module.modules()
+        if isinstance(part, (nn.Conv2d, nn.Linear))
+    ]
+    handles += [block.register_forward_pre_hook(note) for block in blocks]
+    handles += [block.register_forward_hook(note) for block in blocks]
+    try:
+        yield done
     finally:
         for handle in handles:
             handle.remove()

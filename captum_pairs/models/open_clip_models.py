@@ -331,6 +331,6 @@ def _hugging_face_tokens(
         wanted = [None if flag else s for flag, s in zip(flags, surfaces)]
         places = offsets_of(text, wanted)
     return tuple(
-        Feature(name, flag, None if flag else place)
+        Feature(name, flag, None if flag else place, unknown=name == inner.unk_token)
         for name, flag, place in zip(names, flags, places)
     )

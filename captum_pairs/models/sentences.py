@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.models.checkpoints import pointer_in
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
@@ -227,8 +228,9 @@ class SentenceEncoder(_SentenceText):
                     for name, flag in zip(names, special)
                 ],
             )
+        unknown = self.tokenizer.unk_token
         return [
-            (number, _feature(name, flag, span, len(prompt), offset))
+            (number, _feature(name, flag, span, len(prompt), offset, name == unknown))
             for number, name, flag, span in zip(ids, names, special, spans)
         ]
 
@@ -266,8 +268,9 @@ class StaticSentenceEncoder(_SentenceText):
             raise TextLengthError(
                 "text", "a text that is read as it is", "one that is read otherwise"
             )
+        unknown = getattr(self.tokenizer.model, "unk_token", None)
         tokens = tuple(
-            _feature(name, False, span, len(prompt), 0)
+            _feature(name, False, span, len(prompt), 0, name == unknown)
             for name, span in zip(encoded.tokens, encoded.offsets)
         )
         check_length(tokens, len(tokens))
@@ -316,19 +319,16 @@ class _Anatomy:
         self._model = model
         self._visited: list[nn.Module] = []
         self._shapes: dict[nn.Module, list[tuple[int, ...]]] = {}
-        handles = [
-            part.register_forward_pre_hook(self._note, with_kwargs=True)
-            for part in model.modules()
-        ]
-        try:
-            self._features = _features(model, task, "word")
-        except (KeyError, ValueError) as error:
-            raise ModelUnavailableError(
-                "tasks", "tasks that the model knows", f"{task!r}: {error}"
-            ) from error
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as stack:
+            for part in model.modules():
+                hook = part.register_forward_pre_hook(self._note, with_kwargs=True)
+                stack.enter_context(undone(hook.remove))
+            try:
+                self._features = _features(model, task, "word")
+            except (KeyError, ValueError) as error:
+                raise ModelUnavailableError(
+                    "tasks", "tasks that the model knows", f"{task!r}: {error}"
+                ) from error
 
     def _note(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -590,15 +590,17 @@ def _first_call(module: nn.Module) -> Iterator[dict[str, Any]]:
     def note(_: nn.Module, args: tuple[Any, ...]) -> None:
         call.setdefault("features", _copies(args[0]))
 
-    handle = module.register_forward_pre_hook(note)
-    try:
+    with undone(module.register_forward_pre_hook(note).remove):
         yield call
-    finally:
-        handle.remove()
 
 
 def _feature(
-    name: str, special: bool, span: tuple[int, int], prompt: int, offset: int
+    name: str,
+    special: bool,
+    span: tuple[int, int],
+    prompt: int,
+    offset: int,
+    unknown: bool,
 ) -> Feature:
     """A token; one that lies in the first ``prompt`` characters is the prompt's."""
     if special:
@@ -607,7 +609,8 @@ def _feature(
     if end <= prompt and prompt:
         return Feature(PROMPT, special=True)
     shift = offset - prompt
-    return Feature(name, span=(max(start, prompt) + shift, end + shift))
+    place = max(start, prompt) + shift, end + shift
+    return Feature(name, span=place, unknown=unknown)
 
 
 def _positions(transformer: nn.Module) -> int:

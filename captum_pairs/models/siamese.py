@@ -10,7 +10,7 @@ from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.checkpoints import read_state_dict
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import loading, ModelUnavailableError, reason_of
-from captum_pairs.models.observed import ImageParts, observe_parts
+from captum_pairs.models.observed import at_once, ImageParts, observe_parts
 from captum_pairs.models.outputs import embeddings_of
 from captum_pairs.models.paths import file
 from captum_pairs.models.transformed import (
@@ -117,7 +117,9 @@ def _parts(backbone: nn.Module, black: Tensor) -> ImageParts:
         blocks = list(backbone.encoder.layers)
         side = backbone.image_size // backbone.patch_size
         return ImageParts(blocks, (side, side), len(blocks) // 3)
-    return observe_parts(backbone, partial(_embed, backbone), black)
+    embed = partial(_embed, backbone)
+    parts = observe_parts(backbone, embed, black)
+    return at_once(parts, backbone, embed, black)
 
 
 # ---- transforms --------------------------------------------------------------

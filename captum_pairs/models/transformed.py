@@ -53,6 +53,8 @@ class TransformedImageEncoder(ImageEncoder):
         self.blocks = list(parts.blocks)
         self.grid = parts.grid
         self.default_block = parts.default_block
+        if parts.finer is not None:
+            self.finer_block = parts.finer
         self.channels_last = parts.channels_last
         self._embed = embed
         self._transform = transform

@@ -148,10 +148,15 @@ def join_tokens(text: str, tokens: Sequence[Feature]) -> tuple[Group, ...]:
             members = [*before, *members]
         groups.append((span, members))
     words = (
-        Group(Feature(text[slice(*span)], span=span), tuple(members))
+        Group(_word(text, span, [tokens[at] for at in members]), tuple(members))
         for span, members in groups
     )
     return (*words, *_specials(tokens, others))
+
+
+def _word(text: str, span: Span, tokens: Sequence[Feature]) -> Feature:
+    unknown = any(token.unknown for token in tokens)
+    return Feature(text[slice(*span)], span=span, unknown=unknown)
 
 
 def token_groups(tokens: Sequence[Feature]) -> tuple[Group, ...]:

@@ -133,10 +133,12 @@ class ComparedLike(Protocol):
 
 
 class ComparisonLike(Protocol):
-    """Several methods on the same pair."""
+    """Several methods on the same pair, and those that could not run, with why."""
 
     @property
     def compared(self) -> Sequence[ComparedLike]: ...
+    @property
+    def failed(self) -> Mapping[str, str]: ...
 
 
 @runtime_checkable

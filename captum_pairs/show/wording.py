@@ -14,7 +14,9 @@ from captum_pairs.models.encoder import AUDIO, TENSOR, TEXT
 from captum_pairs.show.results import ContrastLike, PairLike
 
 __all__ = [
+    "both_baselines",
     "capitalized",
+    "compared_with",
     "completeness",
     "for_or_against",
     "instead_of",
@@ -37,6 +39,8 @@ __all__ = [
     "unit",
 ]
 
+# The method that compares with several references.
+_MEANS = "expected_gradients"
 _MEASURES = {
     "cosine": ("cosine similarity", "cosine similarities"),
     "dot": ("inner product", "inner products"),
@@ -181,10 +185,26 @@ def parts(values: Mapping[str, float]) -> Iterator[str]:
         yield f"  {' ' if at else '='} {shown} {name}"
 
 
+def both_baselines(method: str) -> str:
+    """What a score begins with, whatever the two inputs are."""
+    return "what both are compared with" if method == _MEANS else "the two baselines"
+
+
+def compared_with(explanation: PairLike) -> str:
+    """What an explanation by a mean over references compares its inputs with, in
+    short; "" for any other."""
+    if explanation.method != _MEANS:
+        return ""
+    sides = explanation.first.baseline, explanation.second.baseline
+    names = [side.partition(" (")[0] for side in sides]
+    return f"compared with {' and '.join(dict.fromkeys(names))}"
+
+
 def path(side: ExplainedInput, method: str) -> str:
     """Where an input was attributed to, and from where; the method, if that has no
     steps."""
     steps = f"{side.n_steps} steps" if side.n_steps else method_name(method)
+    steps += " each" if method == _MEANS and side.n_steps else ""
     return f"{side.layer}, from {side.baseline}, {steps}"
 
 

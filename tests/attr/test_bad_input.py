@@ -128,7 +128,6 @@ WHOLE, ABOVE = "a whole number of at least 1", "a number above 0"
         *cases(
             "method",
             ("simpson", "one of 'gausslegendre', 'riemann_right'", "'simpson'"),
-            (None, "one of 'gausslegendre'", "None"),
             (3, "one of 'gausslegendre'", "3"),
             (["gausslegendre"], "one of 'gausslegendre'", "a list of 1"),
         ),
@@ -605,7 +604,6 @@ def test_invalid_contributions(first, second, argument, parts):
     "module, name",
     [
         (nn.Dropout(0.5), "Dropout"),
-        (nn.BatchNorm1d(5), "BatchNorm1d"),
         (nn.MultiheadAttention(5, 1, dropout=0.1), "MultiheadAttention"),
     ],
 )
@@ -628,21 +626,32 @@ def test_training_mode_warns_once_and_says_what_to_do(module, name):
 
     net = Net().train()
     fpig = FeaturePairIntegratedGradients((net, linear(3)))
-    if isinstance(module, nn.BatchNorm1d):
-        saved = {key: value.clone() for key, value in module.state_dict().items()}
-        # A batch of one has no variance in training mode.
-        net.register_forward_pre_hook(lambda _, args: args[0].repeat(2, 1))
-        net.register_forward_hook(lambda _, args, out: out[: len(out) // 2])
     with pytest.warns(
         UserWarning, match=f"training mode and has {name}:.*eval"
     ) as told:
         fpig.attribute((X + torch.rand(2, 3), X), n_steps=2)
     assert len(told) == 1 and told[0].filename == __file__
     assert net.training and module.training
-    if isinstance(module, nn.BatchNorm1d):
-        torch.testing.assert_close(dict(module.state_dict()), saved, rtol=0, atol=0)
     net.eval()
     fpig.attribute((X, X), n_steps=2)  # no warning, which would be an error
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_batch_norm_in_training_mode_is_refused_before_it_runs(side):
+    """Whatever else is in its batch, an example has one embedding."""
+    net = nn.Sequential(linear(3, 5), nn.BatchNorm1d(5).double(), linear(5)).train()
+    saved = {key: value.clone() for key, value in net.state_dict().items()}
+    encoders = (net, linear(3)) if side == 0 else (linear(3), net)
+    fpig = FeaturePairIntegratedGradients(encoders)
+    with pytest.raises(InvalidArgumentError) as caught:
+        fpig.attribute((X, X), n_steps=2, tolerance=1e-9)
+    assert caught.value.argument == "forward_func"
+    assert "model.eval()" in caught.value.expected
+    assert "BatchNorm1d in training mode" in caught.value.got
+    assert net.training
+    torch.testing.assert_close(dict(net.state_dict()), saved, rtol=0, atol=0)
+    net.eval()
+    fpig.attribute((X, X), n_steps=2)
 
 
 # ---- the class -----------------------------------------------------------------------

@@ -123,7 +123,8 @@ ATTRIBUTE = (
     "tolerance internal_batch_size return_convergence_delta attribute_to_layer_input"
 ).split()
 DEFAULTS = [inspect.Parameter.empty] * 2 + [None] * 3
-DEFAULTS += [50, "gausslegendre", None, None, False, False]
+# Captum's method is "gausslegendre": so is ours, unless a tolerance chooses the nodes.
+DEFAULTS += [50, None, None, None, False, False]
 
 
 def names(function):
@@ -363,6 +364,7 @@ def test_results_can_be_pickled(both, xy):
 
 PUBLIC = {
     "BaselinePath",
+    "blocks_of",
     "Convergence",
     "EmbeddingAttribution",
     "EmbeddingBanzhaf",
@@ -382,6 +384,9 @@ PUBLIC = {
     "FeaturePairShapley",
     "FeaturePairTokenSimilarity",
     "JacobianXInput",
+    "confidence_factor",
+    "ExpectedJacobian",
+    "FeaturePairExpectedGradients",
     "FeaturePairIntegratedGradients",
     "FeaturePairIntegratedHessians",
     "IntegratedJacobian",
@@ -392,6 +397,8 @@ PUBLIC = {
     "PairAttribution",
     "PairDecomposition",
     "Place",
+    "ReferencePaths",
+    "ReferenceValues",
     "Session",
     "Shares",
     "Subsets",

@@ -734,12 +734,14 @@ def test_steps_that_a_tolerance_takes_on_minilm(
         additional_forward_args=mask,
         attribute_to_layer_input=True,
     )
-    chosen = jacobian.choose_steps(**arguments, tolerance=1e-3)
+    chosen = jacobian.choose_steps(**arguments, tolerance=1e-3, method="gausslegendre")
     assert chosen.n_steps.max() <= most
     assert chosen.residual.shape == (len(rows),) and chosen.residual.max() <= 1e-3
     # Is it true? Against the contributions of as many steps, and embeddings by plain
     # forward passes.
-    contributions = jacobian.attribute(**arguments, tolerance=1e-3)
+    contributions = jacobian.attribute(
+        **arguments, tolerance=1e-3, method="gausslegendre"
+    )
     last = model.encoder.layer[-1]
     with torch.no_grad():
         start, _ = value_at(last, True, lambda: embed_minilm(baseline, mask), None)

@@ -26,7 +26,7 @@ from matplotlib import pyplot as plt, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
 from PIL import Image, ImageFilter
@@ -274,8 +274,271 @@ def test_outliers_do_not_wash_out_the_rest() -> None:
     assert overlay(axes).max() == overlay(axes).min() == 1.0
     assert figure.axes[-1].get_children()[0] is not None
     scale = v.scale_of(values, outlier_perc=5)
-    assert scale.is_exceeded and scale.extend == "both"
+    assert scale.is_exceeded and scale.extend == "max"
     assert not v.scale_of(values, outlier_perc=0).is_exceeded
+
+
+def bar_of(figure: Any) -> Any:
+    """The axes of a legend, which is drawn last."""
+    return figure.axes[-1]
+
+
+@pytest.mark.parametrize(
+    "strong, extend, low", [(5.0, "max", -0.2), (-5.0, "min", -0.2)]
+)
+def test_one_patch_does_not_wash_out_all_others(
+    strong: float, extend: str, low: float
+) -> None:
+    values = np.full((10, 10), 0.1)
+    values[2, 3] = strong
+    scale = v.scale_of(values)
+    assert scale.limit == pytest.approx(0.2) and scale.extend == extend
+    assert scale.beyond == ((0, 1) if strong > 0 else (1, 0))
+    figure, axes = v.visualize_image_attr(values, use_pyplot=False)
+    shares = overlay(axes)
+    assert np.abs(shares).max() == 1.0 and np.median(shares) == pytest.approx(0.5)
+    assert legend(figure) == pytest.approx((low, -low))
+    assert bar_of(figure).get_ylabel().endswith("\n1 patch beyond the scale")
+    # an even spread has its strongest at the end, however many there are
+    even = np.linspace(-1, 0.9, 300)
+    assert v.scale_of(even).limit == 1.0 and not v.scale_of(even).is_exceeded
+    # the only one that is not zero, and of few words the strongest
+    assert (
+        v.scale_of(np.eye(10)[:1].repeat(5, 0) * [[1], [0], [0], [0], [0]]).limit == 1
+    )
+    assert v.scale_of(np.array([0.01, 5.0, 0.02])).limit == 5.0
+
+
+def test_half_a_per_cent_may_be_beyond() -> None:
+    values = np.full(1000, 0.1)
+    values[:5] = 3.0
+    scale = v.scale_of(values)
+    assert scale.limit == pytest.approx(0.2) and scale.beyond == (0, 5)
+    assert scale.beyond_in_words() == "5 values beyond the scale"
+    values[5] = 3.0  # six are no outliers
+    assert v.scale_of(values).limit == 3.0
+
+
+def every_scale(perc: float) -> dict[str, Callable[[], Any]]:
+    """A figure of every function that is offered `outlier_perc`."""
+    given: dict[str, Any] = {"outlier_perc": perc, "use_pyplot": False}
+    words, image, values = list("abcdef"), photo(), np.array(VALUES)
+    maps = board(4, 6)
+    return {
+        "image": lambda: v.visualize_image_attr(maps, image, **given),
+        "per word": lambda: v.visualize_image_attr_per_word([maps], "a", **given),
+        "pair": lambda: v.visualize_image_pair_attr(maps, (image, image), **given),
+        "contrast": lambda: v.visualize_image_contrast(
+            (maps, maps), (image, image), **given
+        ),
+        "text": lambda: v.visualize_text_attr(values, words, **given),
+        "texts": lambda: v.visualize_text_contrast(
+            (values, values), (words, words), **given
+        ),
+        "matrix": lambda: v.visualize_text_pair_attr(maps, ("abcd", "abcdef"), **given),
+        "lines": lambda: v.visualize_pair_lines(
+            values, [(at, at) for at in range(6)], (words, words), **given
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", every_scale(0))
+def test_outliers_are_cut_wherever_that_is_offered(name: str) -> None:
+    bars = [bar_of(every_scale(perc)[name]()[0]) for perc in (0, 60)]
+    (_, all_of_it), (_, cut) = (
+        max(bar.get_xlim(), bar.get_ylim(), key=lambda ends: -ends[0]) for bar in bars
+    )
+    whole, most = (
+        " ".join((bar.get_xlabel() + bar.get_ylabel()).split()) for bar in bars
+    )
+    assert "beyond the scale" in most and "beyond" not in whole
+    assert cut < all_of_it
+
+
+def test_outliers_are_cut_in_html() -> None:
+    words, off = list("abcdef"), "beyond the scale"
+    assert off in v.visualize_text(VALUES, words, outlier_perc=60).data
+    assert off not in v.visualize_text(VALUES, words, outlier_perc=0).data
+
+
+def test_a_scale_for_each_word() -> None:
+    maps = np.stack([board(4, 6), 0.01 * board(4, 6)])
+    figure, axes = v.visualize_image_attr_per_word(
+        maps, ["strong", "weak"], photo(), use_pyplot=False, own_scales=True
+    )
+    assert np.allclose(overlay(axes[0]), overlay(axes[1]))
+    rendered(figure)
+    bars = figure.axes[2:]
+    ends = [bar.get_xlim()[1] for bar in bars]
+    assert len(bars) == 2 and ends[1] == pytest.approx(0.01 * ends[0])
+    for bar, above in zip(bars, axes):  # each below its map, labels inside
+        box, map_box = bar.get_tightbbox(), above.get_window_extent()
+        assert box.y1 < map_box.y0 and box.x0 > -2 and box.y0 > -2
+
+
+@pytest.mark.parametrize("height, width", [(16, 80), (80, 16)])
+def test_forty_maps_have_no_gaps_between_them(height: int, width: int) -> None:
+    maps = np.tile(board(24, 24), (8, 1, 1))
+    figure, axes = v.visualize_image_attr_per_word(
+        maps, list("abcdefgh"), photo(height, width), use_pyplot=False
+    )
+    rendered(figure)
+    one, below = (axes[at].get_window_extent() for at in (0, 4))
+    gap = one.y0 - axes[4].get_tightbbox().y1
+    assert 0 < gap < 0.25 * figure.dpi
+    assert one.width == pytest.approx(below.width)
+
+
+def contrast_of(one: Any, other: Any) -> float:
+    """WCAG 2's ratio of two colours."""
+    found = []
+    for color in (one, other):
+        rgb = np.array(to_rgb(color))
+        linear = np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        found.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+    return (max(found) + 0.05) / (min(found) + 0.05)
+
+
+@pytest.mark.parametrize("sign", ["all", "absolute_value"])
+def test_words_are_read_on_every_colour(sign: str) -> None:
+    values = np.linspace(-1, 1, 201)
+    words = ["w"] * len(values)
+    _, axes = v.visualize_text_attr(values, words, sign=sign, use_pyplot=False)
+    inks = [text.get_color() for text in axes.texts if text.get_text() == "w"]
+    ratios = [
+        contrast_of(mark.get_facecolor()[:3], ink)
+        for mark, ink in zip(marks(axes), inks)
+    ]
+    assert len(ratios) == len(values) and min(ratios) > 4.5
+
+
+@pytest.mark.parametrize("shape", [(640, 160), (160, 640), (4000, 3000), (32, 48)])
+def test_numbers_at_the_edges_of_a_photo_do_not_overlap(shape: tuple[int, int]) -> None:
+    extent = (0, 0, shape[1], shape[0])
+    figure = Figure(figsize=(2.4, 2.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    v.visualize_original_image(
+        photo(8, 8), (figure, axes), extent=extent, use_pyplot=False
+    )
+    rendered(figure)
+    for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        boxes = [
+            tick.label1.get_window_extent()
+            for tick in axis.get_major_ticks()
+            if min(ends) <= tick.get_loc() <= max(ends)
+        ]
+        assert len(boxes) > 1
+        for one, two in zip(boxes, boxes[1:]):
+            assert one.x1 + 1 < two.x0 or one.y1 < two.y0 + 1 or two.y1 < one.y0 + 1
+
+
+def test_a_region_as_it_was_asked_for_and_the_patches_used() -> None:
+    _, axes = v.visualize_original_image(
+        photo(), region=(9, 5, 20, 12), used=(8, 4, 24, 16), use_pyplot=False
+    )
+    drawn = {
+        (*patch.get_bbox().extents.tolist(), patch.get_linestyle())
+        for patch in axes.patches
+        if to_rgb(patch.get_edgecolor()) != (1.0, 1.0, 1.0)
+    }
+    assert drawn == {(9, 5, 20, 12, "solid"), (8, 4, 24, 16, (0, (3, 2)))}
+    _, axes = v.visualize_original_image(photo(), region=(9, 5, 9, 5), use_pyplot=False)
+    assert not axes.patches and axes.lines[0].get_xydata().tolist() == [[9, 5]]
+
+
+def test_no_number_of_a_waterfall_is_struck_by_a_line() -> None:
+    figure, axes = v.visualize_decomposition(
+        {"a": -0.5, "b": 0.46, "c": 0.03}, use_pyplot=False
+    )
+    rendered(figure)
+    zero = axes.transData.transform((0, 0))[0]
+    numbers = [text for text in axes.texts if text.get_text()]
+    on_it = [
+        text
+        for text in numbers
+        if text.get_window_extent().x0 < zero < text.get_window_extent().x1
+    ]
+    assert on_it  # the zero line runs through it, behind its ground
+    for text in on_it:
+        ground = text.get_bbox_patch()
+        assert ground.get_alpha() is None and ground.get_facecolor()[3] == 1.0
+        assert text.get_zorder() > max(line.get_zorder() for line in axes.lines)
+
+
+# ---- lines --------------------------------------------------------------------------
+
+
+def curves(axes: Any) -> list[tuple[np.ndarray, Any]]:
+    """Of each line its ends and colour, without the light edges."""
+    return [
+        (patch.get_path().vertices[[0, -1]], to_rgb(patch.get_edgecolor()))
+        for patch in axes.patches
+        if isinstance(patch, PathPatch) and to_rgb(patch.get_edgecolor()) != (1, 1, 1)
+    ]
+
+
+def test_lines_between_words() -> None:
+    words = ["red", "dot"], ["a", "scarlet", "spot"]
+    figure, axes = v.visualize_pair_lines(
+        [0.4, -0.1], [(0, 1), (1, 2)], words, use_pyplot=False, title="pairs"
+    )
+    rendered(figure)
+    said = {text.get_text(): text for text in axes.texts}
+    assert [*said][:5] == [*words[0], *words[1]] and {"+0.400", "−0.100"} <= {*said}
+    assert said["a"].get_color() == "0.55" and said["spot"].get_color() == "black"
+    (weak, purple), (strong, orange) = curves(axes)  # the strongest lies above
+    assert orange[0] > orange[2] + 0.2 and purple[2] > purple[1]
+    for ends, first, second in ((strong, "red", "scarlet"), (weak, "dot", "spot")):
+        places = [said[name].get_position() for name in (first, second)]
+        assert [y for _, y in ends] == pytest.approx([y for _, y in places])
+        assert places[0][0] < ends[0][0] < ends[1][0] < places[1][0]
+    width, height = v.lines_size([(0, 1), (1, 2)], words)
+    assert height < width < figure.get_size_inches()[0]
+
+
+def test_lines_between_a_region_and_a_word() -> None:
+    box = (12, 8, 24, 16)  # of 48 x 32: a quarter, in the left half
+    figure, axes = v.visualize_pair_lines(
+        [0.4], [(box, 1)], (None, ["a", "dot"]), (photo(), None), use_pyplot=False
+    )
+    rendered(figure)
+    assert axes.images[0].get_array().ndim == 2  # grey, whatever the photo
+    left, right, bottom, top = axes.images[0].get_extent()
+    outlined = [p.get_bbox().extents for p in axes.patches if isinstance(p, Rectangle)]
+    across, down = right - left, top - bottom
+    expected = [
+        left + across / 4,
+        bottom + down / 2,
+        left + across / 2,
+        bottom + 3 * down / 4,
+    ]
+    assert len(outlined) == 2 and outlined[0].tolist() == pytest.approx(expected)
+    ((start, end), _), *_ = curves(axes)
+    assert start.tolist() == pytest.approx([expected[2], bottom + 5 * down / 8])
+    assert end[0] > right
+    # sound: low bands are below
+    _, axes = v.visualize_pair_lines(
+        [0.4],
+        [((0, 0, 1, 4), 0)],
+        (None, ["a"]),
+        extents=((0, 8, 2, 0), None),
+        ratios=(0.5, None),
+        use_pyplot=False,
+    )
+    left, right, bottom, top = axes.images[0].get_extent()
+    assert (top - bottom) / (right - left) == pytest.approx(0.5)
+    low = [p.get_bbox().y0 for p in axes.patches if isinstance(p, Rectangle)]
+    assert low == pytest.approx([bottom] * 2)
+
+
+def test_of_a_long_text_the_words_with_lines() -> None:
+    words = [f"word{at}" for at in range(40)]
+    _, axes = v.visualize_pair_lines(
+        [0.4, 0.1, 0.2], [(0, 3), (0, 4), (0, 20)], (["a"], words), use_pyplot=False
+    )
+    said = [text.get_text() for text in axes.texts]
+    assert said[:7] == ["a", "…", "word3", "word4", "…", "word20", "…"]
 
 
 def test_smooth_is_between_the_patches_and_says_so() -> None:
@@ -624,6 +887,7 @@ def every_text(said: str) -> Iterator[Any]:
     yield v.visualize_text_contrast((values, values), (words, words), **off)[0]
     yield v.visualize_text_pair_attr(board(2, 2), (words, words), **more, **off)[0]
     yield v.visualize_decomposition({said: 1.0}, said, title=said, **off)[0]
+    yield v.visualize_pair_lines(values[:1], [(0, 0)], (words, words), **off)[0]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -733,6 +997,22 @@ BAD: dict[str, tuple[str, Callable[[], Any]]] = {
     "no probability": (
         "probabilities",
         lambda: v.visualize_probabilities([("a", 1.5)], **OFF),
+    ),
+    "lines": (
+        "attr",
+        lambda: v.visualize_pair_lines([1.0], [], (["a"], ["b"]), **OFF),
+    ),
+    "a line from nowhere": (
+        "ends",
+        lambda: v.visualize_pair_lines([1.0], [(1, 0)], (["a"], ["b"]), **OFF),
+    ),
+    "a line from no box": (
+        "ends",
+        lambda: v.visualize_pair_lines([1.0], [(0, 0)], (None, ["b"]), **OFF),
+    ),
+    "words of lines": (
+        "words",
+        lambda: v.visualize_pair_lines([1.0], [(0, 0)], ("a", ["b"]), **OFF),
     ),
     "axes": (
         "plt_fig_axis",

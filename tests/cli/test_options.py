@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from captum_pairs.attr import EmbeddingAttribution
 from captum_pairs.cli import main
-from captum_pairs.cli.messages import did_you_mean
 from captum_pairs.explain.methods import method_names, method_of, settings_of
-from captum_pairs.known import KINDS, METHODS, TAKEN_BY
+from captum_pairs.known import did_you_mean, KINDS, METHODS, TAKEN_BY
 from captum_pairs.models import SUPPORTED
 from click.testing import CliRunner
 from PIL import Image
@@ -76,6 +75,13 @@ def test_the_models_are_listed_at_once() -> None:
         ("--layer", "one", 2, 'a number or "input", not “one”'),
         ("--layer", "0,0,0", 2, "at most two layers"),
         ("--layer", "imput", 2, "did you mean “input”"),
+        (
+            "--layer",
+            "4",
+            2,
+            '0 to 3 or -4 to -1 or "input" of the image encoder, not 4',
+        ),
+        ("--layer", "0,-9", 2, "of the text encoder, not -9"),
         ("--device", "gpu", 2, "did you mean “cuda”"),
         ("--device", "cuda:x", 2, "a device such as"),
         ("--phrase", "blue", 2, "words of “a red dog”, not “blue”"),

@@ -12,7 +12,7 @@ import click
 import numpy as np
 import pytest
 import torch
-from captum_pairs import Comparison, Contributions, load, ZeroShot
+from captum_pairs import Comparison, Contributions, load, PairExplanation, ZeroShot
 from captum_pairs.cli import main
 from captum_pairs.cli.messages import announced, in_one_line
 from click.testing import CliRunner, Result
@@ -242,3 +242,41 @@ def test_a_terminal_of_few_letters(
     done = _process(*start, "--out", tmp_path, stdout=subprocess.PIPE, env=environment)
     assert done.returncode == 0, done.stderr
     assert b"\\u201cred\\u201d" in done.stdout
+
+
+# ---- references --------------------------------------------------------------
+
+
+def test_references_of_a_directory(
+    tiny_clip: Path, photo: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "references"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for at in range(3):
+        pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{at}.png")
+    (folder / "texts.txt").write_text("a blue star\na green square\n")
+    start = ("explain", "--model", tiny_clip, "--image", photo, "--out", tmp_path)
+    start += ("--text", "a red circle", "--tolerance", 0.5)
+    asked = ("--references", folder, "--references-size", 2, "--seed", 5)
+    result = _run(*start, *asked)
+    assert result.exit_code == 0, result.output
+    found = PairExplanation.load(tmp_path)
+    assert found.first.baseline == "2 other images (of 3, seed 5)"
+    assert found.second.baseline == "2 texts of other words (of 2, seed 5)"
+    model = load(tiny_clip)
+    references = model.references(images=folder, texts=folder, size=2, seed=5)
+    direct = model.explain(
+        str(photo), "a red circle", references=references, tolerance=0.5, seed=5
+    )
+    torch.testing.assert_close(found.interactions, direct.interactions)
+    (tmp_path / "empty").mkdir()
+    for wrong, said in (
+        (("--references", tmp_path / "empty"), "--references"),
+        (("--references", tmp_path / "none"), "does not exist"),
+        (("--references-size", 2), "--references-size"),
+        (("--references", folder, "--method", "occlusion"), "expected_gradients"),
+    ):
+        result = _run(*start[:-2], *wrong)
+        assert result.exit_code in (1, 2) and said in result.output, result.output

@@ -17,13 +17,14 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError
 from captum_pairs.models.checkpoints import read_state_dict
 from captum_pairs.models.described import described
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_hugging_face import FAMILIES
 from tiny_hugging_face import build
 from torch import nn, Tensor
 from torchvision import models
-from transformers import AutoModel, CLIPImageProcessor
+from transformers import AutoConfig, AutoModel, CLIPImageProcessor
 
 TEXT = "a red circle"
 
@@ -45,6 +46,41 @@ def _config(directory: Path, change: Callable[[Any], None]) -> None:
     config = json.loads(path.read_text())
     change(config)
     path.write_text(json.dumps(config))
+
+
+# ---- names -------------------------------------------------------------------
+
+
+def test_a_hub_that_is_not_there_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def unknown(host: str, *_: object) -> None:
+        asked.append(host)
+        raise OSError(-2, "Name or service not known")
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("asked for")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("captum_pairs.models.loading.getproxies", dict)
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refused)
+    monkeypatch.setattr("captum_pairs.models.loading.cached_file", refused)
+    with pytest.raises(ModelUnavailableError, match="scene; did you mean “scenes”"):
+        load("scene")
+    assert not asked
+    with pytest.raises(ModelUnavailableError, match="no connection to hugg.*not known"):
+        load("nobody/nothing")
+    assert asked == ["huggingface.co"]
+    # what was downloaded before needs no hub
+    monkeypatch.setattr(
+        "captum_pairs.models.loading.try_to_load_from_cache",
+        lambda name, kept: f"{name}/{kept}",
+    )
+    with pytest.raises(AssertionError, match="asked for"):
+        load("nobody/nothing")
 
 
 # ---- directories ---------------------------------------------------------------------

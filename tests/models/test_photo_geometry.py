@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Layout
 from captum_pairs.models.images import patch_features, PreparedImage
 from captum_pairs.models.naflex import NaFlexEncoder
 from captum_pairs.models.photo import read_image
-from captum_pairs.models.view import View, view_of
-from PIL import Image
+from captum_pairs.models.view import View, view_of, Views
+from PIL import Image, ImageOps
 from transformers import (
     BlipImageProcessor,
     ChineseCLIPImageProcessor,
@@ -186,14 +187,52 @@ def test_annotated_boxes_light_the_patches_that_hold_them() -> None:
     assert checked > 500
 
 
-@pytest.mark.parametrize("size", [(640, 427), (60, 300), (100, 100)], ids=str)
-def test_naflex(size: tuple[int, int]) -> None:
-    class Model:
-        vision_model: Any = None
-
+def _naflex(processor: Any) -> NaFlexEncoder:
     encoder = NaFlexEncoder.__new__(NaFlexEncoder)
     encoder.module, encoder.blocks = None, []
-    encoder.processor = Siglip2ImageProcessor(patch_size=16, max_num_patches=64)
+    encoder.processor, encoder.views = processor, Views("image_processor")
+    return encoder
+
+
+class _Middle(Siglip2ImageProcessor):  # type: ignore[misc]  # it ships no types
+    """Sees what lies in the middle of an image alone."""
+
+    def __call__(self, images: Image.Image, **settings: Any) -> Any:
+        width, height = images.size
+        box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
+        return super().__call__(images.crop(box), **settings)
+
+
+class _Mirror(Siglip2ImageProcessor):  # type: ignore[misc]  # it ships no types
+    def __call__(self, images: Image.Image, **settings: Any) -> Any:
+        return super().__call__(ImageOps.mirror(images), **settings)
+
+
+class _ColumnsFirst(Siglip2ImageProcessor):  # type: ignore[misc]  # it ships no types
+    """Its patches come column by column."""
+
+    def __call__(self, images: Image.Image, **settings: Any) -> Any:
+        found = super().__call__(images, **settings)
+        rows, columns = found["spatial_shapes"][0].tolist()
+        patches = found["pixel_values"][:, : rows * columns]
+        split = patches.reshape(1, rows, columns, -1).transpose(1, 2)
+        found["pixel_values"] = split.reshape(patches.shape)
+        return found
+
+
+def test_of_naflex_too_the_view_is_measured() -> None:
+    encoder = _naflex(_Middle(patch_size=16, max_num_patches=64))
+    view = encoder.prepare(Image.new("RGB", (200, 120))).view
+    assert view.visible == pytest.approx((50, 30, 150, 90), abs=0.7)
+    for wrong in (_Mirror, _ColumnsFirst):
+        encoder = _naflex(wrong(patch_size=16, max_num_patches=64))
+        with pytest.raises(InvalidArgumentError, match="image_processor: .*one that"):
+            encoder.prepare(Image.new("RGB", (200, 120)))
+
+
+@pytest.mark.parametrize("size", [(640, 427), (60, 300), (100, 100)], ids=str)
+def test_naflex(size: tuple[int, int]) -> None:
+    encoder = _naflex(Siglip2ImageProcessor(patch_size=16, max_num_patches=64))
     box = (size[0] // 4, size[1] // 4, 3 * size[0] // 4, 3 * size[1] // 4)
     prepared: PreparedImage = encoder.prepare(_marked(size, box))
     layout: Layout = prepared.layout(prepared.inputs.shape, True, False)

@@ -44,17 +44,18 @@ def test_an_adapter_of_ones_own() -> None:
 def test_an_adapter_that_is_imported_when_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "my_adapter.py").write_text(
+    (tmp_path / "adapter_of_sines.py").write_text(
         "import torch\n"
         "from captum_pairs.models import from_functions\n"
         "def load(name, rest):\n"
         "    return from_functions(torch.sin, torch.sin, name=rest)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    register_loader("mine", "my_adapter:load", models="sines", write="mine:small")
-    assert "my_adapter" not in sys.modules
+    register_loader("mine", "adapter_of_sines:load", models="sines", write="mine:small")
+    assert "adapter_of_sines" not in sys.modules
     assert captum_pairs.load("mine:x").name == "x"
-    monkeypatch.delitem(sys.modules, "my_adapter")
+    # for good: monkeypatch would put it back after the test, and others have one
+    del sys.modules["adapter_of_sines"]
 
 
 class _Own(nn.Module):
@@ -109,6 +110,34 @@ def test_optional_packages_are_imported_when_they_are_asked_for() -> None:
 def test_names_that_are_none(name: Any) -> None:
     with pytest.raises(ModelUnavailableError, match="model: expected a directory"):
         captum_pairs.load(name)
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [
+        ("scene", "scenes"),
+        ("Scenes", "scenes"),
+        ("torchvison:resnet18", "torchvision"),
+        ("open-clip:ViT-B-32/openai", "open_clip"),
+        ("mines", "mine"),
+        ("a:b", ""),
+    ],
+)
+def test_a_name_that_is_misspelt_is_told_before_a_hub_is_asked(
+    name: str, meant: str
+) -> None:
+    asked = []
+
+    def claims(source: str) -> bool:
+        asked.append(source)
+        return False
+
+    register_loader("mine", _mine, models="sines", write="mine:small", claims=claims)
+    with pytest.raises(ModelUnavailableError, match="model: expected one of") as told:
+        captum_pairs.load(name)
+    assert told.value.got == name + (f"; did you mean “{meant}”?" if meant else "")
+    assert asked == []
+    assert ("scenes" in told.value.expected) and ("mine:small" in told.value.expected)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "", 3, True, {}])

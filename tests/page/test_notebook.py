@@ -90,4 +90,10 @@ def _works(browser: Any, path: Path) -> None:
     frame.locator(".word", has_text="dog").click()
     assert "dog" in frame.locator(".what").inner_text()
     assert frame.locator("#readout-title").inner_text() == "Pinned"
+    # the frame is as tall as what is in it, and stays so
+    for _ in range(2):
+        page.wait_for_timeout(100)
+        height = page.locator("iframe").bounding_box()["height"]
+        inside = frame.locator("body").bounding_box()["height"]
+        assert inside <= height < inside + 2
     context.close()

@@ -12,10 +12,15 @@ import pytest
 import torch
 from captum_pairs import load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.inputs import place_in_words
+from captum_pairs.models import Feature
 from captum_pairs.scenes import checkpoint_path
 from captum_pairs.show.page import _script, page_html, write_page
 from captum_pairs.show.page._script import joined_script
-from explanations import contrast, image, pair, sound, text, vectors
+from captum_pairs.show.reading import verdict
+from captum_pairs.show.wording import typeset
+from explanations import CAPTION, contrast, image, pair, sound, text, vectors
+from PIL import Image
 
 Show = Callable[..., Any]
 Floats = Any
@@ -153,7 +158,10 @@ def test_a_patch_shows_its_words(show: Show, found: PairExplanation) -> None:
         shares = shares_of_words(words_of(page))
         np.testing.assert_allclose(shares, relative(values), atol=0.02)
         assert np.abs(shares).argmax() == int(values.abs().argmax())
-        assert f"row {row + 1}, column {column + 1}" in page.inner_text("#readout")
+        box = found.first.features[6 * row + column].box
+        assert box is not None
+        place = place_in_words(found.first.source, box)
+        assert page.inner_text(".what") == place
 
 
 def test_a_box_shows_the_words_of_its_patches(
@@ -208,9 +216,8 @@ def test_a_click_pins(show: Show, found: PairExplanation) -> None:
     np.testing.assert_allclose(shares_of_regions(page, (4, 6)), expected, atol=0.01)
     picture.hover(position=at_patch(picture, (4, 6), 1, 2))
     value = float(found.interactions[8, 2])
-    assert f"column 3 (x 20–30, y 10–20 px): {signed(value)}" in page.inner_text(
-        "#readout"
-    )
+    said = page.inner_text("#readout")
+    assert f"With centre (x 20–30, y 10–20 px): {signed(value)}" in said
     words.nth(2).click()
     assert page.inner_text("#readout-title") == "Selection"
     assert words.nth(2).get_attribute("aria-pressed") == "false"
@@ -234,6 +241,11 @@ def test_the_strongest_pairs_show_word_and_region(
     assert signed(best.value) in button.inner_text()
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
+    # what is said is this pair, and in the words that the list has
+    said = page.inner_text("#readout")
+    assert said.startswith(page.locator(".match-label").first.inner_text())
+    assert page.locator("#readout dt").first.inner_text() == signed(best.value)
+    assert page.locator("#readout dd").first.inner_text() == "this pair"
     (index,) = best.second_features
     assert "selected" in (words_of(page).nth(index).get_attribute("class") or "")
     values = found.interactions[:24, index].reshape(4, 6)
@@ -321,6 +333,125 @@ def test_tokens_that_share_letters_are_named(show: Show) -> None:
     assert "half 2" in page.inner_text(".what")
 
 
+# ---- two texts, and what is on them ------------------------------------------
+
+
+def test_the_words_of_two_texts_as_a_table_and_lines(show: Show) -> None:
+    found = pair(text("a small dog"), text("one puppy plays here"))
+    page = show(found)
+    table = found.interactions[:3, :4]
+    cells = page.locator(".words-table td:not(:first-child)")
+    said = [signed(float(value)) for value in table.flatten()]
+    assert cells.all_inner_texts() == said
+    cells.nth(2 * 4 + 1).click()
+    assert plain(page.inner_text(".what")) == "“dog” – “puppy”"
+    assert page.locator("#readout dt").first.inner_text() == said[9]
+    assert page.locator("td.chosen").count() == 1
+    widths = {}
+    for line in page.locator(".strokes line").all():
+        ends = [float(line.get_attribute(name)) for name in ("y1", "y2")]
+        height = float(page.locator(".strokes").get_attribute("viewBox").split()[3])
+        at = [int(end / height * count) for end, count in zip(ends, (3, 4))]
+        widths[tuple(at)] = float(line.get_attribute("stroke-width")) / 8
+        colour = line.get_attribute("stroke")
+        is_for = float(table[tuple(at)]) > 0
+        assert colour == f"rgb({' '.join(map(str, ORANGE if is_for else PURPLE))})"
+    assert len(widths) == 12
+    for at, width in widths.items():
+        share = float(table[at].abs() / table.abs().max())
+        assert width == pytest.approx(share, abs=0.01)
+    # what is chosen in the texts is shown in the table
+    words_of(page, 1).nth(3).click()
+    assert page.locator("td.chosen").count() == 3
+    assert show(pair(image(), text())).locator("#crossing").is_hidden()
+
+
+def test_special_tokens_are_explained_where_they_are_bright(show: Show) -> None:
+    table = torch.full((25, 8), 0.001)
+    table[24] = table[:, 7] = 0
+    page = show(pair(image(), text(), table=table))
+    assert page.locator(".panel .aside").count() == 0
+    table[:, 7] = 0.1
+    page = show(pair(image(), text(), table=table))
+    assert "no part of the text" in page.inner_text(".panel .aside")
+
+
+def test_silence_is_said(show: Show) -> None:
+    table = 0.01 * torch.ones(25, 8)
+    table[:, 5:7] = 0
+    found = pair(image(), text(), table=table)
+    effects = found.second_effects.clone()
+    effects[5:7] = 0
+    page = show(replace(found, second_effects=effects))
+    assert "stops reading after “a (2)”" in page.inner_text("#notes")
+    assert show(pair(image(), text())).locator("#notes").is_hidden()
+
+
+# ---- what can be kept ----------------------------------------------------------
+
+
+def test_what_is_pinned_stands_in_the_address(show: Show) -> None:
+    many = [pair(image(), text(f"caption {at}"), seed=at) for at in range(3)]
+    page = show(many)
+    page.get_by_label("Next explanation").click()
+    page.locator("#matches .match").nth(1).click()
+    kept, said = page.url, page.inner_text("#readout")
+    best = many[1].top_pairs(2)[1]
+    chosen = ".".join(map(str, best.second_features))
+    partner = ".".join(map(str, best.first_features))
+    assert kept.endswith(f"#entry=2&pair=1&side=2&features={chosen}&with={partner}")
+    page.reload()
+    assert page.inner_text("#position") == "2 of 3"
+    assert page.inner_text("#readout") == said
+    page.keyboard.press("Escape")
+    assert page.url.endswith("#entry=2")
+    for wrong in ("entry=9", "pair=7&features=1", "features=999", "features=x&with=%"):
+        page.evaluate("fragment => { location.hash = fragment; }", wrong)
+        page.wait_for_function("document.getElementById('position').innerText[0]==='1'")
+        assert "Nothing selected" in page.inner_text("#readout")
+
+
+def test_numbers_and_picture_are_saved(
+    show: Show, found: PairExplanation, tmp_path: Path
+) -> None:
+    page = show(found)
+    words_of(page).nth(2).click()
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Save numbers").click()
+    told.value.save_as(tmp_path / "numbers.json")
+    kept = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))
+    (numbers,) = kept["pairs"]
+    np.testing.assert_allclose(numbers["interactions"], found.interactions, atol=1e-6)
+    assert numbers["inputs"][1]["features"][2] == "“\u2068circle\u2069”"
+    assert kept["score"] == pytest.approx(found.score)
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Save picture").click()
+    told.value.save_as(tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width == 1200 and picture.height > 900
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    # the map is in it: orange, and purple, beside grey
+    red, blue = pixels[..., 0], pixels[..., 2]
+    assert (red - blue > 60).mean() > 0.01 and (blue - red > 40).mean() > 0.01
+
+
+def test_a_region_is_drawn_as_it_was_asked(show: Show) -> None:
+    side = image()
+    box = Feature("region", box=(10.0, 10.0, 30.0, 30.0))
+    side = replace(side, features=(box,), grid=None, asked=(14.0, 12.0, 26.0, 28.0))
+    page = show(pair(side, text(), table=torch.zeros(1, 8)))
+    dark = """(canvas, [x, y]) => {
+      const {width, height} = canvas;
+      const copy = new OffscreenCanvas(width, height).getContext("2d");
+      copy.drawImage(canvas, 0, 0);
+      const at = [Math.round(x * width), Math.round(y * height)];
+      return Array.from(copy.getImageData(...at, 1, 1).data);
+    }"""
+    for place in ((14 / 60, 20 / 40), (26 / 60, 20 / 40), (20 / 60, 12 / 40)):
+        drawn = page.locator("canvas").evaluate(dark, list(place))
+        assert max(drawn[:3]) < 60 and drawn[3] == 255
+
+
 # ---- how it is shown -------------------------------------------------------
 
 
@@ -372,8 +503,10 @@ def test_nothing_matched(show: Show) -> None:
 
 def test_the_score_and_its_parts(show: Show, found: PairExplanation) -> None:
     page = show(found)
-    assert page.inner_text("h1") == f"Cosine similarity {signed(found.score)}"
-    assert "logits_per_image" in page.inner_text("#subheading")
+    assert page.inner_text("h1") == f"“{CAPTION}”"
+    below = page.inner_text(".subheading")
+    assert below.startswith(f"Cosine similarity {signed(found.score)} · logits_per_im")
+    assert page.inner_text("#verdict") == typeset(verdict(found))
     rows = [row.inner_text().split("\t") for row in page.locator("#parts tr").all()]
     parts = list(found.parts().items())
     assert len(rows) == len(parts) + 1
@@ -429,20 +562,24 @@ def test_several_are_stepped_through(show: Show) -> None:
 def test_two_captions_side_by_side(show: Show) -> None:
     found = contrast(image(), text("a red dog"), text("a blue dog"))
     page = show(found)
-    values = [
-        e.interactions[:24, 1].reshape(4, 6) for e in (found.preferred, found.other)
-    ]
+    # the photo stands there once, and shows the difference
+    assert page.locator("canvas").count() == 1
+    values = [e.interactions[:24] for e in (found.preferred, found.other)]
+    both = [value[:, :3].sum(1).reshape(4, 6) for value in values]
+    words = [e.interactions[:24, :3].sum(0) for e in (found.preferred, found.other)]
+    most = max(each.abs().max() for each in (both[0] - both[1], *words))
+    shares = shares_of_regions(page, (4, 6))
+    np.testing.assert_allclose(shares, (both[0] - both[1]) / most, atol=0.01)
     words_of(page, 0).nth(1).hover()
-    most = max(value.abs().max() for value in values)
-    for at, value in enumerate(values):
-        shares = shares_of_regions(page, (4, 6), at)
-        np.testing.assert_allclose(shares, (value / most).numpy(), atol=0.01)
+    differing = (values[0][:, 1] - values[1][:, 1]).reshape(4, 6)
+    shares = shares_of_regions(page, (4, 6))
+    np.testing.assert_allclose(shares, relative(differing), atol=0.01)
     difference = float(found.changes()[1].total)
     assert f"Difference: {signed(difference)}" in page.inner_text("#readout")
     change = page.locator("#changes .match").nth(1)
     assert plain(change.inner_text()).startswith("“red” instead of “blue”")
     assert signed(difference) in change.inner_text()
-    picture = page.locator(".picture").nth(1)
+    picture = page.locator(".picture")
     picture.hover(position=at_patch(picture, (4, 6), 2, 2))
     rows = [e.interactions[14, :3] for e in (found.preferred, found.other)]
     most = max(row.abs().max() for row in rows)
@@ -463,8 +600,19 @@ def test_two_images_side_by_side(show: Show) -> None:
     for at, value in enumerate(values):
         shares = shares_of_regions(page, (4, 6), at)
         np.testing.assert_allclose(shares, (value / most).numpy(), atol=0.01)
-    page.locator(".picture").first.hover()  # whose patches the other image has not
-    assert not shares_of_words(words_of(page, 1)).any()
+    assert words_of(page).all_inner_texts() == ["a", "dog"]
+    # patches of the first image, which the other one has not
+    picture = page.locator(".picture").first
+    picture.hover(position=at_patch(picture, (4, 6), 1, 2))
+    expected = relative(found.preferred.interactions[:2, 8])
+    np.testing.assert_allclose(shares_of_words(words_of(page)), expected, atol=0.02)
+    page.mouse.move(2, 2)
+    maps = [e.interactions[:2, :24].sum(0) for e in (found.preferred, found.other)]
+    words = found.preferred.interactions[:2, :24].sum(1)
+    words = words - found.other.interactions[:2, :24].sum(1)
+    most = max(each.abs().max() for each in (*maps, words))
+    shares = shares_of_words(words_of(page))
+    np.testing.assert_allclose(shares, words / most, atol=0.02)
 
 
 # ---- for everyone ----------------------------------------------------------
@@ -538,13 +686,13 @@ def test_by_keyboard_alone(show: Show, found: PairExplanation) -> None:
         press("Tab")
         if focused("on.getAttribute('role')") == "gridcell":
             break
-    assert focused("on.getAttribute('aria-label')").startswith(
-        "row 1, column 1 (x 0–10"
-    )
+    assert focused("on.getAttribute('aria-label')").startswith("top left (x 0–10")
     assert focused("getComputedStyle(on).outlineStyle") == "solid"
     for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
         press(key)
-    assert focused("on.getAttribute('aria-label')").startswith("row 2, column 3")
+    assert focused("on.getAttribute('aria-label')").startswith(
+        "centre (x 20–30, y 10–20 px)"
+    )
     expected = relative(found.interactions[8, :7])
     np.testing.assert_allclose(shares_of_words(words_of(page)), expected, atol=0.02)
     press("Shift+ArrowDown")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,9 +15,17 @@ from captum_pairs.explain.zero_shot import ZeroShot
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, Source, TENSOR, TEXT
 from captum_pairs.models.encoder_pair import Head
-from captum_pairs.show.pictures import draw, draw_contrast, draw_zero_shot, save_picture
+from captum_pairs.show.pictures import (
+    draw,
+    draw_contrast,
+    draw_zero_shot,
+    maps,
+    save_picture,
+    texts,
+)
 from matplotlib import pyplot as plt, rc_context
 from matplotlib.axis import Tick
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
@@ -108,8 +115,8 @@ def explanation(
 
 
 def drawn(figure: Any) -> Any:
-    """Drawn, and looked through: every text is inside, and none on another one."""
-    figure.canvas.draw()
+    """Laid out, and looked through: every text is inside, and none on another one."""
+    figure.draw_without_rendering()
     texts = [
         each
         for each in set(figure.findobj(Text)) - _unseen(figure)
@@ -121,10 +128,14 @@ def drawn(figure: Any) -> Any:
         said = each.get_text()
         assert -2 <= box.x0 and box.x1 <= width + 2, said
         assert -2 <= box.y0 and box.y1 <= height + 2, said
-    for (one, a), (two, b) in combinations(zip(texts, boxes), 2):
-        across = min(a.x1, b.x1) - max(a.x0, b.x0)
-        down = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert across < 2 or down < 2, (one.get_text(), two.get_text())
+    edges = np.array([box.extents for box in boxes])
+    across, down = (
+        np.minimum(edges[:, None, at + 2], edges[None, :, at + 2])
+        - np.maximum(edges[:, None, at], edges[None, :, at])
+        for at in (0, 1)
+    )
+    on_another = np.argwhere(np.triu((across >= 2) & (down >= 2), 1))
+    assert [(texts[i].get_text(), texts[j].get_text()) for i, j in on_another] == []
     return figure
 
 
@@ -205,8 +216,6 @@ PAIRS = {
     "sound-sound": (sound, sound),
     "tensor-tensor": (tensor, lambda: tensor(3)),
     "image-tensor": (image, tensor),
-    "many features": (lambda: tensor(70), lambda: tensor(80)),
-    "many maps": (image, lambda: tensor(40)),
 }
 
 
@@ -214,8 +223,45 @@ PAIRS = {
 def test_every_kind_of_pair(kinds: str) -> None:
     first, second = (make() for make in PAIRS[kinds])
     drawn(draw(explanation(first, second)))
-    zeros = torch.zeros(len(first.features), len(second.features))
-    drawn(draw(explanation(first, second, zeros)))
+    if kinds in ("text-text", "image-image", "text-sound"):  # one of each lower part
+        zeros = torch.zeros(len(first.features), len(second.features))
+        drawn(draw(explanation(first, second, zeros)))
+
+
+# The limits themselves, and smaller ones, which show the same in a tenth of the time.
+real = pytest.mark.slow
+
+
+@pytest.mark.parametrize("most", [3, pytest.param(24, marks=real)])
+def test_of_many_words_the_strongest_have_maps(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert maps._MOST_MAPS == 24
+    monkeypatch.setattr(maps, "_MOST_MAPS", most)
+    shown, words = image(), tensor(most + 16)
+    table = torch.zeros(len(shown.features), most + 16)
+    strong = torch.arange(most) * (most + 16) // most
+    table[3, strong] = 1.0 + torch.arange(most)
+    figure = drawn(draw(explanation(shown, words, table)))
+    named = [title.split(":")[0] for title in titles(figure) if "unit" in title]
+    assert named == [f"unit {at}" for at in strong.tolist()]
+    label = " ".join(figure.axes[-1].get_ylabel().split())
+    assert label.startswith(f"the {most} strongest of {most + 16}: for (orange)")
+
+
+@pytest.mark.parametrize("most", [6, pytest.param(60, marks=real)])
+def test_of_large_matrices_the_strongest_rows(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert texts._MOST_ROWS == 60
+    monkeypatch.setattr(texts, "_MOST_ROWS", most)
+    table = torch.zeros(most + 10, most + 20)
+    table[torch.arange(most) + 10, torch.arange(most) + 20] = 1.0
+    figure = drawn(draw(explanation(tensor(most + 10), tensor(most + 20), table)))
+    axes = next(axes for axes in figure.axes if axes.images)
+    assert np.asarray(axes.images[0].get_array()).shape[:2] == (most, most)
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == [f"unit {at}" for at in range(10, most + 10)]
 
 
 def test_texts_as_a_matrix() -> None:
@@ -276,6 +322,59 @@ def test_only_a_phrase_or_a_region() -> None:
     assert titled(figure, "the text: +0.250")
 
 
+def test_a_region_is_drawn_as_it_was_asked_for() -> None:
+    feature = Feature("region", box=(10.0, 10.0, 30.0, 30.0))
+    asked = replace(
+        image(), features=(feature,), grid=None, asked=(12.0, 11.0, 29.0, 24)
+    )
+    found = explanation(asked, text(), torch.tensor([[0.0, 0.5, -0.25, 9.0]]))
+    patches = titled(draw(found), "what the model sees").patches
+    boxes = [patch.get_bbox().extents.tolist() for patch in patches]
+    assert boxes == [[10, 10, 30, 30]] * 2 + [[12, 11, 29, 24]] * 2
+    assert [patch.get_linestyle() == "solid" for patch in patches][1:] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_what_it_says_stands_above_and_how_to_read_it_below() -> None:
+    unknown = replace(text().features[2], unknown=True)
+    caption = replace(text(), features=(*text().features[:2], unknown, END))
+    table = torch.full((ROWS * COLUMNS + 1, 4), 1e-3)
+    table[0, 1], table[1, 2] = 0.2, -0.1
+    figure = drawn(draw(explanation(image(), caption, table)))
+    written = [
+        " ".join(each.get_text().split())
+        for part in figure.subfigs
+        for each in part.texts
+    ]
+    assert written == [
+        "“red” and the top left (x 0–10, y 0–10 px) add most to the cosine similarity "
+        "of +0.298: +0.200; “dot” and the top left (x 10–20, y 0–10 px) speak against "
+        "it most: −0.100.",
+        "The tokenizer does not know “dot”: the model reads an unknown word there.",
+        "Orange adds to the similarity, purple takes away from it, white does neither; "
+        "all in units of cosine. A number above a map or a text is its sum.",
+    ]
+    heights = [part.bbox.y0 for part in figure.subfigs]
+    assert heights == sorted(heights, reverse=True) and len(heights) == 5
+    assert figure._repr_png_()[1:4] == b"PNG"  # as a notebook shows it
+
+
+def test_one_patch_beyond_the_scale_and_scales_on_request() -> None:
+    table = torch.full((ROWS * COLUMNS + 1, 4), 0.1)
+    table[3, 1] = 4.0
+    found = explanation(image(), text(), table)
+    bar = draw(found).axes[-1]
+    assert bar.get_ylim()[1] == pytest.approx(0.2)
+    assert "1 patch beyond the scale" in " ".join(bar.get_ylabel().split())
+    assert found.plot(outlier_perc=0).axes[-1].get_ylim()[1] == pytest.approx(4.0)
+    figure = drawn(found.plot(own_scales=True))
+    ends = [axes.get_xlim()[1] for axes in figure.axes[-2:]]  # of "red" and "dot"
+    assert ends == pytest.approx([4.0, 0.1])
+
+
 def test_merged() -> None:
     found = explanation(image(), text("a red dot on a blue dot"))
     words = found.merge(second=["blue dot", "red dot"])
@@ -287,16 +386,16 @@ def test_merged() -> None:
     drawn(draw(explanation(text(), text("a red dot on it")).merge(second=["red dot"])))
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "粉红色的 星星",
-        "نجمة وردية على اليمين",
-        "😀 🚀 👩\u200d🔬",
-        "$x and $y _a_",
-        "<b> & \\",
-    ],
+SCRIPTS = (
+    "粉红色的 星星",
+    "نجمة وردية على اليمين",
+    "😀 🚀 👩\u200d🔬",
+    "$x and $y _a_",
+    "<b> & \\",
 )
+
+
+@pytest.mark.parametrize("said", SCRIPTS)
 @pytest.mark.parametrize("has_fonts", [False, True])
 def test_any_script(
     said: str,
@@ -308,17 +407,25 @@ def test_any_script(
     fonts.width_of.cache_clear()
     if not has_fonts:
         monkeypatch.setattr(fonts, "_candidates", lambda: [])
-    drawn(draw(explanation(image(), text(said))))
-    drawn(draw(explanation(text(said), text(said))))
+    found = draw(explanation(text(said), text(said)))
+    drawn(found).canvas.draw()
     assert not caplog.records  # matplotlib logs which fonts it did not find
     fonts._family_of.cache_clear()
     fonts.width_of.cache_clear()
 
 
-def test_nothing_overlaps_with_many_words(tmp_path: Path) -> None:
-    found = explanation(image(), text(" ".join(f"word{index}" for index in range(23))))
+def test_every_script_above_maps(caplog: pytest.LogCaptureFixture) -> None:
+    drawn(draw(explanation(image(), text(" ".join(SCRIPTS))))).canvas.draw()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("number", [9, pytest.param(23, marks=real)])
+def test_nothing_overlaps_with_many_words(number: int, tmp_path: Path) -> None:
+    said = " ".join(f"word{index}" for index in range(number))
+    found = explanation(image(), text(f"{said}{' a' * 40}"))
     figure = drawn(draw(found))
-    assert len([title for title in titles(figure) if title.startswith("word")]) == 23
+    shown = [title for title in titles(figure) if title.startswith("word")]
+    assert len(shown) == number
     assert figure.get_suptitle().count("\n") >= 1
     file = save_picture(found, tmp_path / "new" / "many.png")
     assert file == tmp_path / "new" / "many.png"
@@ -339,6 +446,35 @@ def test_long_words(word: str) -> None:
     drawn(draw(explanation(text(f"a {word}"), text(f"{word} red"))))
 
 
+# ---- pairs as lines -----------------------------------------------------------------
+
+
+def test_the_strongest_pairs_as_lines() -> None:
+    table = torch.zeros(ROWS * COLUMNS + 1, 4)
+    table[0, 1], table[8, 2] = 0.2, -0.1
+    found = explanation(image(), text(), table)
+    for made in (found, explanation(text(), image(), table.T)):  # an image on the left
+        axes = next(axes for axes in drawn(made.plot_pairs()).axes if axes.images)
+        said = [each.get_text() for each in axes.texts]
+        assert said == ["a", "red", "dot", "+0.200", "−0.100"]
+        left, right, bottom, top = axes.images[0].get_extent()
+        assert left == 0 and right < axes.texts[0].get_position()[0]
+        boxes = [p.get_bbox().extents for p in axes.patches if isinstance(p, Rectangle)]
+        corner = [left, top - (top - bottom) / 4, left + (right - left) / 6, top]
+        assert any(box.tolist() == pytest.approx(corner) for box in boxes)
+    one = next(axes for axes in found.plot_pairs(1).axes if axes.images)
+    assert [each.get_text() for each in one.texts][3:] == ["+0.200"]
+
+
+@pytest.mark.parametrize("kinds", ["text-text", "image-image", "sound-text", "zeros"])
+def test_lines_of_every_kind(kinds: str) -> None:
+    first, second = (make() for make in PAIRS.get(kinds, (image, text)))
+    table = None
+    if kinds == "zeros":
+        table = torch.zeros(len(first.features), len(second.features))
+    drawn(explanation(first, second, table).plot_pairs(4))
+
+
 # ---- contrasts and classes ----------------------------------------------------------
 
 
@@ -357,8 +493,15 @@ def test_contrast_of_two_texts() -> None:
     middle = (2 * row + 1) * height // (2 * ROWS), (2 * column + 1) * width // 12
     sign = np.sign(float(found.by_query().flatten()[strongest]))
     assert np.sign(by_query[middle]) == sign
-    assert titled(figure, "red / blue") and titled(figure, "preferred:")
+    assert titled(figure, "red / blue") and titled(figure, "the preferred text:")
     assert "rather than “a blue dot”" in figure.get_suptitle()
+    # one sign throughout: what speaks for the preferred one is above zero
+    own = float(found.by_candidate()[1].sum())
+    assert titled(figure, f"the other text: {-own:+.3f}".replace("-", "−"))
+    labels = [axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes]
+    bars = [" ".join(label.split()) for label in labels if "orange" in label]
+    said = "for the preferred (orange) or the other text (purple), cosine"
+    assert bars == [said] * 2
     same = Contrast(preferred, preferred, "first")
     assert same.difference == 0.0
     drawn(draw_contrast(same))
@@ -368,7 +511,7 @@ def test_contrast_of_two_images() -> None:
     query = text("a red dot")
     one, two = explanation(image(), query), explanation(image(), query)
     figure = drawn(draw_contrast(Contrast(one, two, "second")))
-    assert titled(figure, "the preferred image") and titled(figure, "the other image")
+    assert titled(figure, "preferred image") and titled(figure, "other image")
     assert titled(figure, "the query, word by word")
 
 

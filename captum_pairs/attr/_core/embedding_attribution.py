@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Generic, NamedTuple, Optional, TypeVar
@@ -21,6 +21,7 @@ from captum_pairs.attr._utils.validation import (
 from torch import nn, Tensor
 
 Settings = TypeVar("Settings")
+AnyExample = TypeVar("AnyExample")
 
 
 class EmbeddingDecomposition(NamedTuple):
@@ -70,11 +71,15 @@ class Shares(NamedTuple):
 
         values (Tensor): c_i, (G, k), or inner products with m directions, (G, m).
         embedding, baseline_embedding (Tensor): (k,).
+        n_steps (int): Of the path's integral; 0 of a method that has none.
+        residual (float): How far that integral is from exact, relative.
     """
 
     values: Tensor
     embedding: Tensor
     baseline_embedding: Tensor
+    n_steps: int = 0
+    residual: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,24 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
             return Shares(found, example.embedding, example.baseline_embedding)
         whole = self.shares(example, settings)
         return whole._replace(values=whole.values @ directions.to(whole.values).T)
+
+    # ---- what can be asked of several --------------------------------------
+
+    def shares_of(
+        self, examples: Sequence[Any], settings: Sequence[Settings]
+    ) -> list[Shares]:
+        """:meth:`shares` of several examples, with settings of each."""
+        return [self.shares(each, own) for each, own in zip(examples, settings)]
+
+    def shares_of_along(
+        self,
+        examples: Sequence[Any],
+        directions: Sequence[Tensor],
+        settings: Sequence[Settings],
+    ) -> list[Shares]:
+        """:meth:`shares_along` of several examples, with directions of each."""
+        given = zip(examples, directions, settings)
+        return [self.shares_along(each, along, own) for each, along, own in given]
 
     def examples(
         self,
@@ -363,19 +386,43 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
         """Contributions (b, *features, k) of a batch, or their inner products with
         directions (b, m, k) instead, and both ends' embeddings (b, k)."""
         asked = settings_of(self.settings_type, settings)
-        results = []
-        for row, example in enumerate(self._examples(side)):
-            check_size([example], len(side), example.embedding.numel())
-            if directions is None:
-                found = self.shares(example, asked)
-            else:
-                along = _of_width(directions[row], example)
-                found = self.shares_along(example, along, asked)
-            check_finite(found.values)
-            shape = (*example.features.shape, -1)
-            results.append(found._replace(values=found.values.reshape(shape)))
+        results: list[tuple[Tensor, Tensor, Tensor]] = []
+        with Session() as session:
+            examples = self._examples(side, session)
+            for block in blocks_of(examples, self.most_together):
+                self._run_block(block, side, asked, directions, results)
         values, ends, starts = map(torch.stack, zip(*results))
         return values, ends, starts
+
+    def _run_block(
+        self,
+        block: list[Any],
+        side: Side,
+        asked: Any,
+        directions: Optional[Tensor],
+        results: list[tuple[Tensor, Tensor, Tensor]],
+    ) -> None:
+        """Some of the examples of a batch, that follow those of the results."""
+        check_size(block[:1], len(side), block[0].embedding.numel())
+        each = [asked] * len(block)
+        if directions is None:
+            found = self.shares_of(block, each)
+        else:
+            rows = directions[len(results) : len(results) + len(block)]
+            along = [_of_width(*given) for given in zip(rows, block)]
+            found = self.shares_of_along(block, along, each)
+        for example, own in zip(block, found):
+            check_finite(own.values)
+            self.check_shares(example, own, asked)
+            shape = (*example.features.shape, -1)
+            results.append((own.values.reshape(shape), *own[1:3]))
+
+    def most_together(self, example: Any) -> int:
+        """How many examples like this one are worth having at once."""
+        return 1
+
+    def check_shares(self, example: Any, found: Shares, settings: Settings) -> None:
+        """Say it, if what was found is not what was asked for."""
 
 
 @log_usage()
@@ -522,6 +569,20 @@ def _of_width(directions: Tensor, example: Example) -> Tensor:
             describe(directions),
         )
     return directions.to(example.embedding)
+
+
+def blocks_of(
+    examples: Iterable[AnyExample], most: Callable[[AnyExample], int]
+) -> Iterator[list[AnyExample]]:
+    """Examples by so many as ``most`` says of the first of a block."""
+    block: list[AnyExample] = []
+    for example in examples:
+        block.append(example)
+        if len(block) >= most(block[0]):
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def check_size(examples: Iterable[Example], rows: int, width: int = 1) -> None:

@@ -74,7 +74,7 @@ class FeaturePairIntegratedGradients(PairAttribution):
         feature_mask: Any = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         *,
@@ -90,7 +90,7 @@ class FeaturePairIntegratedGradients(PairAttribution):
         feature_mask: Any = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         return_convergence_delta: Literal[False] = False,
@@ -105,7 +105,7 @@ class FeaturePairIntegratedGradients(PairAttribution):
         feature_mask: Any = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         return_convergence_delta: bool = False,
@@ -133,9 +133,11 @@ class FeaturePairIntegratedGradients(PairAttribution):
                         the most that are tried. Default: 50
             method (str, optional): ``gausslegendre``, ``riemann_right``,
                         ``riemann_left``, ``riemann_middle`` or ``riemann_trapezoid``.
-            tolerance (float, optional): Each side of every example takes as few of 4,
-                        8, 16, ... steps as bring its residual (see
-                        :meth:`choose_steps`) within it. Default: None
+                        Default: ``gausslegendre``; with a tolerance, nodes where the
+                        embedding moves (see :mod:`captum_pairs.attr._utils.placement`)
+            tolerance (float, optional): Each side of every example takes as few steps
+                        as bring its residual (see :class:`Convergence`) within it, of a
+                        named method 4, 8, 16, .... Default: None
             internal_batch_size (int, optional): The most points run at once.
                         Default: chosen by the memory that a point needs
             return_convergence_delta (bool, optional): Default: False
@@ -179,14 +181,15 @@ class FeaturePairIntegratedGradients(PairAttribution):
         baselines: Any = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = 1e-3,
         attribute_to_layer_input: bool = False,
     ) -> tuple[Convergence, Convergence]:
         r"""
-        The steps that each side would take for a tolerance, and their residual, at the
-        cost of one Jacobian-vector product a step. With ``tolerance=None`` the
-        residual of exactly ``n_steps``.
+        The steps that a tolerance takes on each side for all features as one
+        (``attribute`` may take more), and their residual, at the cost of one
+        Jacobian-vector product a step. With ``tolerance=None`` the residual of exactly
+        ``n_steps``.
 
         Returns:
             *tuple* of two :class:`Convergence` (n_steps (b,), residual (b,)).

@@ -1,21 +1,33 @@
 #!/usr/bin/env python3
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Callable, Literal, NamedTuple, Optional, Union
 
+import numpy as np
 import torch
 from captum.log import log_usage
-from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution
-from captum_pairs.attr._utils.example import BaselinePath
+from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution, Shares
+from captum_pairs.attr._utils.example import BaselinePath, Example
+from captum_pairs.attr._utils.placement import (
+    Density,
+    Scan,
+    scan_nodes,
+    SCANS,
+    share_of_change,
+)
 from captum_pairs.attr._utils.products import (
     check_slope,
     feature_products,
     forward_products,
+    GRAPHS_FORWARD,
+    GRAPHS_SCAN,
     NotTwiceDifferentiableError,
+    passes,
+    Points,
     reverse_products,
+    together,
 )
 from captum_pairs.attr._utils.quadrature import (
     quadrature,
@@ -32,6 +44,14 @@ from captum_pairs.attr._utils.validation import (
 from torch import nn, Tensor
 
 
+_RULE = "gausslegendre"
+# Below this tolerance Gauss and Legendre's rule is the better one: no map of the nodes
+# is as smooth as a smooth curve.
+_FINEST = 1e-5
+# Points of an example in a pass that several share: fewer examples would leave room.
+_POINTS_OF_EXAMPLE = 8
+
+
 @dataclass(frozen=True)
 class Integration:
     """
@@ -40,36 +60,39 @@ class Integration:
     Args:
 
         n_steps (int): Quadrature steps; with a tolerance, the most that are tried.
-        method (str): Of quadrature, as Captum calls it.
+        method (str, optional): Of quadrature, as Captum calls it. Default:
+                    ``gausslegendre``; with a tolerance, nodes where the embedding moves
         tolerance (float, optional): Take as few steps as bring the residual within it.
         internal_batch_size (int, optional): The most points run at once.
     """
 
     n_steps: int = 50
-    method: str = "gausslegendre"
+    method: Optional[str] = None
     tolerance: Optional[float] = None
     internal_batch_size: Optional[int] = None
 
     def __post_init__(self) -> None:
-        n_steps, _ = validate_quadrature(self.n_steps, self.method)
+        n_steps, _ = validate_quadrature(self.n_steps, self.rule)
         object.__setattr__(self, "n_steps", n_steps)
         if self.tolerance is not None:
             tolerance = positive_float("tolerance", self.tolerance)
             object.__setattr__(self, "tolerance", tolerance)
         check_chunk(self.internal_batch_size)
 
-    def points(
-        self, path: BaselinePath, graphs: float
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The path's points and their weights, as many at a time as memory allows."""
-        nodes, weights = quadrature(
-            self.n_steps, self.method, path.dtype, path.value.device
-        )
-        size = path.chunk_size(self.internal_batch_size, graphs)
-        # Equal chunks: 3 + 3 + 2 + 2 and not 3 + 3 + 3 + 1.
-        count = -(-self.n_steps // size)
-        for some, weight in zip(nodes.tensor_split(count), weights.tensor_split(count)):
-            yield path.points(some), weight
+    def nodes(self, path: BaselinePath) -> tuple[Tensor, Tensor]:
+        """Where on a path (see :meth:`BaselinePath.points`) and with what weights."""
+        return quadrature(self.n_steps, self.rule, path.dtype, path.value.device)
+
+    @property
+    def rule(self) -> str:
+        """The rule that is named, or the default one."""
+        return _RULE if self.method is None else self.method
+
+
+def _is_placed(settings: Integration) -> bool:
+    """Whether nodes go where the embedding moves, and not where a rule has them."""
+    tolerance = settings.tolerance
+    return tolerance is not None and settings.method is None and tolerance >= _FINEST
 
 
 class Convergence(NamedTuple):
@@ -80,7 +103,8 @@ class Convergence(NamedTuple):
 
         n_steps (Tensor): The number of steps of each example, (b,).
         residual (Tensor): :math:`\|\sum_i c_i - (g(x) - g(r_x))\| / \|g(x) - g(r_x)\|`
-                    of each example, (b,).
+                    of each example, (b,); where nodes were placed, at least a share of
+                    the change from the rule of every second node, relative.
     """
 
     n_steps: Tensor
@@ -145,7 +169,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         feature_mask: Optional[Tensor] = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         *,
@@ -161,7 +185,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         feature_mask: Optional[Tensor] = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         return_convergence_delta: Literal[False] = False,
@@ -176,7 +200,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         feature_mask: Optional[Tensor] = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         return_convergence_delta: bool = False,
@@ -201,9 +225,11 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
                         are tried. Default: 50
             method (str, optional): ``gausslegendre``, ``riemann_right``,
                         ``riemann_left``, ``riemann_middle`` or ``riemann_trapezoid``.
-            tolerance (float, optional): Of every example take as few of 4, 8, 16, ...
-                        steps as bring its residual (see :class:`Convergence`) within
-                        it; warn if ``n_steps`` do not. Default: None
+                        Default: ``gausslegendre``; with a tolerance, nodes where the
+                        embedding moves (see :mod:`captum_pairs.attr._utils.placement`)
+            tolerance (float, optional): Of every example take as few steps as bring its
+                        residual (see :class:`Convergence`) within it, of a named method
+                        4, 8, 16, ...; warn if ``n_steps`` do not. Default: None
             internal_batch_size (int, optional): The most points run at once.
                         Default: chosen by the memory that a point needs
             return_convergence_delta (bool, optional): Default: False
@@ -249,14 +275,14 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         baselines: Any = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
         tolerance: Optional[float] = 1e-3,
         attribute_to_layer_input: bool = False,
     ) -> Convergence:
         r"""
-        The steps that ``attribute`` would take for a tolerance, and their residual, at
-        the cost of one Jacobian-vector product a step. With ``tolerance=None`` the
-        residual of exactly ``n_steps``.
+        The steps that a tolerance takes for all features as one (``attribute`` may take
+        more for many of them), and their residual, at the cost of one Jacobian-vector
+        product a step. With ``tolerance=None`` the residual of exactly ``n_steps``.
 
         Returns:
             :class:`Convergence` (n_steps (b,), residual (b,)).
@@ -265,10 +291,28 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         examples = self.examples(*given, attribute_to_layer_input)
         return self._converge(examples, Integration(n_steps, method, tolerance))
 
-    def _converge(self, examples: Any, settings: Integration) -> Convergence:
-        found = [self.refined(example, settings) for example in examples]
-        steps = torch.tensor([chosen.n_steps for chosen, _ in found])
-        return Convergence(steps, torch.stack([residual for _, residual in found]))
+    def _converge(
+        self, examples: Iterable[Example], settings: Integration
+    ) -> Convergence:
+        steps, residuals = [], []
+        for path in examples:
+            assert isinstance(path, BaselinePath)  # this method has a baseline
+            if _is_placed(settings):
+                # all of the value as one feature
+                axes = (1,) * (path.value.ndim + 1)
+                ids = torch.zeros(axes, dtype=torch.long, device=path.value.device)
+                whole = path.masked(ids)
+                assert isinstance(whole, BaselinePath)  # as the example is
+                found = self._placed([Wanted(whole, settings)])[0]
+                n_steps, residual = found.n_steps, found.residual
+            else:
+                chosen, residual = self.refined(path, settings)
+                n_steps = chosen.n_steps
+            if settings.tolerance is None:
+                residual = self._residual(path, settings)
+            steps.append(n_steps)
+            residuals.append(torch.tensor(residual, dtype=path.dtype))
+        return Convergence(torch.tensor(steps), torch.stack(residuals))
 
     def has_convergence_delta(self) -> bool:
         return self._multiply_by_inputs
@@ -289,72 +333,330 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
 
     def refined(
         self, path: BaselinePath, settings: Integration
-    ) -> tuple[Integration, Tensor]:
-        """The fewest steps within the tolerance, chosen before the costly passes, and
-        their residual."""
-        ladder = [settings.n_steps]
-        if settings.tolerance is not None:
-            ladder = steps_up_to(settings.n_steps, settings.method)
-        limit = settings.tolerance or float("inf")
-        for n_steps in ladder:
+    ) -> tuple[Integration, float]:
+        """
+        The fewest of 4, 8, 16, ... steps of a rule that are within the tolerance, and
+        their residual: how far they are from the embeddings' difference, relative. With
+        no tolerance the steps are as many as were asked for, and 0.
+        """
+        if settings.tolerance is None:
+            return settings, 0.0
+        for n_steps in steps_up_to(settings.n_steps, settings.rule):
             trial = replace(settings, n_steps=n_steps, tolerance=None)
             residual = self._residual(path, trial)
-            if float(residual) <= limit:
+            if residual <= settings.tolerance:
                 break
         return trial, residual
 
-    def _settled(self, path: BaselinePath, settings: Integration) -> Integration:
-        """Settings with steps that are known; a warning if they do not do."""
-        if settings.tolerance is None:
-            return settings
-        chosen, residual = self.refined(path, settings)
-        if float(residual) > settings.tolerance:
-            name = path.side.names[0]
-            side = f" of {name}" if name != "inputs" else ""
-            warn_caller(
-                f"the path integral{side} has a residual of {float(residual):.1e} "
-                f"after n_steps={settings.n_steps}, above "
-                f"tolerance={settings.tolerance:.1e}"
-            )
-        return chosen
-
-    def _residual(self, path: BaselinePath, settings: Integration) -> Tensor:
+    def _residual(self, path: BaselinePath, settings: Integration) -> float:
         """Relative distance of the quadrature from the difference it integrates."""
         target = path.embedding - path.baseline_embedding
-        points = partial(settings.points, path)
+        nodes, weights = settings.nodes(path)
+        points = [Points(path, nodes, weights[None])]
+        size = settings.internal_batch_size
         try:
-            total = forward_products(path, points, [path.difference])[0]
+            found = forward_products(points, [[path.difference]], size)[0]
         except NotTwiceDifferentiableError:
-            scale = path.difference
-            total = feature_products(path, points, scale, "reverse").sum(dim=0)
-        norm: Tensor = torch.linalg.vector_norm(target)
-        distance: Tensor = torch.linalg.vector_norm(total - target)
-        return distance / torch.where(norm > 0, norm, 1.0)
+            found = feature_products(points, [path.difference], "reverse", size)[0]
+        distance = torch.linalg.vector_norm(found[0].sum(dim=0) - target)
+        return float(distance / _or_one(torch.linalg.vector_norm(target)))
 
-    # ---- the products ------------------------------------------------------
+    # ---- what is found -----------------------------------------------------
 
     def contributions(self, path: BaselinePath, settings: Integration) -> Tensor:
         """(G, k), from a product per feature or one per embedding dimension."""
-        points = partial(self._settled(path, settings).points, path)
-        found = feature_products(path, points, self._scale(path), self.direction)
-        check_slope(found, path.embedding - path.baseline_embedding)
-        return found
+        found = self.shares(path, settings)
+        self.check_shares(path, found, settings)
+        return found.values
 
     def readings(
         self, path: BaselinePath, directions: Tensor, settings: Integration
     ) -> Optional[Tensor]:
         """(G, m): one vector-Jacobian product for each of m directions, if fewer."""
+        if not self._reads(path, directions):
+            return None
+        found = self.shares_along(path, directions, settings)
+        self.check_shares(path, found, settings)
+        return found.values
+
+    def shares(self, path: BaselinePath, settings: Integration) -> Shares:
+        return self.shares_of([path], [settings])[0]
+
+    def shares_along(
+        self, path: BaselinePath, directions: Tensor, settings: Integration
+    ) -> Shares:
+        return self.shares_of_along([path], [directions], [settings])[0]
+
+    def shares_of(
+        self, paths: Sequence[BaselinePath], settings: Sequence[Integration]
+    ) -> list[Shares]:
+        return self._integrated([Wanted(*each) for each in zip(paths, settings)])
+
+    def shares_of_along(
+        self,
+        paths: Sequence[BaselinePath],
+        directions: Sequence[Tensor],
+        settings: Sequence[Integration],
+    ) -> list[Shares]:
+        wanted, products = [], []
+        for path, along, own in zip(paths, directions, settings):
+            along = along.to(path.embedding)
+            reads = self._reads(path, along)
+            wanted.append(Wanted(path, own, along if reads else None))
+            products.append(None if reads else along)
+        return [
+            found if along is None else found._replace(values=found.values @ along.T)
+            for found, along in zip(self._integrated(wanted), products)
+        ]
+
+    def _reads(self, path: BaselinePath, directions: Tensor) -> bool:
+        """Whether a product for each direction costs less than all contributions."""
         count, width = path.features.count, path.embedding.numel()
         fewest = width if self.direction == "reverse" else min(count, width)
-        if self.direction == "forward" or len(directions) > fewest:
-            return None
-        points = partial(self._settled(path, settings).points, path)
-        found = reverse_products(path, points, directions, self._scale(path))
-        check_slope(found, directions @ (path.embedding - path.baseline_embedding))
+        return self.direction != "forward" and len(directions) <= fewest
+
+    def most_together(self, path: BaselinePath) -> int:
+        # as many as have room in a pass of the costlier kind
+        return max(1, path.chunk_size(None, GRAPHS_FORWARD) // _POINTS_OF_EXAMPLE)
+
+    def check_shares(
+        self, path: BaselinePath, found: Shares, settings: Integration
+    ) -> None:
+        """Warn of an integral that did not reach its tolerance."""
+        if settings.tolerance is not None and found.residual > settings.tolerance:
+            name = path.side.names[0]
+            side = f" of {name}" if name != "inputs" else ""
+            warn_caller(
+                f"the path integral{side} has a residual of {found.residual:.1e} "
+                f"after n_steps={found.n_steps}, above "
+                f"tolerance={settings.tolerance:.1e}"
+            )
+
+    # ---- the integral ------------------------------------------------------
+
+    def _integrated(self, wanted: Sequence["Wanted"]) -> list[Shares]:
+        """What is wanted of each path, those that can in passes that they share."""
+        found: list[Any] = [None] * len(wanted)
+        placed = [at for at, each in enumerate(wanted) if self._is_placed(each)]
+        by_rule = [at for at in range(len(wanted)) if at not in placed]
+        for part, integrate in ((by_rule, self._by_rule), (placed, self._placed)):
+            own = [wanted[at] for at in part]
+            for at, shares in zip(part, integrate(own) if own else []):
+                found[at] = shares
+        for each, shares in zip(wanted, found):
+            target = each.path.embedding - each.path.baseline_embedding
+            along = target if each.along is None else each.along @ target
+            check_slope(shares.values, along)
         return found
+
+    def _is_placed(self, wanted: "Wanted") -> bool:
+        """Whether nodes go where the embedding moves, and not where a rule has them."""
+        return self._multiply_by_inputs and _is_placed(wanted.settings)
+
+    def _by_rule(self, wanted: Sequence["Wanted"]) -> list[Shares]:
+        """By a named rule, in as many steps as were asked for or as it takes."""
+        settled = [self.refined(each.path, each.settings) for each in wanted]
+        points = []
+        for each, (settings, _) in zip(wanted, settled):
+            nodes, weights = settings.nodes(each.path)
+            points.append(Points(each.path, nodes, weights[None]))
+        results = []
+        for each, (settings, residual), sums in zip(
+            wanted, settled, self._products(wanted, points)
+        ):
+            ends = each.path.embedding, each.path.baseline_embedding
+            results.append(Shares(sums[0], *ends, settings.n_steps, residual))
+        return results
+
+    def _placed(self, wanted: Sequence["Wanted"]) -> list[Shares]:
+        """At nodes where the embedding moves, as many as the tolerance takes."""
+        trials = [Trial(each, *placed) for each, placed in zip(wanted, scanned(wanted))]
+        waiting = trials
+        while waiting:
+            own = [trial.wanted for trial in waiting]
+            points = [trial.points() for trial in waiting]
+            for trial, sums in zip(waiting, self._products(own, points)):
+                trial.take(sums)
+            waiting = [trial for trial in waiting if not trial.is_done]
+        return [trial.shares() for trial in trials]
+
+    def _products(
+        self, wanted: Sequence["Wanted"], points: Sequence[Points]
+    ) -> list[Tensor]:
+        """(s, G, k) of each path, or (s, G, m) along its directions."""
+        results: list[Any] = [None] * len(wanted)
+        for reads in (False, True):
+            part = [at for at, w in enumerate(wanted) if (w.along is not None) == reads]
+            # internal_batch_size is one for all examples of a call
+            for size in {wanted[at].settings.internal_batch_size for at in part}:
+                some = [
+                    at for at in part if wanted[at].settings.internal_batch_size == size
+                ]
+                own = [points[at] for at in some]
+                scales = [self._scale(wanted[at].path) for at in some]
+                if reads:
+                    asked = (wanted[at].along for at in some)
+                    along = [each for each in asked if each is not None]
+                    found = reverse_products(own, along, scales, size)
+                else:
+                    found = feature_products(own, scales, self.direction, size)
+                for at, sums in zip(some, found):
+                    results[at] = sums
+        return results
 
     def _scale(self, path: BaselinePath) -> Tensor:
         """What a Jacobian is multiplied by: (*value)."""
         if self._multiply_by_inputs:
             return path.difference
         return torch.ones_like(path.value)
+
+
+class Wanted(NamedTuple):
+    """Of a path all contributions, or their products with directions (m, k)."""
+
+    path: BaselinePath
+    settings: Integration
+    along: Optional[Tensor] = None
+
+
+class Trial:
+    """
+    An integral whose steps are doubled until its error is within the tolerance.
+
+    The error is the larger of what is missing of the sums that are known, along every
+    direction, and of a share of the change from the rule of every second node, feature
+    by feature: a phrase alone is a single equation, which holds by accident too.
+    """
+
+    def __init__(self, wanted: Wanted, density: Density, n: int) -> None:
+        self.wanted, self.n = wanted, n
+        self.is_done = False
+        self._density = density
+        self._sums: Optional[Tensor] = None
+        self._known: Optional[tuple[Tensor, Tensor]] = None
+        self._error = float("inf")
+
+    def points(self) -> Points:
+        """The nodes that come next, and their weights in the sums that are made."""
+        path = self.wanted.path
+        rule = self._density.rule(self.n)
+        nodes, weights = rule.nodes, np.stack([rule.weights])
+        if self._known is not None:  # the others were there before
+            nodes, weights = nodes[::2], weights[:, ::2]
+        else:
+            weights = np.stack([rule.weights, rule.half])
+            if self._may_double(self.n):
+                double = self._density.rule(2 * self.n + 1)
+                weights = np.stack([*weights, double.weights[1::2]])
+        device = path.value.device
+        return Points(
+            path,
+            torch.tensor(nodes, dtype=path.dtype, device=device),
+            torch.tensor(weights, dtype=path.dtype, device=device),
+        )
+
+    def take(self, sums: Tensor) -> None:
+        """The products at those nodes, (s, G, k or m)."""
+        if self._known is not None:
+            half, begun = self._known
+            total, self._known = begun + sums[0], None
+        else:
+            total, half = sums[0], sums[1]
+            if len(sums) > 2:
+                self._known = total, sums[2]
+        self._sums = total
+        self._error = self._estimated(total, total - half)
+        settings = self.wanted.settings
+        assert settings.tolerance is not None  # only then nodes are placed
+        larger = 2 * self.n + 1
+        if self._error <= settings.tolerance or larger > settings.n_steps:
+            self.is_done = True
+        else:
+            self.n = larger
+
+    def _may_double(self, n: int) -> bool:
+        return n > 2 and 2 * n + 1 <= self.wanted.settings.n_steps
+
+    def _estimated(self, total: Tensor, change: Tensor) -> float:
+        share = share_of_change(self.n)
+        path, along = self.wanted.path, self.wanted.along
+        target = path.embedding - path.baseline_embedding
+        if along is None:
+            # k equations: of the embedding's difference, and of all contributions
+            missed = torch.linalg.vector_norm(total.sum(dim=0) - target)
+            missed = missed / _or_one(torch.linalg.vector_norm(target))
+            size = _or_one(torch.linalg.vector_norm(total))
+            moved = torch.linalg.vector_norm(change) / size
+            return max(float(missed), share * float(moved))
+        # m equations, each beside the size of its readings, a typical one if its own
+        # are next to nothing
+        sizes = torch.linalg.vector_norm(total, dim=0)
+        sizes = _or_one(torch.maximum(sizes, sizes.median()))
+        missing = (total.sum(dim=0) - along @ target).abs()
+        moving = share * torch.linalg.vector_norm(change, dim=0)
+        errors = torch.maximum(missing, moving)
+        return float((errors / sizes).max()) if len(along) else 0.0
+
+    def shares(self) -> Shares:
+        """What was found."""
+        path = self.wanted.path
+        assert self._sums is not None  # it is done
+        ends = path.embedding, path.baseline_embedding
+        return Shares(self._sums, *ends, self.n, self._error)
+
+
+def _or_one(sizes: Tensor) -> Tensor:
+    """Sizes to divide by: of nothing, one."""
+    return torch.where(sizes > 0, sizes, torch.ones_like(sizes))
+
+
+def scanned(wanted: Sequence[Wanted]) -> list[tuple[Density, int]]:
+    """
+    Where nodes go on each path and how many, from as few forward passes as the curve
+    and the tolerance allow, shared where they can be.
+    """
+    paths = [each.path for each in wanted]
+    size = next((each.settings.internal_batch_size for each in wanted), None)
+    ends = [(path.baseline_embedding, path.embedding) for path in paths]
+    curves = [torch.stack(each).double().cpu().numpy() for each in ends]
+    found: list[Any] = [None] * len(paths)
+    waiting, done = list(range(len(paths))), set()
+    for count in SCANS:
+        if not waiting:
+            break
+        # every second point of a scan is one of the scan before it
+        nodes = scan_nodes(count)[1:-1]
+        new = nodes if count == SCANS[0] else nodes[::2]
+        chosen = [paths[at] for at in waiting]
+        for at, embeddings in zip(waiting, embedded(chosen, new, size)):
+            grown = np.empty((count, curves[at].shape[1]))
+            if count == SCANS[0]:
+                grown[[0, -1]], grown[1:-1] = curves[at], embeddings
+            else:
+                grown[::2], grown[1::2] = curves[at], embeddings
+            curves[at], scan = grown, Scan(grown)
+            settings = wanted[at].settings
+            tolerance = settings.tolerance or 1.0
+            found[at] = scan.nodes_within(tolerance, settings.n_steps)
+            if scan.is_trusted(found[at][1], tolerance):
+                done.add(at)
+        waiting = [at for at in waiting if at not in done]
+    return found
+
+
+def embedded(
+    paths: Sequence[BaselinePath], nodes: Any, size: Optional[int]
+) -> Iterator[Any]:
+    """The embeddings (n, k) of each path at nodes (n,), in float64."""
+    points = []
+    for path in paths:
+        own = torch.tensor(nodes, dtype=path.dtype, device=path.value.device)
+        points.append(Points(path, own, own[None]))
+    results: list[list[Tensor]] = [[] for _ in paths]
+    for parts in passes(points, GRAPHS_SCAN, size):
+        whole, values = together(parts)
+        counts = [len(part.values) for part in parts]
+        found = torch.split(whole.embed(values), counts)
+        for part, embeddings in zip(parts, found):
+            results[part.place].append(embeddings)
+    return (torch.cat(each).double().cpu().numpy() for each in results)

@@ -50,21 +50,21 @@ class JacobianXInput(EmbeddingAttribution[SinglePoint]):
     settings_type = SinglePoint
 
     def contributions(self, example: Example, settings: SinglePoint) -> Tensor:
-        return feature_products(example, _at_itself(example), example.value)
+        return feature_products([_at_itself(example)], [example.value])[0][0]
 
     def readings(
         self, example: Example, directions: Tensor, settings: SinglePoint
     ) -> Optional[Tensor]:
         if len(directions) > min(example.features.count, example.embedding.numel()):
             return None
-        points = _at_itself(example)
-        return reverse_products(example, points, directions, example.value)
+        point = [_at_itself(example)]
+        return reverse_products(point, [directions], [example.value])[0][0]
 
 
 def _at_itself(example: Example) -> Points:
     """The only point is the example."""
     one = torch.ones(1, dtype=example.dtype, device=example.value.device)
-    return lambda graphs: [(example.value[None], one)]
+    return Points(example, one, one[None])
 
 
 class FeaturePairJacobianXInput(PairAttribution):

@@ -12,6 +12,7 @@ from captum.log import log_usage
 from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution
 from captum_pairs.attr._core.pair_attribution import PairAttribution
 from captum_pairs.attr._utils.example import Example
+from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.attr._utils.validation import (
     check_chunk,
     describe,
@@ -242,9 +243,8 @@ def _as_it_was(module: nn.Module) -> Iterator[None]:
     tensors = [
         (each, each.data) for each in chain(module.parameters(), module.buffers())
     ]
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for part, attributes in parts:
             for name in set(vars(part)) - set(attributes):
                 del vars(part)[name]
@@ -255,6 +255,9 @@ def _as_it_was(module: nn.Module) -> Iterator[None]:
         for tensor, data in tensors:
             if tensor.data_ptr() != data.data_ptr():
                 tensor.data = data
+
+    with undone(restore):
+        yield
 
 
 def _check_conserved(arrived: Tensor, directions: Tensor, embedding: Tensor) -> None:

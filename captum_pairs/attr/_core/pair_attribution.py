@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Callable, ClassVar, NamedTuple, Optional
 
@@ -8,11 +8,13 @@ import torch
 from captum.attr import Attribution
 from captum.log import log_usage
 from captum_pairs.attr._core.embedding_attribution import (
+    blocks_of,
     check_attributions,
     check_finite,
     check_size,
     EmbeddingAttribution,
     result_dtype,
+    Shares,
 )
 from captum_pairs.attr._utils.example import check_norm, Example, Side
 from captum_pairs.attr._utils.hooks import Session
@@ -367,31 +369,68 @@ class PairAttribution(Attribution):
                         and the delta is that of the interactions).
         """
         asked = settings_of_pair(self.embedding_attribution.settings_type, settings)
-        results = []
-        for x, y in self._examples(sides):
-            check_size((x, y), len(sides[0]))
-            results.append(self._one_pair(x, y, asked, effects))
+        results: list[PairDecomposition] = []
+        with Session() as session:
+            examples = self._examples(sides, session)
+            for block in blocks_of(examples, self._most_together):
+                check_size(block[0], len(sides[0]))
+                results += self._of_block(block, asked, effects)
         dtype = result_dtype(*sides, computed=results[0].interactions.dtype)
         return PairDecomposition(
             *(torch.stack(parts).to(dtype).contiguous() for parts in zip(*results))
         )
 
-    def _one_pair(
-        self, x: Example, y: Example, settings: tuple[Any, Any], effects: bool
-    ) -> PairDecomposition:
-        factor, _ = self.corners(x, y)
-        one, other = (self.first, x, settings[0]), (self.second, y, settings[1])
+    def _most_together(self, pair: tuple[Example, Example]) -> int:
+        x, y = pair
+        return min(self.first.most_together(x), self.second.most_together(y))
+
+    def _of_block(
+        self,
+        block: Sequence[tuple[Example, Example]],
+        settings: tuple[Any, Any],
+        effects: bool,
+    ) -> list[PairDecomposition]:
+        """Some pairs of a batch, whose examples share passes where they can."""
+        for x, y in block:
+            self.corners(x, y)  # refuses those that have no similarity
+        x, y = block[0]
         swapped = x.features.count >= y.features.count
+        methods = self.first, self.second
         # Contributions on the side with fewer features, readings on the other one.
-        (few, example, own), (many, wide, theirs) = (
-            (other, one) if swapped else (one, other)
-        )
-        known = few.shares(example, own)  # (few, k)
-        directions = known.values
-        if effects:
-            start = known.baseline_embedding.to(directions)
-            directions = torch.cat([directions, start[None]])
-        read = many.shares_along(wide, directions, theirs)  # (many, few or few + 1)
+        few, many = methods[swapped], methods[not swapped]
+        own, theirs = settings[swapped], settings[not swapped]
+        narrow = [pair[swapped] for pair in block]
+        wide = [pair[not swapped] for pair in block]
+        known = few.shares_of(narrow, [own] * len(block))  # (few, k)
+        directions = []
+        for shares in known:
+            along = shares.values
+            if effects:
+                start = shares.baseline_embedding.to(along)
+                along = torch.cat([along, start[None]])
+            directions.append(along)
+        # (many, few or few + 1)
+        read = many.shares_of_along(wide, directions, [theirs] * len(block))
+        for pair, one, other in zip(block, known, read):
+            few.check_shares(pair[swapped], one, own)
+            many.check_shares(pair[not swapped], other, theirs)
+        return [
+            self._decomposed(*pair, one, other, swapped, effects)
+            for pair, one, other in zip(block, known, read)
+        ]
+
+    def _decomposed(
+        self,
+        x: Example,
+        y: Example,
+        known: Shares,
+        read: Shares,
+        swapped: bool,
+        effects: bool,
+    ) -> PairDecomposition:
+        """A pair's parts from contributions on one side (the second one, if swapped)
+        and readings of the other along them."""
+        factor, _ = self.corners(x, y)
         table = read.values[:, : len(known.values)]
         check_finite(table)
         mains = (

@@ -205,6 +205,11 @@ class Example(ForwardPass):
         rows = moved.reshape(-1, moved.shape[-1])
         return Positions(rows, tuple(moved.shape[:-1]), channel)
 
+    def points(self, nodes: Tensor) -> Tensor:
+        """Where a method runs the encoder, (n, *value): without a path, at the value
+        itself, however many ``nodes`` (n,) there are."""
+        return self.value.expand(len(nodes), *self.value.shape)
+
     # ---- running -----------------------------------------------------------
 
     @contextmanager

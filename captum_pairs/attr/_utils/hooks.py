@@ -5,11 +5,13 @@ Reading and replacing a layer's value, and leaving everything else as it was.
 Every hook here acts only in the thread that set it, and only while it is needed.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, ExitStack, nullcontext
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Optional
 from warnings import catch_warnings, filterwarnings
 
@@ -24,8 +26,45 @@ from torch.nn.modules.module import (
 # Attention kernels, compiler stance and module attributes belong to the process, not
 # to a thread: whoever changes them holds this lock.
 _LOCK = threading.RLock()
+# What calls have changed outside of themselves, the latest last: by whose thread, and
+# what changes it back.
+_CHANGES: dict[object, tuple[int, Callable[[], object]]] = {}
 _MISSING = object()
 _HALF = (torch.float16, torch.bfloat16)
+
+
+@contextmanager
+def undone(undo: Callable[[], object]) -> Iterator[None]:
+    """
+    What was changed of a module or of the process is changed back by ``undo``: at the
+    end, or in a child process that is forked meanwhile by another thread.
+    """
+    change = object()
+    _CHANGES[change] = threading.get_ident(), undo
+    try:
+        yield
+    finally:
+        del _CHANGES[change]
+        undo()
+
+
+def _begin_in_a_child() -> None:
+    """A forked process has the thread that forked and no other one: nobody else would
+    give back what these hold, nor change back what they changed."""
+    global _LOCK
+    here = threading.get_ident()
+    for change, (thread, undo) in reversed(list(_CHANGES.items())):
+        if thread != here:
+            del _CHANGES[change]
+            undo()
+    if _LOCK.acquire(blocking=False):
+        _LOCK.release()
+    else:
+        _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_in_a_child)
 
 
 def _in_backward() -> bool:
@@ -46,6 +85,8 @@ class Session:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.modules: set[nn.Module] = set()
+        # which examples (by their outputs' identities) were seen to share a pass
+        self.together: dict[frozenset[int], bool] = {}
         self._random: list[str] = []
         self._warned = False
 
@@ -55,11 +96,11 @@ class Session:
             self._stack.enter_context(torch.inference_mode(False))
             if "torch._dynamo" in sys.modules:  # else nothing is compiled
                 stance = torch.compiler.set_stance("force_eager")
-                self._stack.enter_context(stance)
+                self._restore(stance.__exit__, None, None, None)
             # Its inference kernel bypasses the layers inside.
             fastpath = torch.backends.mha.get_fastpath_enabled()
             torch.backends.mha.set_fastpath_enabled(False)
-            self._stack.callback(torch.backends.mha.set_fastpath_enabled, fastpath)
+            self._restore(torch.backends.mha.set_fastpath_enabled, fastpath)
             if torch.is_autocast_cache_enabled():
                 torch.set_autocast_cache_enabled(False)
                 self._stack.callback(torch.set_autocast_cache_enabled, True)
@@ -71,9 +112,13 @@ class Session:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
+    def _restore(self, undo: Callable[..., object], *arguments: Any) -> None:
+        """At the end, what belongs to others than this thread."""
+        self._stack.enter_context(undone(partial(undo, *arguments)))
+
     @property
     def is_random(self) -> bool:
-        """Whether a module in training mode makes results depend on chance or batch."""
+        """Whether a module in training mode makes results depend on chance."""
         return bool(self._random)
 
     def meet(self, module: nn.Module) -> None:
@@ -93,12 +138,19 @@ class Session:
             self._meet_training(module)
 
     def _meet_training(self, module: nn.Module) -> None:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # An example would be embedded otherwise among the points of its path, and
+            # the steps that a tolerance asks for would never be enough.
+            raise InvalidArgumentError(
+                "forward_func",
+                "an encoder in evaluation mode (call model.eval() first)",
+                f"{type(module).__name__} in training mode, in which an embedding "
+                "depends on the rest of its batch",
+            )
         # Running statistics, the power iteration of a spectral norm, ...
         for buffer in module.buffers(recurse=False):
-            self._stack.callback(_restore, buffer, buffer.clone())
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            self._random.append(type(module).__name__)
-        elif _drops(module):
+            self._restore(_restore, buffer, buffer.clone())
+        if _drops(module):
             self._random.append(type(module).__name__)
         # Checkpointing saves memory in a training step by computing twice; here chunks
         # bound the memory, and the reentrant kind has no autograd.grad. A layer reads
@@ -106,7 +158,7 @@ class Session:
         for part in module.modules():
             if getattr(part, "gradient_checkpointing", False) is True:
                 setattr(part, "gradient_checkpointing", False)
-                self._stack.callback(setattr, part, "gradient_checkpointing", True)
+                self._restore(setattr, part, "gradient_checkpointing", True)
 
     def warn_if_random(self) -> None:
         """Warn, once a call, of a model in training mode."""
@@ -115,7 +167,7 @@ class Session:
             names = ", ".join(sorted(set(self._random)))
             warn_caller(
                 f"the encoder is in training mode and has {names}: attributions "
-                "depend on chance or on the batch; call model.eval() first"
+                "depend on chance; call model.eval() first"
             )
 
 
@@ -247,10 +299,8 @@ class Place:
             handle = self.layer.register_forward_pre_hook(before, with_kwargs=True)
         else:
             handle = self.layer.register_forward_hook(after)
-        try:
+        with undone(handle.remove):
             yield visit
-        finally:
-            handle.remove()
 
     def check(self, visit: Visit) -> Tensor:
         """The value that was seen, if the layer was reached once (by each input)."""
@@ -320,14 +370,15 @@ def _answering(module: nn.Module, output: object, owner: int) -> Iterator[None]:
             return output
         return forward(*args, **kwargs)
 
-    module.__dict__["forward"] = answer
-    try:
-        yield
-    finally:
+    def restore() -> None:
         if own is _MISSING:
             del module.__dict__["forward"]
         else:
             module.__dict__["forward"] = own
+
+    module.__dict__["forward"] = answer
+    with undone(restore):
+        yield
 
 
 class _Recorder:
@@ -386,25 +437,24 @@ class _Recorder:
 def observed(session: Session) -> Iterator[_Recorder]:
     """Follow the forward pass that runs inside."""
     recorder = _Recorder(session)
-    handles = [
-        register_module_forward_pre_hook(recorder.before),
-        register_module_forward_hook(recorder.after),
-    ]
-    try:
-        with catch_warnings():
-            # A compiled module says that hooks see its wrapper as well as itself.
-            filterwarnings("ignore", "Using `torch.compile", UserWarning)
-            yield recorder
-    finally:
-        for handle in handles:
-            handle.remove()
+    before = register_module_forward_pre_hook(recorder.before)
+    after = register_module_forward_hook(recorder.after)
+    with undone(before.remove), undone(after.remove), catch_warnings():
+        # A compiled module says that hooks see its wrapper as well as itself.
+        filterwarnings("ignore", "Using `torch.compile", UserWarning)
+        yield recorder
 
 
-def twice_differentiable(needed: bool) -> Any:
+@contextmanager
+def twice_differentiable(needed: bool) -> Iterator[None]:
     """Attention without fused kernels, which can be differentiated only once."""
     if not needed:
-        return nullcontext()
-    return torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+        yield
+        return
+    kernels = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    kernels.__enter__()
+    with undone(partial(kernels.__exit__, None, None, None)):
+        yield
 
 
 def plain_value(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Callable, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.attr._utils.marginals import validate_generator
 from captum_pairs.attr._utils.validation import describe, warn_caller
 from captum_pairs.metrics._core.correlation import rank_agreement
@@ -136,10 +137,8 @@ def _restored(modules: Iterable[nn.Module]) -> Iterator[Callable[[], None]]:
             for parameter, values in saved:
                 parameter.copy_(values)
 
-    try:
+    with undone(restore):
         yield restore
-    finally:
-        restore()
 
 
 @torch.no_grad()

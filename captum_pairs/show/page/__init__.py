@@ -18,8 +18,18 @@ from captum_pairs.show.results import ContrastLike, PairLike, ZeroShotLike
 __all__ = ["page_frame", "page_html", "write_page"]
 
 Explained = Union[PairLike, ContrastLike, ZeroShotLike]
-# In pixels: a picture, its caption and what was found, without a second scroll bar.
+_TITLE = "Feature-pair attribution"
+# In pixels, until the page has said how tall it is.
 _FRAME_HEIGHT = 820
+# The page says so, since nobody can look into its frame. Those that are kept without
+# scripts stay as they are.
+_FIT = """<script>addEventListener("message", ({data, source}) => {
+  const height = data && data.captumPairsHeight;
+  if (typeof height !== "number" || !(height > 0 && height < 20000)) return;
+  for (const frame of document.querySelectorAll("iframe[title='%s']")) {
+    if (frame.contentWindow === source) frame.style.height = `${Math.ceil(height)}px`;
+  }
+});</script>"""
 
 
 def write_page(
@@ -75,12 +85,12 @@ def page_html(explanations: Union[Explained, Sequence[Explained]]) -> str:
 
 def page_frame(explanation: Union[Explained, Sequence[Explained]]) -> str:
     """The page inside another one, as notebooks show and keep it: a frame that has all
-    of it, and can reach nothing of what is around."""
+    of it, is as tall as that, and can reach nothing of what is around."""
     inside = html.escape(page_html(explanation).encode("utf-8", "replace").decode())
     return (
-        '<iframe sandbox="allow-scripts" title="Feature-pair attribution" '
+        f'<iframe sandbox="allow-scripts allow-downloads" title="{_TITLE}" '
         f'style="width: 100%; height: {_FRAME_HEIGHT}px; border: 0" '
-        f'srcdoc="{inside}"></iframe>'
+        f'srcdoc="{inside}"></iframe>{_FIT % _TITLE}'
     )
 
 

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -12,6 +12,14 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
+from captum_pairs.show.reading import (
+    key,
+    key_of_contrast,
+    silence,
+    verdict,
+    verdict_of_classes,
+    verdict_of_contrast,
+)
 from captum_pairs.show.results import ContrastLike, MatchLike, PairLike, ZeroShotLike
 from captum_pairs.show.wording import (
     capitalized,
@@ -125,8 +133,11 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
     return {
         "label": capitalized(" and ".join(subject(explanation))),
         "score": explanation.score,
-        "heading": capitalized(measure(explanation.similarity)),
+        "measure": capitalized(measure(explanation.similarity)),
         "subheading": said,
+        **_reading(
+            verdict(explanation), silence(explanation), key(explanation.similarity)
+        ),
         "pairs": [_pair(explanation, shared)],
         "parts": [list(part) for part in explanation.parts().items()],
         "facts": list(_facts(explanation)),
@@ -137,7 +148,7 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     subheading = [
-        f"{signed(preferred.score)} for the preferred {kind}, "
+        f"{signed(preferred.score)} for the preferred {sort(kind)}, "
         f"{signed(other.score)} for the other one"
     ]
     if logits(preferred):
@@ -146,8 +157,13 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     entry = {
         "label": " ".join(question(contrast)),
         "score": contrast.difference,
-        "heading": f"Difference of the {measure(preferred.similarity, True)}",
+        "measure": f"Difference of the {measure(preferred.similarity, True)}",
         "subheading": subheading,
+        **_reading(
+            verdict_of_contrast(contrast),
+            dict.fromkeys([*silence(preferred), *silence(other)]),
+            key_of_contrast(contrast),
+        ),
         "pairs": [
             _pair(preferred, shared, f"Preferred {kind}"),
             _pair(other, shared, f"Other {kind}"),
@@ -173,11 +189,23 @@ def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]
     return {
         "label": f"{quoted(best)}, {probability:.1%}: {zero_shot.input.source}",
         "score": table.score,
-        "heading": f"{quoted(best)}, {probability:.1%}: {measure(table.similarity)}",
+        "measure": f"{capitalized(measure(table.similarity))} with {quoted(best)}",
         "subheading": [f"{quoted(name)} {share:.1%}" for name, share in others],
+        **_reading(
+            verdict_of_classes(zero_shot), silence(table), key(table.similarity)
+        ),
         "pairs": [pair],
         "parts": [list(part) for part in zero_shot.parts(best).items()],
         "facts": [*facts.items(), ("Prompts", "; ".join(zero_shot.prompts))],
+    }
+
+
+def _reading(verdict: str, notes: Iterable[str], key: str) -> dict[str, Any]:
+    """What it says in a sentence, what it is silent about, and how to read it."""
+    return {
+        "verdict": typeset(verdict),
+        "notes": [typeset(note) for note in notes],
+        "key": key,
     }
 
 
@@ -243,6 +271,8 @@ def _side(side: ExplainedInput) -> dict[str, Any]:
         "grid": grid,
         "names": names,
         "extent": extent if any(boxes) else None,
+        "size": list(side.source.size) if side.source.size is not None else None,
+        "asked": _in_extent(side.asked, extent, side),
         "boxes": boxes if any(boxes) else None,
         "pieces": _pieces(side) if side.kind == TEXT else None,
         "picture": None,

@@ -27,6 +27,7 @@ export class Canvas {
       if (values) {
         this.fill(context, values, scale);
       }
+      this.outlineAsked(context);
       this.outline(context, selected, []);
       this.outline(context, partner, [4, 3]);
     };
@@ -85,6 +86,26 @@ export class Canvas {
       context.fillRect(...box);
     }
     context.globalAlpha = 1;
+  }
+
+  /** The region that was asked for, if only one was explained.
+   *
+   * @param {CanvasRenderingContext2D} context
+   */
+  outlineAsked(context) {
+    const { asked } = this.boxes.side;
+    if (!asked) {
+      return;
+    }
+    this.outline(context, new Set(this.boxes.order), [4, 3]);
+    const [left, top, right, bottom] = asked.map(
+      (edge, at) =>
+        (edge / FINENESS) * (at % 2 ? this.element.height : this.element.width),
+    );
+    const path = new Path2D();
+    path.rect(left, top, right - left, bottom - top);
+    this.stroke(context, path, "#fff", 4.5, []);
+    this.stroke(context, path, "#111", 2, []);
   }
 
   /**

@@ -11,8 +11,8 @@ import { signed } from "./numbers.js";
  * @param {{isCapped: boolean, isGlobal: boolean, opacity: number}} options
  * @returns {Scale}
  */
-export function scaleOf({ numbers, values, active, sign }, options) {
-  const sizes = values.flatMap((sides, pair) =>
+export function scaleOf({ numbers, painted, active, sign }, options) {
+  const sizes = painted.flatMap((sides, pair) =>
     sides.flatMap((own, side) => {
       const { count } = numbers[pair].sides[side];
       return own

@@ -1,7 +1,10 @@
 /** What is on the screen: an entry, what is selected in it, and how it is shown. */
 
+import { readAddress, writeAddress } from "./address.js";
+import { Crossing } from "./crossing.js";
 import { byId, element } from "./elements.js";
 import { Entries } from "./entries.js";
+import { numbersOf, pictureOf, save } from "./export.js";
 import { scaleOf, showLegend } from "./legend.js";
 import { Lists } from "./lists.js";
 import { signed } from "./numbers.js";
@@ -9,7 +12,7 @@ import { Numbers } from "./pair.js";
 import { Panel } from "./panel.js";
 import { showFacts, showParts } from "./parts.js";
 import { reserveReadout, showReadout } from "./readout.js";
-import { isSame, stateOf } from "./selection.js";
+import { isSame, queryOf, stateOf } from "./selection.js";
 
 /** The entry that is open, and what is selected in it. */
 export class Page {
@@ -25,6 +28,8 @@ export class Page {
     this.pointed = null;
     /** @type {Picked | null} */
     this.pinned = null;
+    /** @type {Crossing | null} */
+    this.crossing = null;
     this.form = /** @type {HTMLFormElement} */ (byId("controls"));
     this.lists = new Lists({
       point: (selection) => this.point(selection),
@@ -36,7 +41,16 @@ export class Page {
       this.panels.flat().forEach((panel) => panel.regions?.canvas.draw());
     });
     this.listen();
-    this.open(0);
+    this.go();
+  }
+
+  /** To what the address asks for. */
+  go() {
+    const { at, pinned } = readAddress(this.content);
+    this.open(at);
+    if (pinned) {
+      this.pin(pinned);
+    }
   }
 
   listen() {
@@ -53,6 +67,15 @@ export class Page {
       this.render(),
     );
     window.addEventListener("resize", () => this.reserve());
+    window.addEventListener("hashchange", () => this.go());
+    byId("save-numbers").addEventListener("click", () => {
+      const text = JSON.stringify(numbersOf(this.entry, this.numbers), null, 1);
+      save("explanation.json", new Blob([text], { type: "application/json" }));
+    });
+    byId("save-picture").addEventListener("click", () => {
+      const picture = pictureOf(this.entry, this.shown(), this.option("grey") !== "");
+      picture.toBlob((blob) => blob && save("explanation.png", blob));
+    });
   }
 
   /** @param {number} at */
@@ -61,9 +84,7 @@ export class Page {
     this.pointed = this.pinned = null;
     const { sides } = this.content;
     this.numbers = this.entry.pairs.map((pair) => new Numbers(pair, sides));
-    byId("heading").textContent = this.entry.heading;
-    byId("score").textContent = signed(this.entry.score);
-    byId("subheading").textContent = this.entry.subheading.join(" · ");
+    showHead(this.entry);
     this.fillStage();
     this.lists.fill(this.entry, this.numbers);
     showParts(this.entry);
@@ -76,29 +97,39 @@ export class Page {
     this.panels = this.numbers.map((numbers, pair) =>
       [0, 1].map((side) => this.panel(numbers, pair, /** @type {SideIndex} */ (side))),
     );
-    const pairs = this.panels.map((panels, pair) => {
-      const holder = element("div", { class: "pair" });
-      const { title } = this.numbers[pair].pair;
-      if (title) {
-        holder.append(element("h2", { class: "pair-title" }, title));
-      }
-      holder.append(...panels.map((panel) => panel.element));
-      return holder;
-    });
-    byId("pairs").replaceChildren(...pairs);
-    const seen = this.panels[0].map((panel) => Boolean(panel.regions));
-    const shape = seen[0] === seen[1] ? "alike" : "mixed";
-    byId("stage").dataset.shape = pairs.length > 1 ? "contrast" : shape;
-    const regions = this.panels.flat().flatMap((panel) => panel.regions ?? []);
+    byId("pairs").replaceChildren(...this.shown().map((panel) => panel.element));
+    const seen = this.shown().map((panel) => Boolean(panel.regions));
+    const { query } = this.entry;
+    const isMixed = seen[0] !== seen[1] && (!query || seen[0]);
+    const { dataset } = byId("stage");
+    dataset.shape = isMixed ? "mixed" : "alike";
+    dataset.of = query ? "contrast" : "pair";
+    const texts = this.numbers[0].sides.every(({ kind }) => kind === "text");
+    byId("crossing").hidden = !texts || Boolean(query);
+    this.crossing = byId("crossing").hidden
+      ? null
+      : new Crossing(this.numbers[0], this.lists.told);
+    const regions = this.shown().flatMap((panel) => panel.regions ?? []);
     regions.forEach((region) => this.sized.observe(region.element));
     for (const control of this.form.querySelectorAll("[data-for=picture]")) {
       /** @type {HTMLElement} */ (control).hidden = !regions.length;
     }
   }
 
+  /** What stands there: the query of a contrast once, before the candidates. */
+  shown() {
+    const { query } = this.entry;
+    if (!query) {
+      return this.panels[0];
+    }
+    const side = queryOf(query);
+    return [this.panels[0][side], ...this.panels.map((panels) => panels[1 - side])];
+  }
+
   /** @param {Numbers} numbers @param {number} pair @param {SideIndex} side */
   panel(numbers, pair, side) {
-    return new Panel(numbers, side, this.content.pictures, {
+    const isQuery = this.entry.query && queryOf(this.entry.query) === side;
+    return new Panel(numbers, side, this.content.pictures, Boolean(isQuery), {
       point: (features) => this.point({ pair, side, features }),
       leave: () => this.point(null),
       drag: (features) => {
@@ -179,11 +210,30 @@ export class Page {
         const chosen = own?.side === side ? own.features : [];
         const partner = own && own.side !== side ? own.partner : [];
         const isPinned = Boolean(this.pinned);
-        panel.paint(state.values[pair][side], scale, chosen, partner, isPinned);
+        panel.paint(state.painted[pair][side], scale, chosen, partner, isPinned);
       });
     });
+    this.crossing?.paint(state, scale);
     showLegend(scale);
     showReadout(state);
     this.lists.mark(state);
+    writeAddress(this.entries.at, this.pinned);
   }
+}
+
+/** What it is about, what was measured, and what that says. @param {Entry} entry */
+function showHead({ label, measure, score, subheading, verdict, notes, key }) {
+  byId("heading").textContent = label;
+  byId("heading").classList.toggle("long", label.length > 90);
+  byId("measure").textContent = measure;
+  byId("score").textContent = signed(score);
+  byId("subheading").textContent = subheading.map((each) => ` · ${each}`).join("");
+  byId("verdict").textContent = verdict ?? "";
+  byId("notes").replaceChildren(
+    ...(notes ?? []).map((note) => element("li", {}, note)),
+  );
+  byId("key").textContent = key ?? "";
+  byId("verdict").hidden = !verdict;
+  byId("notes").hidden = !notes?.length;
+  byId("key").hidden = !key;
 }

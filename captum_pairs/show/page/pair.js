@@ -1,5 +1,6 @@
 /** The numbers of a pair, and what its features are called. */
 
+import { sizeOf } from "./address.js";
 import { FINENESS } from "./boxes.js";
 import { shown } from "./colours.js";
 import { quoted, signed, unpacked } from "./numbers.js";
@@ -12,9 +13,7 @@ export class Numbers {
   constructor(pair, sides) {
     this.pair = pair;
     this.sides = pair.sides.map((at) => sides[at]);
-    this.sizes = this.sides.map(
-      (side) => (side.grid ? side.count : 0) + side.names.length,
-    );
+    this.sizes = this.sides.map(sizeOf);
     this.table = unpacked(pair.table);
     this.effects = pair.effects.map((packed) => packed && unpacked(packed));
     /** What every feature of a side matched in the other one, without its special
@@ -24,6 +23,15 @@ export class Numbers {
       return this.against(other, [...Array(this.sides[other].count).keys()]);
     });
     this.greatest = this.strongestPair();
+  }
+
+  /** Whether a special token of a side matched more than half as much as what is
+   * strongest of the input itself. @param {SideIndex} side */
+  hasBrightTokens(side) {
+    const { count } = this.sides[side];
+    const sizes = Array.from(this.totals[side], Math.abs);
+    const most = (/** @type {number[]} */ some) => Math.max(0, ...some);
+    return most(sizes.slice(count)) > 0.5 * most(sizes.slice(0, count));
   }
 
   /** Of pairs without a special token. */
@@ -67,20 +75,30 @@ export class Numbers {
     if (feature >= count) {
       return names[feature - count];
     }
-    if (kind === "audio") {
-      return this.place(side, [feature]);
+    const place = this.place(side, [feature]);
+    if (place) {
+      return place;
     }
     const row = Math.floor(feature / grid[1]) + 1;
     return `row ${row}, column ${(feature % grid[1]) + 1}`;
   }
 
   /**
-   * Where a feature lies, in the original's units.
+   * Where features lie, in words and in the original's units.
    *
    * @param {SideIndex} side
    * @param {number[]} features
    */
   place(side, features) {
+    return this.edges(side, features, true);
+  }
+
+  /**
+   * @param {SideIndex} side
+   * @param {number[]} features
+   * @param {boolean} isNamed in which part of the whole it is, too
+   */
+  edges(side, features, isNamed = false) {
     const { boxes, extent, kind } = this.sides[side];
     const own = features.flatMap((feature) =>
       boxes?.[feature] ? [boxes[feature]] : [],
@@ -98,27 +116,57 @@ export class Numbers {
       return `${x[0].toFixed(2)}–${x[1].toFixed(2)} s, mel ${bands.map(Math.round).join("–")}`;
     }
     const y = [down, up].map((share) => top + share * (bottom - top));
-    return `x ${x.map(Math.round).join("–")}, y ${y.map(Math.round).join("–")} px`;
+    const edges = `x ${x.map(Math.round).join("–")}, y ${y.map(Math.round).join("–")} px`;
+    return isNamed ? `${this.third(side, x, y)} (${edges})` : edges;
+  }
+
+  /**
+   * In which part of the whole a place has its centre, as everywhere in this package.
+   *
+   * @param {SideIndex} side
+   * @param {number[]} x left and right
+   * @param {number[]} y top and bottom
+   */
+  third(side, x, y) {
+    const size = this.sides[side].size ?? [1, 1];
+    const [column, row] = [x, y].map(([low, high], axis) =>
+      Math.min(Math.floor((1.5 * (low + high)) / size[axis]), 2),
+    );
+    const words = [["top", "", "bottom"][row], ["left", "", "right"][column]];
+    return words.join(" ").trim() || "centre";
   }
 
   /** Features in words. @param {SideIndex} side @param {number[]} features */
   describe(side, features) {
     const { kind, names, grid, count } = this.sides[side];
     const where = this.place(side, features);
-    const after = where && ` (${where})`;
     if (!features.length) {
       return "nothing";
     }
     if (features.length === 1) {
-      return this.name(side, features[0]) + (grid && kind !== "audio" ? after : "");
+      return this.name(side, features[0]);
     }
     if (grid && features.every((feature) => feature < count)) {
-      return `${features.length} patches${after}`;
+      return `${features.length} patches${where && `, ${where}`}`;
     }
     const said = features.map((feature) =>
       grid ? this.name(side, feature) : names[feature],
     );
     return kind === "text" ? quoted(said.join(" ")) : said.join(", ");
+  }
+
+  /** Words and a place, as the list of the strongest pairs names them. @param {Chosen} own */
+  describePair({ side, features, partner }) {
+    const groups = side === 0 ? [features, partner] : [partner, features];
+    const said = groups.map((group, at) => {
+      const own = /** @type {SideIndex} */ (at);
+      const isPlace =
+        this.sides[at].grid && group.every((i) => i < this.sides[at].count);
+      return (isPlace && this.place(own, group)) || this.describe(own, group);
+    });
+    const kinds = this.sides.map(({ kind }) => kind === "text");
+    // the word is read first
+    return (!kinds[0] && kinds[1] ? said.reverse() : said).join(" – ");
   }
 
   /**

@@ -10,9 +10,10 @@ export class Panel {
    * @param {Numbers} numbers
    * @param {SideIndex} index
    * @param {string[]} pictures
+   * @param {boolean} isQuery of a contrast, which stands there once for both pairs
    * @param {Told} told
    */
-  constructor(numbers, index, pictures, told) {
+  constructor(numbers, index, pictures, isQuery, told) {
     this.numbers = numbers;
     this.index = index;
     this.side = numbers.sides[index];
@@ -21,10 +22,9 @@ export class Panel {
     this.regions = null;
     const name = numbers.pair.names[index];
     const { title } = numbers.pair;
-    const label = title ? `${title}: ${name.toLowerCase()}` : name;
-    this.element = element("section", { class: "card panel", "aria-label": label });
-    const level = title ? "h3" : "h2";
-    this.element.append(element(level, { class: "panel-title" }, name));
+    this.name = title && !isQuery ? title : name;
+    this.element = element("section", { class: "card panel", "aria-label": this.name });
+    this.element.append(element("h2", { class: "panel-title" }, this.name));
     const { picture, boxes, grid } = this.side;
     if (boxes || grid) {
       const uri = picture === null ? null : pictures[picture];
@@ -32,6 +32,10 @@ export class Panel {
       this.element.append(this.regions.element);
     }
     this.element.classList.add(this.regions ? "seen" : "read");
+    if (isQuery) {
+      const said = "Orange speaks for the preferred one, purple for the other one.";
+      this.element.append(element("p", { class: "extent" }, said));
+    }
     this.addExtent();
     this.addText(name);
     this.addOthers(name);
@@ -42,7 +46,7 @@ export class Panel {
     if (!this.regions || !extent) {
       return;
     }
-    const all = this.numbers.place(this.index, this.regions.boxes.order);
+    const all = this.numbers.edges(this.index, this.regions.boxes.order);
     const bands = kind === "audio" ? ", low bands below" : "";
     this.element.append(
       element("p", { class: "extent" }, `${label}; shown: ${all}${bands}`),
@@ -97,6 +101,17 @@ export class Panel {
     words.listen(group);
     this.others = words;
     this.element.append(group);
+    if (isSpecial && this.numbers.hasBrightTokens(this.index)) {
+      this.element.append(
+        element(
+          "p",
+          { class: "aside" },
+          `Special tokens stand for no part of ${name.toLowerCase()}: the model ` +
+            "gathers there what it makes of the whole, and what matches them can be " +
+            "told of the whole only.",
+        ),
+      );
+    }
   }
 
   /**

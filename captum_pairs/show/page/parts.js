@@ -4,7 +4,7 @@ import { bar, byId, element, kindOf } from "./elements.js";
 import { signed } from "./numbers.js";
 
 /** Each part begins where the ones before it have led to. @param {Entry} entry */
-export function showParts({ parts, score, heading }) {
+export function showParts({ parts, score, measure }) {
   let running = 0;
   const spans = parts.map(([name, value]) => {
     running += value;
@@ -18,7 +18,7 @@ export function showParts({ parts, score, heading }) {
   const rows = spans.map(({ name, value, from, to }) =>
     partRow(name, value, bar(from, to, range, kindOf(value))),
   );
-  const total = partRow(heading, score, bar(0, score, range, "total"));
+  const total = partRow(measure, score, bar(0, score, range, "total"));
   total.className = "sum";
   byId("parts").replaceChildren(element("tbody", {}, ...rows, total));
 }

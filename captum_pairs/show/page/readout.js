@@ -55,6 +55,11 @@ function lines(own, pair, state) {
   const name = numbers.pair.names[other].toLowerCase();
   const { count } = numbers.sides[other];
   const rows = [[signed(sum(matched.subarray(0, count))), `with ${name}`]];
+  if (own.partner.length) {
+    const both = own.partner.map((at) => matched[at]);
+    rows[0][1] = `with all of ${name}`;
+    rows.unshift([signed(sum(both)), "this pair"]);
+  }
   if (matched.length > count) {
     rows.push([signed(sum(matched.subarray(count))), "with its special tokens"]);
   }
@@ -71,10 +76,14 @@ function lines(own, pair, state) {
   ]);
   const title = numbers.pair.title && `${numbers.pair.title}: `;
   const strongest = numbers.strongest(other, matched, state.sign);
+  let what = numbers.describe(own.side, own.features);
+  if (own.partner.length) {
+    what = numbers.describePair(own);
+  }
   return element(
     "div",
     {},
-    element("p", { class: "what" }, title + numbers.describe(own.side, own.features)),
+    element("p", { class: "what" }, title + what),
     element("dl", { class: "sums" }, ...terms),
     element(
       "p",

@@ -68,5 +68,42 @@ export function stateOf(entry, numbers, { pinned, pointed }, sign) {
   const active = pinned ?? pointed;
   const chosen = chosenIn(entry, active);
   const values = numbers.map((own, pair) => valuesOf(own, chosen[pair], !active));
-  return { numbers, pinned, pointed, active, chosen, values, sign };
+  const painted = paintedOf(entry, values);
+  return { numbers, pinned, pointed, active, chosen, values, painted, sign };
+}
+
+/**
+ * A contrast's query stands there once, and shows what differs: what it matched in the
+ * preferred candidate, less what it matched in the other one.
+ *
+ * @param {Entry} entry
+ * @param {(Float64Array | null)[][]} values
+ */
+function paintedOf({ query }, values) {
+  if (!query) {
+    return values;
+  }
+  const side = queryOf(query);
+  const [preferred, other] = values.map((sides) => sides[side]);
+  const size = (preferred ?? other)?.length ?? 0;
+  const difference =
+    preferred || other
+      ? Float64Array.from(
+          { length: size },
+          (_, at) => (preferred?.[at] ?? 0) - (other?.[at] ?? 0),
+        )
+      : null;
+  return values.map((sides, pair) =>
+    sides.map((own, at) => {
+      if (at !== side) {
+        return own;
+      }
+      return pair === 0 ? difference : null;
+    }),
+  );
+}
+
+/** @param {string} query @returns {SideIndex} */
+export function queryOf(query) {
+  return query === "first" ? 0 : 1;
 }

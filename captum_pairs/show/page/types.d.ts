@@ -31,6 +31,8 @@ interface Side {
   names: string[];
   grid: [number, number] | null;
   extent: number[] | null;
+  size: [number, number] | null;
+  asked: number[] | null;
   picture: number | null;
   boxes: (number[] | null)[] | null;
   pieces: [string, number][] | null;
@@ -48,8 +50,11 @@ interface Pair {
 interface Entry {
   label: string;
   score: number;
-  heading: string;
+  measure: string;
   subheading: string[];
+  verdict?: string;
+  notes?: string[];
+  key?: string;
   pairs: Pair[];
   parts: [string, number][];
   facts: [string, string][];
@@ -88,6 +93,8 @@ interface State {
   active: Picked | null;
   chosen: (Chosen | null)[];
   values: (Float64Array | null)[][];
+  /** What is drawn: of a contrast the query's values are the difference of both. */
+  painted: (Float64Array | null)[][];
   sign: string;
 }
 
@@ -109,3 +116,5 @@ interface Told<Selected = number[]> {
 
 type Numbers = import("./pair.js").Numbers;
 type Boxes = import("./boxes.js").Boxes;
+type Panel = import("./panel.js").Panel;
+type Regions = import("./regions.js").Regions;

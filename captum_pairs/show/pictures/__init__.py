@@ -6,6 +6,8 @@ Orange speaks for the match and purple against it. The drawing is done by
 
 from captum_pairs.show.pictures.comparison import draw_comparison
 from captum_pairs.show.pictures.contrast import draw_contrast
+from captum_pairs.show.pictures.lines import draw_pairs
+from captum_pairs.show.pictures.maps import Scales
 from captum_pairs.show.pictures.pair import draw, save_picture
 from captum_pairs.show.pictures.zero_shot import draw_zero_shot
 
@@ -13,6 +15,8 @@ __all__ = [
     "draw",
     "draw_comparison",
     "draw_contrast",
+    "draw_pairs",
     "draw_zero_shot",
     "save_picture",
+    "Scales",
 ]

@@ -90,11 +90,12 @@ def _spectrogram(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def show_input(place: tuple[Any, Any], side: ExplainedInput, title: str) -> None:
     """An input with its pixels (seconds, bands) at the edges; a region outlined."""
-    is_region = side.count == 1 and side.grid is None
+    used = side.features[0].box if side.count == 1 and side.grid is None else None
     canvas_of(side).draw(
         place,
         title,
-        side.features[0].box if is_region else None,
+        used if side.asked is None else side.asked,
+        used=None if side.asked is None else used,
         show_ticks=True,
         axis_labels=("seconds", "mel band") if side.kind == AUDIO else ("", ""),
     )

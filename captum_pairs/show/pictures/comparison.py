@@ -11,8 +11,9 @@ from captum_pairs.show.pictures.canvas import around, canvas_of, is_seen, place_
 from captum_pairs.show.pictures.maps import group_of, strongest
 from captum_pairs.show.pictures.sheet import LABEL, WIDTH
 from captum_pairs.show.pictures.texts import matrix
+from captum_pairs.show.reading import key, silence, verdict_of_comparison
 from captum_pairs.show.results import ComparedLike, ComparisonLike, PairLike
-from captum_pairs.show.wording import method_name, subject, typeset, unit
+from captum_pairs.show.wording import method_name, subject, typeset
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _SHARE = LABEL / WIDTH
 def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     """
     Small multiples: a row for each method with its faithfulness and time, in a scale of
-    its own.
+    its own; those that could not run are named.
 
     Of an image (or sound) and a text a column for each of the strongest words, of two
     images for each of the strongest regions of the first one, of two texts the matrix.
@@ -50,10 +51,19 @@ def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
     else:
         rows = [(_measured(c), matrix(c.explanation)) for c in comparison.compared]
     parts = [visualization.labelled(part, name, _SHARE) for name, part in rows]
-    score = typeset(f"{unit(first.similarity)} {first.score:.3f}")
-    scales = "for (orange) or against (purple) the match, each row in its own scale"
-    heading = [*subject(first), f"{score}; {scales}"]
-    return visualization.visualize_sheet("\n".join(heading), parts, WIDTH)
+    missing = []
+    if comparison.failed:
+        names = ", ".join(map(method_name, comparison.failed))
+        missing.append(typeset(f"Could not run: {names}."))
+    return visualization.visualize_sheet(
+        "\n".join(subject(first)),
+        parts,
+        WIDTH,
+        typeset(verdict_of_comparison(comparison)),
+        [*map(typeset, silence(first)), *missing],
+        f"{key(first.similarity)} Each row has its own scale. Faithfulness: how well a "
+        "method predicts the similarity when some features are left out (1: exactly).",
+    )
 
 
 def _measured(compared: ComparedLike) -> str:
@@ -123,11 +133,11 @@ def _maps(
             canvas.image,
             plt_fig_axis=(figure, every),
             titles=titles,
-            show_colorbar=False,
             use_pyplot=False,
             boxes=canvas.boxes,
             extent=canvas.extent,
             aspect=canvas.aspect,
+            colorbar_label="",
         )
 
     return visualization.Part(_row_height(len(maps), canvas.ratio), draw_on)

@@ -1,17 +1,19 @@
 """The picture of a contrast."""
 
+from collections.abc import Sequence
 from typing import Any, TYPE_CHECKING
 
 import torch
 from captum_pairs.attr import visualization
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import canvas_of, is_seen
-from captum_pairs.show.pictures.maps import map_grid
+from captum_pairs.show.pictures.maps import map_grid, PATCHES
 from captum_pairs.show.pictures.overview import overview
 from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import as_written, colored_text
+from captum_pairs.show.reading import key_of_contrast, silence, verdict_of_contrast
 from captum_pairs.show.results import ContrastLike
-from captum_pairs.show.wording import for_or_against, question, signed, unit
+from captum_pairs.show.wording import question, signed, typeset, unit
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -37,25 +39,46 @@ def draw_contrast(contrast: ContrastLike) -> "Figure":
         name = "the query, word by word"
         below.append(colored_text(query, contrast.by_query(), label, name))
     if all(side.kind == TEXT for side in candidates):
-        below.append(_two_texts(contrast))
+        below.append(_two_texts(contrast, label))
     elif all(map(is_seen, candidates)):
-        below.append(_two_images(contrast))
+        below.append(_two_images(contrast, label))
     if is_seen(query):
         maps, titles = _changed_maps(contrast)
         repeats = len(maps) == 1
         below.append(map_grid(query, maps, titles, label))
     pictures = [(query, "the query")] if is_seen(query) and not repeats else []
     upper = overview(pictures, (contrast.parts(), "difference"), decided)
-    heading = "\n".join(question(contrast))
-    return visualization.visualize_sheet(heading, [upper, *below], WIDTH)
+    notes = dict.fromkeys([*silence(contrast.preferred), *silence(contrast.other)])
+    return visualization.visualize_sheet(
+        "\n".join(question(contrast)),
+        [upper, *below],
+        WIDTH,
+        typeset(verdict_of_contrast(contrast)),
+        list(map(typeset, notes)),
+        key_of_contrast(contrast),
+    )
 
 
-def _two_texts(contrast: ContrastLike) -> visualization.Part:
-    similarity = contrast.preferred.similarity
+def _by_candidate(contrast: ContrastLike) -> list[Tensor]:
+    """What each feature of both candidates makes of the difference: of the other one
+    the negative of what it says for its own."""
+    preferred, other = (each.double() for each in contrast.by_candidate())
+    return [preferred, -other]
+
+
+def _named(contrast: ContrastLike, values: Sequence[Tensor]) -> list[str]:
+    kind = contrast.candidates[0].kind
+    return [
+        f"the {name} {kind}: {signed(float(each.sum()))}"
+        for name, each in zip(("preferred", "other"), values)
+    ]
+
+
+def _two_texts(contrast: ContrastLike, label: str) -> visualization.Part:
     written = [as_written(side) for side in contrast.candidates]
     values = [
-        each.double().flatten()[order]
-        for each, (order, _, _) in zip(contrast.by_candidate(), written)
+        each.flatten()[order]
+        for each, (order, _, _) in zip(_by_candidate(contrast), written)
     ]
     heights = [
         visualization.caption_height(words, text, CAPTION_WIDTH, CAPTION_SIZE) + 0.35
@@ -71,13 +94,14 @@ def _two_texts(contrast: ContrastLike) -> visualization.Part:
             plt_fig_axis=(figure, list(grid.flat)),
             use_pyplot=False,
             fontsize=CAPTION_SIZE,
-            colorbar_label=for_or_against(similarity, "the text's own match"),
+            titles=_named(contrast, values),
+            colorbar_label=label,
         )
 
     return visualization.Part(sum(heights) + 0.75, draw_on)
 
 
-def _two_images(contrast: ContrastLike) -> visualization.Part:
+def _two_images(contrast: ContrastLike, label: str) -> visualization.Part:
     candidates = contrast.candidates
     canvases = [canvas_of(side) for side in candidates]
     across = (WIDTH - LEGEND) / 4
@@ -85,26 +109,23 @@ def _two_images(contrast: ContrastLike) -> visualization.Part:
 
     def draw_on(figure: Any) -> None:
         every = list(figure.subplots(1, 4, squeeze=False).flat)
-        for at, name in enumerate(("the preferred", "the other")):
-            title = f"{name} {candidates[at].kind}"
-            canvases[at].draw((figure, every[2 * at]), title)
-        maps = contrast.by_candidate()
+        maps = _by_candidate(contrast)
+        for at, title in enumerate(("preferred", "other")):
+            canvases[at].draw((figure, every[2 * at]), f"{title} {candidates[at].kind}")
         visualization.visualize_image_contrast(
             maps,
             [canvas.image for canvas in canvases],
             plt_fig_axis=(figure, every[1::2]),
-            titles=[f"its match: {signed(float(each.sum()))}" for each in maps],
+            titles=[signed(float(each.sum())) for each in maps],
             show_colorbar=False,
             use_pyplot=False,
             boxes=[canvas.boxes for canvas in canvases],
             extents=[canvas.extent for canvas in canvases],
             aspect=canvases[0].aspect,
         )
-        values = torch.cat([each.double().flatten() for each in maps]).numpy()
-        label = for_or_against(contrast.preferred.similarity, "its match")
-        visualization.add_legend(
-            figure, every, visualization.scale_of(values), label, shrink=0.9, pad=0.015
-        )
+        scale = visualization.scale_of(torch.cat([m.flatten() for m in maps]).numpy())
+        look: dict[str, Any] = {"what": PATCHES, "shrink": 0.9, "pad": 0.015}
+        visualization.add_legend(figure, every, scale, label, **look)
 
     return visualization.Part(height, draw_on)
 

@@ -17,7 +17,11 @@ _MOST_ROWS = 60
 
 
 def colored_text(
-    side: ExplainedInput, values: Tensor, label: str, title: str = "the text"
+    side: ExplainedInput,
+    values: Tensor,
+    label: str,
+    title: str = "the text",
+    outlier_perc: Optional[float] = None,
 ) -> visualization.Part:
     """A text whose features have values."""
     order, words, text = as_written(side)
@@ -37,6 +41,7 @@ def colored_text(
             use_pyplot=False,
             fontsize=CAPTION_SIZE,
             colorbar_label=label,
+            outlier_perc=outlier_perc,
         )
 
     return visualization.Part(height, draw_on)
@@ -56,7 +61,9 @@ def as_written(side: ExplainedInput) -> tuple[list[int], list[str], Optional[str
     return order, words, text if literal else None
 
 
-def matrix(explanation: PairLike) -> visualization.Part:
+def matrix(
+    explanation: PairLike, outlier_perc: Optional[float] = None
+) -> visualization.Part:
     """Two texts, or whatever has no picture."""
     sides = explanation.first, explanation.second
     table = explanation.interactions[: sides[0].count, : sides[1].count].double()
@@ -80,6 +87,7 @@ def matrix(explanation: PairLike) -> visualization.Part:
             plt_fig_axis=(figure, figure.subplots()),
             use_pyplot=False,
             colorbar_label=label,
+            outlier_perc=outlier_perc,
         )
 
     return visualization.Part(max(height * scaled, 2.4), draw_on)

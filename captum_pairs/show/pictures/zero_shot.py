@@ -4,9 +4,11 @@ from typing import Any, TYPE_CHECKING
 
 from captum_pairs.attr import visualization
 from captum_pairs.show.pictures.canvas import as_seen, show_input
-from captum_pairs.show.pictures.maps import map_grid
+from captum_pairs.show.pictures.maps import map_grid, Scales
 from captum_pairs.show.pictures.sheet import WIDTH
+from captum_pairs.show.reading import key, silence, verdict_of_classes
 from captum_pairs.show.results import ZeroShotLike
+from captum_pairs.show.wording import typeset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["draw_zero_shot"]
 
 
-def draw_zero_shot(zero_shot: ZeroShotLike, number: int = 3) -> "Figure":
+def draw_zero_shot(
+    zero_shot: ZeroShotLike, number: int = 3, scales: Scales = Scales()
+) -> "Figure":
     """
     The picture of a classification: the probabilities, where the image speaks for each
     of a number of most probable classes, and what separates the first two.
@@ -27,9 +31,18 @@ def draw_zero_shot(zero_shot: ZeroShotLike, number: int = 3) -> "Figure":
         titles.append(f"{top[0][0]} rather than {top[1][0]}")
     upper = _probabilities(zero_shot)
     label = "for (orange) or against (purple) the class, similarity"
-    lower = map_grid(zero_shot.input, [each.flatten() for each in maps], titles, label)
+    flat = [each.flatten() for each in maps]
+    lower = map_grid(zero_shot.input, flat, titles, label, scales)
     heading = f"“{top[0][0]}”, with a probability of {top[0][1]:.1%}"
-    return visualization.visualize_sheet(heading, [upper, lower], WIDTH)
+    table = zero_shot.by_class()
+    return visualization.visualize_sheet(
+        heading,
+        [upper, lower],
+        WIDTH,
+        typeset(verdict_of_classes(zero_shot)),
+        list(map(typeset, silence(table))),
+        key(table.similarity, "the similarity with the class"),
+    )
 
 
 def _probabilities(zero_shot: ZeroShotLike) -> visualization.Part:

@@ -7,7 +7,8 @@ return the figure and its axes (the coloured text for notebooks: an HTML object)
 speaks for the match and purple against it, on a scale centred on zero.
 
 Several of them make a sheet (:func:`visualize_sheet`), of parts whose heights are known
-before they are drawn (:func:`caption_height`, :func:`matrix_size`) and which may share
+before they are drawn (:func:`caption_height`, :func:`matrix_size`,
+:func:`lines_size`) and which may share
 a scale and its legend (:func:`scale_of`, :func:`add_legend`).
 """
 
@@ -19,6 +20,10 @@ from captum_pairs.attr._utils.visualization.image import (
     visualize_image_contrast,
     visualize_image_pair_attr,
     visualize_original_image,
+)
+from captum_pairs.attr._utils.visualization.lines import (
+    lines_size,
+    visualize_pair_lines,
 )
 from captum_pairs.attr._utils.visualization.parts import (
     visualize_decomposition,
@@ -41,6 +46,7 @@ __all__ = [
     "caption_height",
     "HTML",
     "labelled",
+    "lines_size",
     "matrix_size",
     "Part",
     "Scale",
@@ -52,6 +58,7 @@ __all__ = [
     "visualize_image_contrast",
     "visualize_image_pair_attr",
     "visualize_original_image",
+    "visualize_pair_lines",
     "visualize_probabilities",
     "visualize_sheet",
     "visualize_text",

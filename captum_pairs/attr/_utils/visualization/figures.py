@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Figures, legends and titles that all visualizations share."""
 
+import io
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -31,11 +32,21 @@ FigureManyAxes = tuple[Any, Sequence[Axes]]
 Size = tuple[float, float]
 
 
+class ShownFigure(Figure):
+    """A figure that pyplot does not know of, and that a notebook shows nevertheless,
+    with or without ``%matplotlib inline``."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def new_figure(fig_size: Size, use_pyplot: bool) -> Figure:
     """A figure whose parts are placed so that nothing overlaps."""
     if use_pyplot:
         return plt.figure(figsize=fig_size, layout="constrained")
-    figure = Figure(figsize=fig_size, layout="constrained")
+    figure = ShownFigure(figsize=fig_size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -114,10 +125,12 @@ def add_legend(
     scale: Scale,
     label: Optional[str] = None,
     along: Optional[float] = None,
+    what: tuple[str, str] = ("value", "values"),
     **more: Any,
 ) -> Any:
     """
-    The legend of a scale that several figures share.
+    The legend of a scale that several figures share, with an arrow at each end beyond
+    which there are attributions, and how many these are.
 
     Args:
 
@@ -128,6 +141,7 @@ def add_legend(
         label (str, optional): Default: what the colours mean.
         along (float, optional): To how many points the label is wrapped; default: what
             the axes have now.
+        what (pair of str): What one attribution, and several, belong to: "patch".
         more: As ``Figure.colorbar`` takes it.
 
     Returns:
@@ -136,13 +150,17 @@ def add_legend(
     look: dict[str, Any] = {"extend": scale.extend, "extendfrac": 0.03, **more}
     bar = figure.colorbar(scale.mappable, ax=axes, **look)
     said = scale.meaning if label is None else label
+    if beyond := scale.beyond_in_words(what):
+        said += f"\n{beyond}"
+    is_horizontal = bar.orientation == "horizontal"
     if along is None:
-        along = _length(axes, bar.orientation == "horizontal")
+        along = _length(axes, is_horizontal)
     lines = [wrapped(line, max(0.8 * along, 60.0), 8) for line in said.split("\n")]
     drawn, how = in_text("\n".join(lines))
     bar.set_label(drawn, fontsize=8, **how)
     bar.ax.tick_params(labelsize=8)
-    bar.ax.locator_params(nbins=5)
+    # numbers beside one another need more room than those below one another
+    bar.ax.locator_params(nbins=max(2, min(5, int(along / 75))) if is_horizontal else 5)
     bar.outline.set_linewidth(0.5)
     return bar
 

@@ -20,6 +20,7 @@ Aspect = Literal["equal", "auto"]
 Box = Sequence[float]
 # Small images are drawn with at least so many pixels, so that patches' edges are exact.
 _FINE = 400
+OUTLINE = "#b35806"
 _INTERPOLATIONS = ("nearest", "bilinear")
 
 
@@ -48,6 +49,13 @@ class Frame:
             right = max(float(box[2]) for box in placed)
             return (0.0, 0.0, right, max(float(box[3]) for box in placed))
         return (0.0, 0.0, float(shape[-1]), float(shape[0]))
+
+    def ratio(self, shape: Sequence[int]) -> float:
+        """Height by width of what is drawn, within what a figure has room for."""
+        if self.aspect == "auto":
+            return 1.0
+        left, top, right, bottom = self.extent(shape)
+        return float(np.clip(abs((bottom - top) / (right - left)), 0.25, 4.0))
 
     def draw_original(self, axes: Axes) -> None:
         """The image, without attributions."""
@@ -116,10 +124,14 @@ class Frame:
         return self.image.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def outline(axes: Axes, box: Box) -> None:
-    """A box that is seen on any image: dark with a light edge."""
+def outline(axes: Axes, box: Box, dashed: bool = False) -> None:
+    """A box (or a point, twice the same) that is seen on any image: dark with a light
+    edge."""
     left, top, right, bottom = box
-    for color, width in (("white", 3.5), ("#b35806", 2.0)):
+    for color, width in (("white", 3.5), (OUTLINE, 2.0)):
+        if left == right and top == bottom:
+            axes.plot(left, top, "o", color=color, markersize=2.5 * width)
+            continue
         axes.add_patch(
             Rectangle(
                 (left, top),
@@ -127,7 +139,8 @@ def outline(axes: Axes, box: Box) -> None:
                 bottom - top,
                 fill=False,
                 edgecolor=color,
-                linewidth=width,
+                linewidth=0.6 * width if dashed else width,
+                linestyle=(0, (3, 2)) if dashed and color == OUTLINE else "solid",
             )
         )
 

@@ -14,7 +14,9 @@ from captum_pairs.attr._utils.visualization.figures import (
     finish,
     panels,
     signed,
+    width_in_points,
 )
+from captum_pairs.attr._utils.visualization.fonts import width_of
 from captum_pairs.attr._utils.visualization.frame import Aspect, Box, Frame, outline
 from captum_pairs.attr._utils.visualization.scale import (
     ArrayLike,
@@ -38,6 +40,8 @@ __all__ = [
 
 # The methods whose colours need a legend.
 _COLORED = ("heat_map", "blended_heat_map")
+_PATCHES = ("patch", "patches")
+_TICK_SIZE = 7.0
 
 
 def visualize_image_attr(
@@ -46,7 +50,7 @@ def visualize_image_attr(
     method: str = "blended_heat_map",
     sign: str = "all",
     plt_fig_axis: Optional[FigureAxes] = None,
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     alpha_overlay: float = 0.7,
     show_colorbar: bool = True,
@@ -80,8 +84,10 @@ def visualize_image_attr(
             ``"masked_image"`` or ``"alpha_scaling"``; the last two not for all signs.
         sign (str): ``"all"``, ``"positive"``, ``"negative"`` or ``"absolute_value"``.
         plt_fig_axis (tuple, optional): Figure and axes to draw on.
-        outlier_perc (float): The strongest attributions that make up that percentage of
-            the sum of all absolute ones are shown like the weakest of them.
+        outlier_perc (float, optional): The strongest attributions that make up that
+            percentage of the sum of all absolute ones are shown like the weakest of
+            them; 0 for none. Default: a few that would leave the others pale (see
+            :func:`scale_of`). The legend says how many are beyond the scale.
         cmap (str or Colormap, optional): Default: purple, white, orange.
         alpha_overlay (float): Of the heat map over the image.
         show_colorbar (bool): The legend.
@@ -126,7 +132,7 @@ def visualize_image_attr(
     add_title(axes, title)
     if show_colorbar and method in _COLORED:
         label = _legend_label(scale, colorbar_label, interpolation, values)
-        add_legend(figure, axes, scale, label, shrink=0.9)
+        add_legend(figure, axes, scale, label, what=_PATCHES, shrink=0.9)
     finish(use_pyplot, plt_fig_axis)
     return figure, axes
 
@@ -138,7 +144,7 @@ def visualize_image_attr_per_word(
     method: str = "blended_heat_map",
     sign: str = "all",
     plt_fig_axis: Optional[FigureManyAxes] = None,
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     alpha_overlay: float = 0.7,
     show_colorbar: bool = True,
@@ -153,9 +159,10 @@ def visualize_image_attr_per_word(
     aspect: Aspect = "equal",
     limit: Optional[float] = None,
     colorbar_label: Optional[str] = None,
+    own_scales: bool = False,
 ) -> tuple[Any, list[Axes]]:
     r"""
-    One map for each word, all in one scale.
+    One map for each word, all in one scale, or each in its own.
 
     Args:
 
@@ -164,6 +171,8 @@ def visualize_image_attr_per_word(
         words (list of str): As many.
         titles (list of str, optional): Default: each word and the sum of its map.
         columns (int): Maps in a row.
+        own_scales (bool): A scale for each map, with a legend below it, which has no
+            label unless ``colorbar_label`` is given.
         original_image, method, sign, plt_fig_axis, outlier_perc, cmap, alpha_overlay,
             show_colorbar, fig_size, use_pyplot, interpolation, boxes, extent, aspect,
             limit, colorbar_label: See :func:`visualize_image_attr`; ``plt_fig_axis`` is
@@ -186,21 +195,34 @@ def visualize_image_attr_per_word(
     maps = [_attributions(each, boxes) for each in values]
     if len(maps) != len(words) or not maps:
         raise InvalidArgumentError("words", f"{len(maps)} of them", f"{len(words)}")
-    scale = scale_of(values, sign, outlier_perc, cmap, limit)
+    shared = scale_of(values, sign, outlier_perc, cmap, limit)
     across = min(columns, len(maps))
     rows = -(-len(maps) // across)
-    size = fig_size or (2.2 * across + 1.2, 2.45 * rows)
-    figure, every = panels(plt_fig_axis, len(maps), size, use_pyplot, across)
     frame = Frame(original_image, extent, boxes, aspect)
+    high = 2.2 * frame.ratio(maps[0].shape) + (0.9 if own_scales else 0.3)
+    size = fig_size or (2.2 * across + 1.2, max(high * rows, 1.6))
+    figure, every = panels(plt_fig_axis, len(maps), size, use_pyplot, across)
+    has_legend = show_colorbar and method in _COLORED
     for index, (axes, each) in enumerate(zip(every, maps)):
+        scale = shared
+        if own_scales:
+            scale = scale_of(each, sign, outlier_perc, cmap, limit)
         frame.draw(axes, each, scale, method, alpha_overlay, interpolation)
         named = f"{words[index]}: {signed(float(each.sum()))}"
         add_title(axes, titles[index] if titles else named)
-    if show_colorbar and method in _COLORED:
-        label = _legend_label(scale, colorbar_label, interpolation, maps[0])
+        if has_legend and own_scales:
+            said = "" if colorbar_label is None else colorbar_label
+            below: dict[str, Any] = {"location": "bottom", "aspect": 20, "pad": 0.03}
+            add_legend(figure, axes, scale, said, what=_PATCHES, **below)
+    if has_legend and not own_scales:
+        label = _legend_label(shared, colorbar_label, interpolation, maps[0])
         around = every if plt_fig_axis is None else list(plt_fig_axis[1])
-        thin = 13.0 * max(rows, 2)
-        add_legend(figure, around, scale, label, shrink=0.9, aspect=thin, pad=0.015)
+        look: dict[str, Any] = {
+            "shrink": 0.9,
+            "aspect": 13.0 * max(rows, 2),
+            "pad": 0.015,
+        }
+        add_legend(figure, around, shared, label, what=_PATCHES, **look)
     finish(use_pyplot, plt_fig_axis)
     return figure, every
 
@@ -212,7 +234,7 @@ def visualize_image_pair_attr(
     method: str = "blended_heat_map",
     sign: str = "all",
     plt_fig_axis: Optional[FigureManyAxes] = None,
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     alpha_overlay: float = 0.7,
     show_colorbar: bool = True,
@@ -270,7 +292,7 @@ def visualize_image_pair_attr(
         add_title(axes, title)
     if show_colorbar and method in _COLORED:
         label = _legend_label(scale, colorbar_label, interpolation, values)
-        add_legend(figure, every, scale, label, shrink=0.9, aspect=25)
+        add_legend(figure, every, scale, label, what=_PATCHES, shrink=0.9, aspect=25)
     finish(use_pyplot, plt_fig_axis)
     return figure, every
 
@@ -281,7 +303,7 @@ def visualize_image_contrast(
     method: str = "blended_heat_map",
     sign: str = "all",
     plt_fig_axis: Optional[FigureManyAxes] = None,
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     alpha_overlay: float = 0.7,
     show_colorbar: bool = True,
@@ -337,7 +359,7 @@ def visualize_image_contrast(
         add_title(axes, titles[at] if titles else named)
     if show_colorbar and method in _COLORED:
         label = _legend_label(scale, colorbar_label, interpolation, maps[0])
-        add_legend(figure, every, scale, label, shrink=0.9, aspect=25)
+        add_legend(figure, every, scale, label, what=_PATCHES, shrink=0.9, aspect=25)
     finish(use_pyplot, plt_fig_axis)
     return figure, every
 
@@ -350,6 +372,7 @@ def visualize_original_image(
     use_pyplot: bool = True,
     *,
     region: Optional[Box] = None,
+    used: Optional[Box] = None,
     boxes: Optional[Sequence[Optional[Box]]] = None,
     extent: Optional[Box] = None,
     aspect: Aspect = "equal",
@@ -363,7 +386,9 @@ def visualize_original_image(
 
         original_image (Tensor or array, optional): See :func:`visualize_image_attr`.
         region (tuple, optional): Left, top, right, bottom in units of ``extent``, of a
-            box that is outlined.
+            box that is outlined; of a point twice the same.
+        used (tuple, optional): As ``region``, of what stands for it: the patches that
+            lie in it, in part or whole. Outlined with dashes.
         show_ticks (bool): Where in the image things are, in units of ``extent``.
         axis_labels (pair of str): What the ticks count, across and down.
         plt_fig_axis, title, fig_size, use_pyplot, boxes, extent, aspect: See
@@ -385,15 +410,33 @@ def visualize_original_image(
     figure, (axes,) = panels(given, 1, fig_size, use_pyplot)
     Frame(original_image, extent, boxes, aspect).draw_original(axes)
     if show_ticks:
-        for axis, label in zip((axes.xaxis, axes.yaxis), axis_labels):
-            axis.set_major_locator(MaxNLocator(4))
+        for axis, label, most in zip(
+            (axes.xaxis, axes.yaxis), axis_labels, _most_ticks(axes)
+        ):
+            axis.set_major_locator(MaxNLocator(most))
             axis.set_label_text(label, fontsize=8)
-        axes.tick_params(labelsize=7, length=2)
+        axes.tick_params(labelsize=_TICK_SIZE, length=2)
+    if used is not None:
+        outline(axes, used, dashed=True)
     if region is not None:
         outline(axes, region)
     add_title(axes, title)
     finish(use_pyplot, plt_fig_axis)
     return figure, axes
+
+
+def _most_ticks(axes: Axes) -> tuple[int, int]:
+    """How many spaces between ticks there is room for, across and down."""
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    box = axes.get_window_extent()
+    wide, high = width_in_points(axes), width_in_points(axes) * box.height / box.width
+    if axes.get_aspect() != "auto":  # a tall image does not fill its axes
+        wide = min(wide, high * abs(right - left) / abs(top - bottom))
+    longest = max(width_of(f"{edge:.0f}", _TICK_SIZE) for edge in (left, right))
+    # before the layout is made, axes are larger
+    room = 0.75 * wide / (1.6 * longest), 0.75 * high / (2.5 * _TICK_SIZE)
+    return max(min(int(room[0]), 4), 1), max(min(int(room[1]), 4), 1)
 
 
 def _attributions(

@@ -154,6 +154,9 @@ def _label(axes: Axes, row: int, x: float, text: str) -> None:
         textcoords="offset points",
         va="center",
         fontsize=8,
+        zorder=4,
+        # what stands on a line is not struck by it
+        bbox={"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.6},
     )
 
 

@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 # Orange and purple are told apart with any colour vision, and in print by their sign's
 # place on the legend; Captum's red and green are not.
 DIVERGING = colormaps["PuOr_r"]
+# One in so many attributions, and one at least, may be beyond a scale; of fewer than
+# these none.
+_FEW, _LEAST = 200, 30
 _MEANINGS = {
     "all": "for (orange) or against (purple) the match",
     "positive": "for the match",
@@ -60,15 +63,21 @@ class Scale:
     Args:
         sign: Captum's: "all", "positive", "negative" or "absolute_value".
         limit: the attribution that has the strongest colour.
-        is_exceeded: whether there are stronger ones, which are shown like that.
         cmap: from the weakest to the strongest; of "all" from the strongest against to
             the strongest for.
+        beyond: how many are below and how many above the scale, and are shown like
+            its ends.
     """
 
     sign: str
     limit: float
-    is_exceeded: bool
     cmap: Colormap
+    beyond: tuple[int, int] = (0, 0)
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether there are stronger attributions than the limit."""
+        return any(self.beyond)
 
     def shares(self, values: Floats) -> Floats:
         """Of the limit: what `sign` leaves of the values, from -1 to 1."""
@@ -91,9 +100,18 @@ class Scale:
     @property
     def extend(self) -> str:
         """At which ends of a legend stronger attributions are pointed to."""
-        if not self.is_exceeded:
-            return "neither"
-        return {"all": "both", "negative": "min"}.get(self.sign, "max")
+        below, above = map(bool, self.beyond)
+        return {
+            (False, False): "neither",
+            (True, True): "both",
+            (True, False): "min",
+            (False, True): "max",
+        }[below, above]
+
+    def beyond_in_words(self, what: tuple[str, str] = ("value", "values")) -> str:
+        """How many are beyond the scale: "1 patch beyond the scale", or ""."""
+        number = sum(self.beyond)
+        return f"{number} {what[number > 1]} beyond the scale" if number else ""
 
     @property
     def meaning(self) -> str:
@@ -104,19 +122,24 @@ class Scale:
 def scale_of(
     values: Floats,
     sign: str = "all",
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     limit: Optional[float] = None,
 ) -> Scale:
     """
     The scale of attributions, centred on zero.
 
+    By default it ends at the strongest one, unless that would leave the others pale:
+    at most at twice the strongest of those that are not among the strongest half per
+    cent (of up to 200 one; of fewer than 30 none).
+
     Args:
 
         values (array): All that share it.
         sign (str): See :class:`Scale`.
-        outlier_perc (float): As Captum's: the strongest values that make up that
-            percentage of the sum of all are shown like the weakest of them.
+        outlier_perc (float, optional): As Captum's: the strongest values that make up
+            that percentage of the sum of all are shown like the weakest of them. (One
+            that is more than that on its own is not cut.) Default: see above.
         cmap (str or Colormap): Default: purple, white, orange for "all" and a half of
             it for one sign.
         limit (float): What has the strongest colour, if not found from the values.
@@ -127,18 +150,23 @@ def scale_of(
     names = [each.name for each in captum_visualization.VisualizeSign]
     if sign not in names:
         raise InvalidArgumentError("sign", f"one of {', '.join(names)}", repr(sign))
-    if not 0 <= outlier_perc <= 100:
+    if outlier_perc is not None and not 0 <= outlier_perc <= 100:
         raise InvalidArgumentError("outlier_perc", "from 0 to 100", f"{outlier_perc}")
-    sizes = np.abs(_of_sign(values, sign)).ravel()
-    if limit is None:
+    shown = _of_sign(values, sign)
+    sizes = np.abs(shown).ravel()
+    if limit is None and outlier_perc is None:
+        limit = _robust(sizes)
+    elif limit is None:
+        assert outlier_perc is not None  # one of the two is given
         limit = _threshold(sizes, outlier_perc)
     elif not 0 < limit < np.inf:
         raise InvalidArgumentError("limit", "a number above zero", f"{limit}")
     chosen = _colors_of(sign) if cmap is None else cmap
     if isinstance(chosen, str):
         chosen = colormaps[chosen]
-    exceeded = bool(sizes.max(initial=0.0) > limit * (1 + 1e-9))
-    return Scale(sign, limit, exceeded, chosen)
+    most = limit * (1 + 1e-9)
+    beyond = int((shown < -most).sum()), int((shown > most).sum())
+    return Scale(sign, limit, chosen, beyond)
 
 
 def _of_sign(values: Floats, sign: str) -> Floats:
@@ -146,6 +174,15 @@ def _of_sign(values: Floats, sign: str) -> Floats:
         return np.abs(values)
     low = 0.0 if sign == "positive" else -np.inf
     return np.clip(values, low, 0.0 if sign == "negative" else np.inf)
+
+
+def _robust(sizes: Floats) -> float:
+    """The largest, or twice the largest of what is not among the strongest few."""
+    ordered = np.sort(sizes)[::-1]
+    if not len(ordered) or not ordered[0]:
+        return 1.0
+    few = -(-len(ordered) // _FEW) if len(ordered) >= _LEAST else 0
+    return min(float(ordered[0]), 2 * float(ordered[few])) or float(ordered[0])
 
 
 def _threshold(sizes: Floats, outlier_perc: float) -> float:

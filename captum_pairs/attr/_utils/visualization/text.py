@@ -56,6 +56,8 @@ __all__ = [
 LEADING = 1.75
 # Around a figure's caption, in points.
 _MARGIN = 24.0
+# What a legend counts beyond its scale.
+_WORDS, _PAIRS = ("word", "words"), ("pair", "pairs")
 # Matrices up to this size have their numbers written in.
 _WRITTEN = 12
 
@@ -75,7 +77,7 @@ def visualize_text(
     words: Sequence[str],
     text: Optional[str] = None,
     sign: str = "all",
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     legend: bool = True,
     title: Optional[str] = None,
@@ -136,7 +138,7 @@ def visualize_text_attr(
     text: Optional[str] = None,
     sign: str = "all",
     plt_fig_axis: Optional[FigureAxes] = None,
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     show_colorbar: bool = True,
     title: Optional[str] = None,
@@ -196,7 +198,7 @@ def visualize_text_contrast(
     texts: Sequence[Optional[str]] = (None, None),
     sign: str = "all",
     plt_fig_axis: Optional[FigureManyAxes] = None,
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     show_colorbar: bool = True,
     titles: Optional[Sequence[str]] = None,
@@ -262,7 +264,7 @@ def visualize_text_pair_attr(
     words: Sequence[Sequence[str]],
     sign: str = "all",
     plt_fig_axis: Optional[FigureAxes] = None,
-    outlier_perc: float = 2,
+    outlier_perc: Optional[float] = None,
     cmap: Union[str, Colormap, None] = None,
     show_colorbar: bool = True,
     title: Optional[str] = None,
@@ -313,9 +315,8 @@ def visualize_text_pair_attr(
         _write_cells(axes, values, scale)
     add_title(axes, title, pad=10)
     if show_colorbar:
-        add_legend(
-            figure, axes, scale, colorbar_label, plan.inner, shrink=0.85, aspect=25
-        )
+        look: dict[str, Any] = {"what": _PAIRS, "shrink": 0.85, "aspect": 25}
+        add_legend(figure, axes, scale, colorbar_label, plan.inner, **look)
     finish(use_pyplot, plt_fig_axis)
     return figure, axes
 
@@ -443,6 +444,7 @@ def _legend_below(figure: Any, axes: Any, scale: Scale, label: Optional[str]) ->
         axes,
         scale,
         label,
+        what=_WORDS,
         location="bottom",
         shrink=0.5,
         fraction=0.08,
@@ -481,11 +483,13 @@ def _html_legend(scale: Scale) -> str:
     """From the weakest to the strongest colour, with the numbers at the ends."""
     low, high = scale.mappable.get_clim()
     assert low is not None and high is not None
+    beyond = scale.beyond_in_words(_WORDS)
+    said = f"{scale.meaning}, {beyond}" if beyond else scale.meaning
     steps = np.linspace(low, high, 9)
     stops = ",".join(to_hex(tuple(scale.colors(np.array(each)))) for each in steps)
     return (
         '<div style="font-size:80%;margin-top:0.4em">'
-        f"{html.escape(scale.meaning)}: {_number(low)} "
+        f"{html.escape(said)}: {_number(low)} "
         '<span style="display:inline-block;width:8em;height:0.8em;'
         "vertical-align:middle;border:1px solid #888;"
         f'background:linear-gradient(to right,{stops})"></span> {_number(high)}</div>'

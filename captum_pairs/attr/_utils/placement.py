@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+r"""
+Where the nodes of a path's integral lie: where the embedding moves.
+
+The integrand :math:`\frac{d}{d\alpha} g(r + \alpha (x - r))` is often a burst: the
+embedding hardly moves for most :math:`\alpha` and races for a few. A scan of the curve
+by forward passes gives its speed at a few places; nodes are those of a rule in a
+variable t that runs as the curve does, :math:`dt/d\alpha = \rho(\alpha)`, where
+:math:`\rho` is the speed (its logarithm a cubic spline, so that t is as smooth as the
+curve) mixed with a share of uniform density. With :math:`\rho = 1` this is the rule in
+:math:`\alpha`. (Nodes by arc length, for classifiers and riemannian sums: Bhat et al.,
+"Non-Uniform Interpolation in Integrated Gradients for Low-Latency Explainable-AI",
+2023.)
+
+The rule in t is Fejér's second one, which doubles with every node kept and never asks
+for the ends.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# Points of a scan, the ends among them: Chebyshev's, which are nested.
+SCANS = (5, 9, 17)
+# Up to how many nodes the scan of so many points is asked about.
+_TRUSTED = (7, 31, 1023)
+# Share of the nodes that are spread evenly, wherever the curve seems to move.
+_UNIFORM = 0.15
+# The slowest speed that is told from standing still, relative to the mean.
+_STILL = 1e-3
+# Speeds that differ by less are one: of a straight curve the rule stays exact.
+_STRAIGHT = 1e-3
+# Cells of the table of t; within a cell the density is a straight line.
+_CELLS = 4096
+# From here on steeper curves are looked for that a coarse scan would miss.
+_COARSE = 1e-3
+
+
+class Rule(NamedTuple):
+    r"""
+    Nodes on a path, and two sets of weights for them.
+
+    Args:
+
+        nodes (array): :math:`\alpha`, (n,).
+        weights (array): Of the rule, (n,).
+        half (array): Of the rule of every second node, (n,); zero at the others.
+    """
+
+    nodes: Array
+    weights: Array
+    half: Array
+
+
+def share_of_change(n: int) -> float:
+    """
+    How much of the change from the rule of every second node is counted as an error.
+
+    Over scenes at every block and sentences the larger of this and what was missing of
+    the embeddings' difference fell short of the true error in about one case of fifty,
+    by a third at most. Where every second node is a single one, little is known.
+    """
+    if n < 3:
+        return 0.0
+    return 0.5 if n == 3 else 0.15
+
+
+@lru_cache(maxsize=64)
+def fejer(n: int) -> tuple[Array, Array]:
+    """
+    Fejér's second rule on [0, 1]: n nodes and weights, exact for polynomials of degree
+    n - 1; those of n are every second one of 2 n + 1.
+    """
+    angles = np.pi * np.arange(1, n + 1) / (n + 1)
+    odd = 2 * np.arange(1, (n + 1) // 2 + 1) - 1
+    series = (np.sin(np.outer(angles, odd)) / odd).sum(axis=1)
+    weights = 2.0 / (n + 1) * np.sin(angles) * series
+    return (1.0 - np.cos(angles)) / 2.0, weights
+
+
+def scan_nodes(count: int) -> Array:
+    """Where a curve is scanned, the ends 0 and 1 among them: (count,)."""
+    nodes: Array = (1.0 - np.cos(np.pi * np.arange(count) / (count - 1))) / 2.0
+    return nodes
+
+
+class Density:
+    r"""
+    A map from t to :math:`\alpha`, both on [0, 1]: :math:`dt/d\alpha` at the edges of
+    equal cells, and a straight line within each.
+
+    Args:
+
+        density (array): (cells + 1,), positive.
+    """
+
+    def __init__(self, density: Array) -> None:
+        self._density = density
+        steps = (density[1:] + density[:-1]) / (2.0 * (len(density) - 1))
+        self._edges = np.concatenate([[0.0], np.cumsum(steps)])
+
+    def rule(self, n: int) -> Rule:
+        """Fejér's in t; of an even number of nodes, or one node, half is zero."""
+        cells = len(self._density) - 1
+        places, weights = fejer(n)
+        scaled = places * self._edges[-1]
+        cell = np.clip(np.searchsorted(self._edges, scaled) - 1, 0, cells - 1)
+        low, slope = self._density[cell], np.diff(self._density)[cell] * cells
+        rest = scaled - self._edges[cell]
+        root = np.sqrt(low * low + 2.0 * slope * rest)
+        nodes = cell / cells + 2.0 * rest / (low + root)
+        spread = self._edges[-1] / root
+        half = np.zeros(n)
+        if n > 1 and n % 2:
+            half[1::2] = fejer(n // 2)[1] * spread[1::2]
+        return Rule(nodes, weights * spread, half)
+
+
+# With which t is alpha itself.
+EVEN = Density(np.ones(2))
+
+
+class Scan:
+    """
+    What a scan says of where nodes go, and of how many.
+
+    Args:
+
+        curve (array): Embeddings at :func:`scan_nodes`, (p, k).
+    """
+
+    def __init__(self, curve: Array) -> None:
+        self._nodes, self._curve = scan_nodes(len(curve)), curve
+        self._difference = curve[-1] - curve[0]
+        self._size = float(np.linalg.norm(self._difference)) or 1.0
+        self._bends = _bends(self._nodes, curve, natural=False)
+        self._tail = _tail(curve) / self._size
+        self._by_speed = self._density_of_speed()
+
+    def _density_of_speed(self) -> Density:
+        steps = np.diff(self._nodes)
+        speeds = np.linalg.norm(np.diff(self._curve, axis=0), axis=1) / steps
+        mean = float((speeds * steps).sum())
+        if not mean > 0 or speeds.max() - speeds.min() <= _STRAIGHT * speeds.max():
+            return EVEN
+        middles = (self._nodes[1:] + self._nodes[:-1]) / 2.0
+        places = np.concatenate([[0.0], middles, [1.0]])
+        logs = np.log(np.maximum(speeds / mean, _STILL))
+        logs = np.concatenate([logs[:1], logs, logs[-1:]])[:, None]
+        alphas = np.linspace(0.0, 1.0, _CELLS + 1)
+        found = _spline(places, logs, _bends(places, logs, natural=True), alphas)[0]
+        # not far beyond what was seen: a spline may overshoot
+        density = np.exp(np.clip(found[:, 0], logs.min(), logs.max() + 1.0))
+        density /= (density[1:] + density[:-1]).mean() / 2.0
+        return Density((1.0 - _UNIFORM) * density + _UNIFORM)
+
+    def nodes_within(self, tolerance: float, most: int) -> tuple[Density, int]:
+        """Where nodes go and how many are expected to do, at most so many."""
+        ladder = _ladder(most)
+        for n in ladder:
+            if self._error_by_speed(n) <= tolerance:
+                return self._by_speed, n
+            if self._is_resolved(tolerance) and self._error_evenly(n) <= tolerance:
+                return EVEN, n
+        return self._by_speed, ladder[-1]
+
+    def _error_by_speed(self, n: int) -> float:
+        """What the rule of n nodes makes of the curve as it was scanned, relative,
+        estimated as it will be."""
+        nodes, weights, half = self._by_speed.rule(n)
+        speeds = _spline(self._nodes, self._curve, self._bends, nodes)[1]
+        whole = weights @ speeds
+        missed = float(np.linalg.norm(whole - self._difference))
+        change = float(np.linalg.norm(whole - half @ speeds))
+        return max(missed, share_of_change(n) * change) / self._size
+
+    def _error_evenly(self, n: int) -> float:
+        """What is expected of n nodes spread evenly: their error, or a share of that
+        of half as many."""
+        errors = [2.0 * self._tail_at(count) for count in (n, n // 2)]
+        return max(errors[0], share_of_change(n) * errors[1])
+
+    def _tail_at(self, degree: int) -> float:
+        """The size of the curve's Chebyshev coefficients from a degree on, relative;
+        beyond those that are known as they fell until then."""
+        last = len(self._tail) - 1
+        if degree <= last:
+            return float(self._tail[degree])
+        fall = (self._tail[last] / max(self._tail[last // 2], 1e-300)) ** (
+            1.0 / (last - last // 2)
+        )
+        return float(self._tail[last] * min(fall, 1.0) ** (degree - last))
+
+    def _is_resolved(self, tolerance: float) -> bool:
+        """Whether all of the curve was seen, so far as a tolerance goes: only then
+        nodes are known to do that are spread evenly."""
+        return bool(self._tail[-1] <= max(tolerance, _COARSE))
+
+    def is_trusted(self, n: int, tolerance: float) -> bool:
+        """Whether the scan is fine enough to be asked about n nodes."""
+        is_seen = tolerance >= _COARSE or bool(self._tail[-1] <= tolerance)
+        return is_seen and n <= _TRUSTED[SCANS.index(len(self._curve))]
+
+
+def _tail(curve: Array) -> Array:
+    """Of a curve at Chebyshev's points (p, k), for every degree the largest norm of the
+    coefficients from there on, (p,)."""
+    p = len(curve) - 1
+    angles = np.pi * np.outer(np.arange(p + 1), np.arange(p + 1)) / p
+    cosines = np.cos(angles)
+    cosines[:, [0, -1]] /= 2.0
+    coefficients = cosines @ curve * (2.0 / p)
+    norms = np.linalg.norm(coefficients, axis=1)
+    norms[-1] /= 2.0
+    tail: Array = np.maximum.accumulate(norms[::-1])[::-1]
+    return tail
+
+
+def _ladder(most: int) -> list[int]:
+    """Odd numbers of nodes that are tried, about a fifth apart; 1 or 2 if no more
+    are allowed."""
+    if most < 3:
+        return [most]
+    found, n = [], 3
+    while n <= most:
+        found.append(n)
+        n += max(2, n // 5 // 2 * 2)
+    return found
+
+
+def _bends(x: Array, y: Array, natural: bool) -> Array:
+    """
+    Second derivatives (p, k) of the cubic spline through y (p, k) at x (p,): zero at
+    the ends (natural), or with one cubic across the first two and the last two pieces.
+    """
+    n, h = len(x), np.diff(x)
+    matrix, right = np.zeros((n, n)), np.zeros_like(y)
+    for i in range(1, n - 1):
+        matrix[i, i - 1 : i + 2] = h[i - 1], 2.0 * (h[i - 1] + h[i]), h[i]
+        right[i] = 6.0 * ((y[i + 1] - y[i]) / h[i] - (y[i] - y[i - 1]) / h[i - 1])
+    if natural:
+        matrix[0, 0] = matrix[-1, -1] = 1.0
+    else:
+        matrix[0, :3] = -h[1], h[0] + h[1], -h[0]
+        matrix[-1, -3:] = -h[-1], h[-2] + h[-1], -h[-2]
+    bends: Array = np.linalg.solve(matrix, right).astype(np.float64)
+    return bends
+
+
+def _spline(x: Array, y: Array, bends: Array, at: Array) -> tuple[Array, Array]:
+    """The spline's values and slopes (n, k) at places (n,)."""
+    i = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
+    h = np.diff(x)[i, None]
+    left, right = (x[i + 1] - at)[:, None] / h, (at - x[i])[:, None] / h
+    low, high = y[i], y[i + 1]
+    bent_low, bent_high = bends[i] * h * h / 6.0, bends[i + 1] * h * h / 6.0
+    values = left * low + right * high
+    values += (left**3 - left) * bent_low + (right**3 - right) * bent_high
+    slopes = (high - low) - (3.0 * left**2 - 1.0) * bent_low
+    slopes += (3.0 * right**2 - 1.0) * bent_high
+    return values, slopes / h

@@ -1,0 +1,213 @@
+"""What an explanation takes: estimated before it is computed, and said if that is long.
+
+A pair's explanation is a product with the Jacobian of one encoder for each feature, and
+one with its transpose on the other side, at every point of the path. A few are timed.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from captum_pairs.attr import IntegratedJacobian, InvalidArgumentError, Session
+from captum_pairs.explain.counting import Tally
+from captum_pairs.explain.options import Options
+from captum_pairs.explain.sides import adopted, PreparedSide, Side, side_of
+from captum_pairs.models.encoder import Encoder
+from captum_pairs.models.encoder_pair import EncoderPair
+
+__all__ = ["announce", "Cost", "estimate"]
+
+# Seconds that nobody needs to be told of.
+_PATIENCE = 5.0
+# The points at which passes are timed, and the features and directions of these.
+_POINTS, _FEW, _SOME = 2, 1, 3
+# Points at which the residual is looked at, from which the number of steps is told.
+_TRIED = 8
+
+# Encoders of which a finer layer's cost was told.
+_told: "WeakSet[Encoder]" = WeakSet()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    What the explanation of a pair takes.
+
+    Args:
+        seconds: about so many, as fast as the machine was when a few passes were timed.
+        gradients: products with an encoder's Jacobian, or with its transpose.
+        features: of both inputs, special tokens among them.
+        n_steps: of both paths; where the tolerance was not reached at eight, at most so
+            many: the residual halves, at least, when they are doubled.
+        layers: of both encoders, in words.
+    """
+
+    seconds: float
+    gradients: int
+    features: tuple[int, int]
+    n_steps: tuple[int, int]
+    layers: tuple[str, str]
+
+    def __str__(self) -> str:
+        where = " and ".join(dict.fromkeys(self.layers))
+        steps = " and ".join(str(n) for n in dict.fromkeys(self.n_steps))
+        return (
+            f"about {_duration(self.seconds)}: {self.features[0]} x {self.features[1]} "
+            f"features at the {where}, {steps} steps, {self.gradients:,} gradients"
+        )
+
+
+def estimate(model: EncoderPair, first: Any, second: Any, options: Options) -> Cost:
+    """See :meth:`captum_pairs.DualEncoder.estimate`."""
+    if options.method_class is not IntegratedJacobian:
+        raise InvalidArgumentError(
+            "method",
+            "'integrated_gradients', whose passes can be counted before",
+            repr(options.method_name),
+        )
+    options = adopted(options, first, second)
+    with model.as_it_is(), Session() as session:
+        sides = [
+            side_of(model, at, raw, options, session)
+            for at, raw in enumerate((first, second))
+        ]
+        return _cost(sides)
+
+
+def announce(
+    model: EncoderPair, sides: Sequence[Side], options: Options, tally: Tally
+) -> None:
+    """
+    Says on standard error what an explanation takes, before it is computed, if that is
+    more than a few seconds; and once for an encoder whose default layer was chosen to
+    be quick, what a finer one takes.
+
+    Args:
+        sides: both, ready.
+        tally: of what was run until then.
+    """
+    if options.method_class is not IntegratedJacobian:
+        return
+    _announce_finer(model, sides, options)
+    # a gradient takes as long as the pass that it goes back through, or twice that
+    point = tally.elapsed / max(tally.forwards, 1)
+    steps = [_TRIED * isinstance(side, PreparedSide) for side in sides]
+    if _gradients(sides, steps) * point < _PATIENCE:
+        return
+    found = _cost(sides)
+    if found.seconds >= _PATIENCE:
+        print(f"explaining a pair takes {found}", file=sys.stderr)
+
+
+def _announce_finer(
+    model: EncoderPair, sides: Sequence[Side], options: Options
+) -> None:
+    finer = model.first.finer_block
+    if finer is None or options.layer is not None or model.first in _told:
+        return
+    prepared = [side.prepared for side in sides if isinstance(side, PreparedSide)]
+    if model.first is model.second and len(prepared) == len(sides):
+        _told.add(model.first)
+        asked = replace(options, layer=finer)
+        found = estimate(model, prepared[0], prepared[1], asked)
+        where = sides[0].input.layer
+        print(
+            f"explaining at the {where}, which is quick; layer={finer} takes {found}",
+            file=sys.stderr,
+        )
+
+
+def _steps(side: Side) -> int:
+    """How many it takes, by the residual of a few of all features as one: it halves, at
+    least, when they are doubled."""
+    if not isinstance(side, PreparedSide):
+        return 0
+    settings = side.settings
+    if settings.tolerance is None:
+        return int(settings.n_steps)
+    mask = torch.zeros_like(side.layout.mask)
+    whole = side.example.masked(side.asking.on_device(mask))
+    trial = replace(settings, n_steps=min(settings.n_steps, _TRIED))
+    found = side.asking.method.shares(whole, trial)
+    n_steps, residual = found.n_steps, found.residual
+    while residual > settings.tolerance and n_steps < settings.n_steps:
+        n_steps, residual = 2 * n_steps, residual / 2
+    return int(min(n_steps, settings.n_steps))
+
+
+def _gradients(sides: Sequence[Side], steps: Sequence[int]) -> int:
+    return sum(n * number for n, number in zip(steps, _products(sides)))
+
+
+def _products(sides: Sequence[Side]) -> tuple[int, int]:
+    """How many a point takes on each side: one for each feature of the side of fewer,
+    on the other one for each of these and the baseline, and never more than the
+    embedding has dimensions."""
+    counts = [len(side.input.features) for side in sides]
+    few = int(sides[1].cost < sides[0].cost)
+    found = [counts[few]] * 2
+    found[1 - few] = min(counts[few] + 1, counts[1 - few])
+    widths = [s.example.embedding.numel() for s in sides if isinstance(s, PreparedSide)]
+    most = min(widths, default=0)
+    return min(found[0], most), min(found[1], most)
+
+
+def _cost(sides: Sequence[Side]) -> Cost:
+    """In the order of the sides."""
+    steps = [_steps(side) for side in sides]
+    products = _products(sides)
+    few = int(sides[1].cost < sides[0].cost)
+    seconds = 0.0
+    for at, (side, n_steps) in enumerate(zip(sides, steps)):
+        if isinstance(side, PreparedSide):
+            run = partial(_shares if at == few else _along, side)
+            seconds += n_steps * _per_point(run, products[at])
+    inputs = [side.input for side in sides]
+    return Cost(
+        seconds,
+        _gradients(sides, steps),
+        (len(inputs[0].features), len(inputs[1].features)),
+        (steps[0], steps[1]),
+        (inputs[0].layer, inputs[1].layer),
+    )
+
+
+def _per_point(run: Callable[[int], None], count: int) -> float:
+    """Seconds that so many products take at a point, by those that few of them take."""
+    times = []
+    for number in (_FEW, _SOME):
+        start = time.perf_counter()
+        run(number)
+        times.append((time.perf_counter() - start) / _POINTS)
+    slope = max(times[1] - times[0], 0.0) / (_SOME - _FEW)
+    return times[0] + slope * (count - _FEW)
+
+
+def _shares(side: PreparedSide, count: int) -> None:
+    """Contributions of so many features, at a few points."""
+    mask = side.asking.on_device(side.layout.mask.clamp(max=count - 1))
+    side.asking.method.shares(side.example.masked(mask), _few_points(side))
+
+
+def _along(side: PreparedSide, count: int) -> None:
+    """Readings along so many directions, at a few points."""
+    directions = side.example.embedding.expand(count, -1)
+    side.asking.method.shares_along(side.example, directions, _few_points(side))
+
+
+def _few_points(side: PreparedSide) -> Any:
+    return replace(
+        side.settings, n_steps=_POINTS, tolerance=None, method="gausslegendre"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """In words: "3 s", "4 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -24,7 +24,6 @@ from captum_pairs.explain.files import (
     write_result,
 )
 from captum_pairs.explain.methods import (
-    EXPECTED_GRADIENTS,
     Method,
     method_names,
     method_of,
@@ -360,9 +359,8 @@ def methods_asked_for(
     if methods is None and absent == REMOVED:
         return subset_methods()
     if methods is None:
-        names = method_names()
-        return tuple(n for n in names if n != EXPECTED_GRADIENTS or references)
-    known = f"several of {', '.join(method_names())} or classes, each once"
+        return method_names(references is not None)
+    known = f"several of {', '.join(method_names(True))} or classes, each once"
     if not isinstance(methods, (list, tuple)) or not methods:
         raise InvalidArgumentError("methods", known, validation.describe(methods))
     if len({method_of(method) for method in methods}) < len(methods):

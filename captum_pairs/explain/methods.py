@@ -85,9 +85,14 @@ def _embedding_attribution(method: object) -> type[EmbeddingAttribution[Any]]:
     )
 
 
-def method_names() -> tuple[str, ...]:
-    """What ``method=`` may be by name, integrated gradients first."""
-    return tuple(_METHODS)
+def method_names(references: bool = False) -> tuple[str, ...]:
+    """
+    What ``method=`` may be by name, integrated gradients first.
+
+    Args:
+        references: those too that need references.
+    """
+    return tuple(n for n in _METHODS if references or n != EXPECTED_GRADIENTS)
 
 
 def subset_methods() -> tuple[str, ...]:

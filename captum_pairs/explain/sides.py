@@ -13,7 +13,6 @@ from captum_pairs.attr import (
     ExpectedJacobian,
     IntegratedJacobian,
     InvalidArgumentError,
-    ReferencePaths,
     Session,
     Shares,
     validation,
@@ -191,6 +190,7 @@ class Asking:
         self.encoder = (model.first, model.second)[at]
         self.layer = self.encoder.layer(options.layers(model)[at])
         self.baseline = options.baselines(model)[at]
+        self.references = options.references_of(model, at)
         self.model, self.at, self.options, self.session = model, at, options, session
         self.tally = Tally() if tally is None else tally
         self.method = options.method_class(
@@ -198,6 +198,14 @@ class Asking:
             normalize=model.similarity == "cosine",
             layer=self.layer.module,
         )
+
+    def start(self, prepared: Prepared) -> tuple[Any, str]:
+        """Where paths to an input start: its baseline or references; and in words."""
+        if not self.method.has_baseline:
+            return None, "none"
+        if self.references is None or not isinstance(self.method, ExpectedJacobian):
+            return prepared.baseline, prepared.baseline_name
+        return self.references.start(self.model, self.method, prepared, self.layer)
 
     def on_device(self, value: Tensor) -> Tensor:
         """A tensor where the encoder is."""
@@ -223,7 +231,7 @@ class PreparedSide(Side):
         at_input = asking.layer.module is None
         if at_input:  # what has no path is refused in the adapter's words
             self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
-        start, self._start_name = self._start()
+        start, self._start = asking.start(self.prepared)
         example = next(
             method.examples(
                 self.prepared.inputs,
@@ -244,30 +252,11 @@ class PreparedSide(Side):
         if self.embed_subsets is not None:
             given["embed_subsets"] = self.embed_subsets
         self.settings = method.settings_type(**given)
-        self._n_steps, self._residual = 0, 0.0
-        if isinstance(method, ExpectedJacobian) and isinstance(
-            self.example, ReferencePaths
-        ):
-            split, residual = method.refined(self.example, self.settings)
-            self.settings = split
-            self._n_steps, self._residual = split.n_steps, float(residual)
-
-    def _start(self) -> tuple[Any, str]:
-        """Where paths to the input start: its baseline or its references, and these in
-        words."""
-        asking = self.asking
-        if not asking.method.has_baseline:
-            return None, "none"
-        references = asking.options.references_of(asking.model, asking.at)
-        if references is None or not isinstance(asking.method, ExpectedJacobian):
-            return self.prepared.baseline, self.prepared.baseline_name
-        given = asking.model, asking.method, self.prepared, asking.layer
-        return references.start(*given)
 
     @property
     def input(self) -> ExplainedInput:  # type: ignore[override]  # read only
         """What an explanation says of this input."""
-        baseline = self._start_name
+        baseline = self._start
         if self.asking.options.absent == REMOVED:
             baseline = "nothing of it"
         return ExplainedInput(
@@ -276,8 +265,8 @@ class PreparedSide(Side):
             self.layout.grid,
             self.asking.layer.name,
             baseline,
-            self._n_steps,
-            self._residual,
+            0,
+            0.0,
         )
 
     @cached_property

@@ -33,7 +33,7 @@ from captum_pairs.attr._utils.references import (
 )
 from captum_pairs.attr._utils.settings import described, settings_of
 from captum_pairs.attr._utils.spread import standard_error
-from captum_pairs.attr._utils.validation import one_of, positive_int, warn_caller
+from captum_pairs.attr._utils.validation import flag, one_of, positive_int, warn_caller
 from torch import nn, Tensor
 
 Found = Union[Tensor, tuple[Tensor, ...]]
@@ -440,6 +440,8 @@ def _attribute(
     given = (inputs, baselines, feature_mask, additional_forward_args)
     side = self._side(*given, attribute_to_layer_input)
     asked = settings_of(self.settings_type, settings)
+    flag("return_standard_error", return_standard_error)
+    flag("return_convergence_delta", return_convergence_delta)
     values, errors, deltas = [], [], []
     for paths in self._examples(side):
         check_size([paths], len(side), paths.embedding.numel())

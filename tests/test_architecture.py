@@ -25,6 +25,7 @@ ROOMS = (
     "explain",
     "testing",
     "model",
+    "grounding",
     "__init__",
     "cli",
 )
@@ -46,6 +47,9 @@ LATER = {
     "that captum_pairs.attr needs nothing but torch and captum",
     ("cli*", "*"): "--help answers at once: nothing heavy before a command needs it",
     ("explain*", "pandas"): "an extra, needed by to_frame alone",
+    ("grounding.data*", "pycocotools"): "an extra, needed by masks alone",
+    ("grounding.data*", "datasets"): "an extra, needed by what it saved alone",
+    ("grounding.on_ray", "ray*"): "an extra, needed past one machine alone",
     ("models.registry", COMPUTED): "an adapter is imported when a name asks for it, "
     "since most need an extra",
     ("explain.methods", COMPUTED): "a method of somebody's own, by the place that the "

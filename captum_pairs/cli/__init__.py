@@ -5,5 +5,8 @@ imported before a command needs it: ``--help`` and a wrong name are answered at 
 """
 
 from captum_pairs.cli.commands import main
+from captum_pairs.cli.study import study
 
 __all__ = ["main"]
+
+main.add_command(study)

@@ -61,7 +61,9 @@ def register_method(name: str, method: Method) -> Method:
     """
     if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
         raise InvalidArgumentError(
-            "name", "words in lower case with underscores between", repr(name)
+            "name",
+            "words in lower case with underscores between",
+            validation.describe(name),
         )
     found = _embedding_attribution(method)
     if _METHODS.get(name, found) is not found:

@@ -15,6 +15,7 @@ from captum_pairs.attr import (
     InvalidArgumentError,
     Session,
     Shares,
+    validation,
 )
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
@@ -27,6 +28,7 @@ from torch import Tensor
 __all__ = [
     "adopted",
     "Asking",
+    "check_directions",
     "InputContributions",
     "Known",
     "PreparedSide",
@@ -142,15 +144,26 @@ class InputContributions(ByContent):
             Inner products with the contributions, without special tokens: (rows,
             columns) or (words,), with m before if there are m.
         """
-        width = self.values.shape[1]
-        if directions.shape[-1] != width or directions.ndim not in (1, 2):
-            raise InvalidArgumentError(
-                "directions",
-                f"vectors ({width},) or (m, {width})",
-                f"shape {tuple(directions.shape)}",
-            )
+        check_directions(directions, self.values.shape[1])
         products = directions.to(self.values) @ self.values.T
         return self.input.shaped(products)
+
+
+def check_directions(directions: object, width: int) -> None:
+    """Refuse what are no vectors of that width."""
+    if (
+        not isinstance(directions, Tensor)
+        or not directions.is_floating_point()
+        or directions.layout != torch.strided
+        or directions.is_meta
+        or directions.ndim not in (1, 2)
+        or directions.shape[-1] != width
+    ):
+        raise InvalidArgumentError(
+            "directions",
+            f"floating vectors ({width},) or (m, {width})",
+            validation.describe(directions),
+        )
 
 
 class Asking:
@@ -503,9 +516,7 @@ def settings_of_side(model: EncoderPair, at: int, options: Options) -> dict[str,
 def side_of_query(model: EncoderPair, query: Any, side: Optional[str]) -> str:
     """Which of a pair's inputs a query is, told from what it is."""
     if side is not None:
-        if side not in ("first", "second"):
-            raise InvalidArgumentError("side", "'first' or 'second'", repr(side))
-        return side
+        return str(validation.one_of("side", side, ("first", "second")))
     kinds = model.first.kind, model.second.kind
     if kinds[0] == kinds[1]:
         return "first"

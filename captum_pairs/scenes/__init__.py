@@ -23,7 +23,8 @@ from captum_pairs.scenes.captions import (
     write,
 )
 from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
-from captum_pairs.scenes.render import render, Rendering
+from captum_pairs.scenes.covering import cover
+from captum_pairs.scenes.render import render, Rendering, visible_shares
 from captum_pairs.scenes.scene import (
     Background,
     sample_scene,
@@ -46,6 +47,7 @@ __all__ = [
     "SceneObject",
     "WITHHELD",
     "checkpoint_path",
+    "cover",
     "hard_negative",
     "is_true",
     "matching_objects",
@@ -53,5 +55,6 @@ __all__ = [
     "sample_caption",
     "sample_scene",
     "twin",
+    "visible_shares",
     "write",
 ]

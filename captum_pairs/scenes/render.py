@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from captum_pairs.scenes.arguments import check
 from captum_pairs.scenes.scene import Background, Scene, SceneObject
 from numpy.typing import NDArray
 
-__all__ = ["Rendering", "render"]
+__all__ = ["Rendering", "render", "visible_shares"]
 
 Floats = NDArray[np.float32]
+# Pixels of a side.
+_LARGEST = 2**14
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,15 @@ def render(scene: Scene, image_size: int = 64) -> Rendering:
     """Draws a scene on image_size × image_size pixels.
 
     Raises:
-        ValueError: if image_size is less than 32 pixels, too few to see a shape.
+        ValueError: if image_size is less than 32 pixels, too few to see a shape, or no
+            size of an image.
     """
-    if image_size < 32:
-        raise ValueError(f"image_size must be at least 32 pixels, got {image_size}")
+    check(scene=(scene, Scene), image_size=(image_size, int))
+    if not 32 <= image_size <= _LARGEST:
+        raise ValueError(
+            f"image_size must be at least 32 pixels and at most {_LARGEST}, "
+            f"got {image_size}"
+        )
     image = _draw_background(scene.background, image_size)  # (h, w, 3)
     owner = np.full((image_size, image_size), -1, dtype=np.int8)
     for index, item in enumerate(scene.objects):
@@ -50,6 +58,27 @@ def render(scene: Scene, image_size: int = 64) -> Rendering:
     masks = owner[None] == np.arange(len(scene.objects), dtype=np.int8)[:, None, None]
     pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     return Rendering(pixels, masks, np.stack([_tight_box(mask) for mask in masks]))
+
+
+def visible_shares(scene: Scene, image_size: int = 64) -> NDArray[np.float64]:
+    """
+    Of each object the share of its pixels that no later object covers, (objects,).
+
+    Raises:
+        ValueError: as :func:`render`.
+    """
+    if image_size < 32:
+        raise ValueError(f"image_size must be at least 32 pixels, got {image_size}")
+    whole = (slice(None), slice(None))
+    own = np.stack(
+        [_coverage(item, image_size, *whole) >= 0.5 for item in scene.objects]
+    )
+    hidden = np.zeros((image_size, image_size), dtype=bool)
+    shares = np.zeros(len(own))
+    for index in range(len(own) - 1, -1, -1):
+        shares[index] = (own[index] & ~hidden).sum() / own[index].sum()
+        hidden |= own[index]
+    return shares
 
 
 def _tight_box(mask: NDArray[np.bool_]) -> NDArray[np.int64]:

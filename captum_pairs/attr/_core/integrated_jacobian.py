@@ -36,6 +36,7 @@ from captum_pairs.attr._utils.quadrature import (
 )
 from captum_pairs.attr._utils.validation import (
     check_chunk,
+    flag,
     InvalidArgumentError,
     one_of,
     positive_float,
@@ -257,7 +258,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
             >>> contributions.shape, delta.shape
             (torch.Size([2, 4, 3]), torch.Size([2, 3]))
         """
-        if return_convergence_delta:
+        if flag("return_convergence_delta", return_convergence_delta):
             self._require_multiplied("return_convergence_delta")
         given = (inputs, baselines, feature_mask, additional_forward_args)
         side = self._side(*given, attribute_to_layer_input)

@@ -1,0 +1,412 @@
+"""Studies of the models that come with the package, where the truth is known.
+
+    python benchmarks/studies.py [--scenes 2000] [--out DIRECTORY] [--checkpoints ...]
+
+- every study over the same held-out scenes, for each checkpoint;
+- gaps: is the class word of the shapes that `withheld` never saw last of all nine?
+- compare, withheld to finetuned: what improved, and what was forgotten;
+- failures on planted causes: pairs of scenes that differ in the plant only (an object
+  covered by more than half; of a kind that was never trained on; its companion beside
+  it). Of the objects that are grounded without the plant and not with it, the share
+  whose cause is found, a confusion table and the base rates;
+- correlated: is its pair of shapes first in the matrix of contexts?
+- throughput: the phrases of a row, in embeddings of the row (a CLIP ViT-B/32, last
+  blocks, random weights), and rows a second by one and by two actors of Ray (--ray);
+- report: the tables of a million synthetic rows, seconds and memory.
+
+A run that was stopped goes on. The tables are printed as Markdown.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import torch
+from captum_pairs import grounding, load
+from captum_pairs.grounding.data.own import Given
+from captum_pairs.grounding.data.row import Row
+from captum_pairs.grounding.data.scenes import row_of_scene
+from captum_pairs.grounding.maps import embedding_of
+from captum_pairs.grounding.on_ray import run_on_ray
+from captum_pairs.grounding.results import Shards, write_plan
+from captum_pairs.grounding.studies.failures import CAUSES, Failures
+from captum_pairs.scenes import (
+    CHECKPOINTS,
+    cover,
+    Description,
+    Phrase,
+    sample_scene,
+    Scene,
+    WITHHELD,
+    write,
+)
+from captum_pairs.scenes.scene import CORRELATED, SceneObject
+from captum_pairs.scenes.vocabulary import SHAPES
+from common import clip_pair, in_own_process, seconds
+
+STUDIES = ("grounding", "faithfulness", "negatives", "gaps", "failures", "retrieval")
+NEVER_SEEN = [shape for shape, color in WITHHELD if color is None]
+
+
+def markdown(table: pyarrow.Table, *names: str) -> str:
+    """A table's columns."""
+    names = names or tuple(table.column_names)
+    rows = [names, ["---"] * len(names)]
+    rows += [[_cell(row[name]) for name in names] for row in table.to_pylist()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def say(title: str, text: str = "") -> None:
+    print(f"\n## {title}\n\n{text}" if text else f"\n## {title}", flush=True)
+
+
+# ---- the same scenes for every checkpoint ------------------------------------
+
+
+def every_study(scenes: int, checkpoints: list[str], out: Path) -> None:
+    for checkpoint in checkpoints:
+        for study in STUDIES:
+            results = grounding.run(
+                study,
+                f"scenes:{scenes}",
+                f"scenes:{checkpoint}",
+                out / checkpoint / study,
+                data_options={"seed": 1_000_003},
+                parameters=_parameters(study, checkpoint),
+                progress=sys.stderr.isatty(),
+            )
+            for name, table in results.tables().items():
+                if name not in ("objects", "examples"):
+                    say(f"{checkpoint}: {study}, {name}", markdown(table))
+
+
+def _parameters(study: str, checkpoint: str) -> dict[str, Any]:
+    """What each was trained on, as far as a class was or was not among it."""
+    if study not in ("gaps", "failures"):
+        return {}
+    seen = {shape: 1000 for shape in SHAPES}
+    if checkpoint == "withheld":
+        seen |= dict.fromkeys(NEVER_SEEN, 0)
+    return {"trained_on": seen}
+
+
+def what_gaps_must_show(out: Path) -> None:
+    rows = grounding.load(out / "withheld" / "gaps").tables()["classes"].to_pylist()
+    last = [row["label"] for row in rows[: len(NEVER_SEEN)]]
+    highs = {r["label"]: r["word_less_others_high"] for r in rows}
+    say(
+        "withheld: the class word of what was never seen",
+        f"last of {len(rows)}: {last} (never seen: {NEVER_SEEN}); upper ends of their "
+        f"difference to the others: {[round(highs[s], 3) for s in NEVER_SEEN]}",
+    )
+    before, after = (
+        grounding.load(out / checkpoint / "gaps")
+        for checkpoint in ("withheld", "finetuned")
+    )
+    for name, table in grounding.compare(before, after).items():
+        say(f"withheld to finetuned: {name}", markdown(table))
+
+
+# ---- planted causes ----------------------------------------------------------
+
+
+def _captioned(name: str, scene: Scene, which: int) -> Row:
+    """A row whose caption names one object."""
+    item = scene.objects[which]
+    description = Description((Phrase(item.shape, item.color),))
+    return row_of_scene(name, scene, write(description, ((which,),)))
+
+
+Pairs = Iterator[tuple[Scene, Scene, int]]
+
+
+def covered_pairs(rng: np.random.Generator) -> Pairs:
+    """An object, and the same covered by more than half."""
+    while True:
+        scene = sample_scene(rng, 3, withheld=WITHHELD, distinct=True)
+        which = int(rng.integers(3))
+        with_plant = cover(rng, scene, which, withheld=WITHHELD)
+        if with_plant is not None:
+            yield scene, with_plant, which
+
+
+def unseen_pairs(rng: np.random.Generator) -> Pairs:
+    """An object, and one of a shape that was never trained on in its place."""
+    while True:
+        scene = sample_scene(rng, 3, withheld=WITHHELD, distinct=True)
+        which = int(rng.integers(3))
+        shape = NEVER_SEEN[rng.integers(len(NEVER_SEEN))]
+        yield scene, _with(scene, which, shape=shape), which
+
+
+def companion_pairs(rng: np.random.Generator) -> Pairs:
+    """A shape beside another, and the same beside its companion of training."""
+    shape, companion = CORRELATED
+    while True:
+        scene = sample_scene(rng, 3, only=[(shape, None)], distinct=True)
+        shapes = [item.shape for item in scene.objects]
+        if shapes.count(shape) == 1 and companion not in shapes:
+            which = shapes.index(shape)
+            beside = int(rng.choice([at for at in range(3) if at != which]))
+            yield scene, _with(scene, beside, shape=companion), which
+
+
+def _with(scene: Scene, which: int, **changes: str) -> Scene:
+    items: list[SceneObject] = list(scene.objects)
+    items[which] = replace(items[which], **changes)  # type: ignore[arg-type]
+    return replace(scene, objects=tuple(items))
+
+
+# The cause, the checkpoint that it is planted for, and the pairs.
+PLANTS: dict[str, tuple[str, Callable[[np.random.Generator], Pairs]]] = {
+    "coverage": ("withheld", covered_pairs),
+    "unusual scene": ("withheld", unseen_pairs),
+    "correlated context": ("correlated", companion_pairs),
+}
+
+
+def planted(number: int, checkpoints: list[str], out: Path) -> None:
+    """Of the objects that are grounded without the plant and not with it, the causes
+    that are found, and their rates among all that are well grounded."""
+    lines = []
+    for cause, (checkpoint, pairs_of) in PLANTS.items():
+        if checkpoint not in checkpoints:
+            say(f"planted: {cause}", f"there is no checkpoint {checkpoint}")
+            continue
+        pairs = pairs_of(np.random.default_rng(7))
+        rows = []
+        for at in range(number):
+            without, with_plant, which = next(pairs)
+            rows.append(_captioned(f"without-{at}", without, which))
+            rows.append(_captioned(f"with-{at}", with_plant, which))
+        study = Failures(trained_on=_parameters("gaps", checkpoint)["trained_on"])
+        folder = out / f"planted-{cause.replace(' ', '-')}"
+        results = grounding.run(
+            study, Given(rows, f"planted-{cause}"), f"scenes:{checkpoint}", folder
+        )
+        objects = {row["id"]: row for row in results.tables()["objects"].to_pylist()}
+        failed = [
+            objects[f"with-{at}"]
+            for at in range(number)
+            if objects[f"with-{at}"]["badly_grounded"]
+            and not objects[f"without-{at}"]["badly_grounded"]
+        ]
+        well = [row for row in objects.values() if not row["badly_grounded"]]
+        names = [*CAUSES, "unexplained"]
+        lines.append(
+            {
+                "planted": cause,
+                "fail by it": len(failed),
+                **{name: _share(failed, name) for name in names},
+                **{f"{name}, base": _share(well, name) for name in names},
+            }
+        )
+    if lines:
+        say("planted causes found", markdown(pyarrow.Table.from_pylist(lines)))
+
+
+def _share(rows: list[dict[str, Any]], name: str) -> float:
+    return sum(row[name] for row in rows) / len(rows) if rows else float("nan")
+
+
+def first_in_the_matrix(out: Path) -> None:
+    matrix = grounding.load(out / "correlated" / "failures").tables()["matrix"]
+    say("correlated: the first pairs of the matrix", markdown(matrix.slice(0, 5)))
+
+
+# ---- cost --------------------------------------------------------------------
+
+
+def throughput() -> None:
+    """The phrases of a row in embeddings of the row: ViT-B/32, last blocks."""
+    torch.set_num_threads(1)
+    pair = clip_pair()
+    model = _with_words(pair.model)
+    study = grounding.STUDIES["gaps"](options={"layer": [-1, -1], "tolerance": 1e-2})
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    caption = "a red circle and a blue square near a green star"
+    box = ((10.0, 10.0, 90.0, 90.0),)
+    words = ("red circle", "blue square", "green star")
+    starts = [caption.index(each) for each in words]
+    spans = [(s, s + len(w), w, box) for s, w in zip(starts, words)]
+    row = Row("a", image, caption, tuple(spans))
+    study.records(row, model)
+    took = seconds(lambda: study.records(row, model), 5)
+    embed = seconds(lambda: _embedded(model, row), 20)
+    say(
+        "throughput",
+        f"{len(words)} phrases of a row: {took:.3f} s, {took / embed:.1f} embeddings "
+        f"of the row ({embed:.4f} s each), {took / embed / len(words):.1f} a phrase",
+    )
+
+
+def _with_words(clip: Any) -> Any:
+    """The model with a tokenizer of this script's words, and a processor."""
+    from tokenizers import models, pre_tokenizers, processors, Tokenizer
+    from transformers import CLIPImageProcessor, CLIPProcessor, PreTrainedTokenizerFast
+
+    words = "a the of red circle and blue square near green star".split()
+    names = ["<start>", "<end>", "<pad>", "[UNK]", *words]
+    known = {word: at for at, word in enumerate(names)}
+    tokenizer = Tokenizer(models.WordLevel(known, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "<start> $A <end>", special_tokens=[("<start>", 0), ("<end>", 1)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<start>",
+        eos_token="<end>",
+        pad_token="<pad>",
+        unk_token="[UNK]",
+        model_max_length=77,
+    )
+    clip.text_model.eos_token_id = 1
+    clip.config.text_config.eos_token_id = 1
+    return load(clip, CLIPProcessor(CLIPImageProcessor(), fast))
+
+
+def _embedded(model: Any, row: Row) -> None:
+    embedding_of(model, 0, row.image)
+    embedding_of(model, 1, row.caption)
+
+
+def by_ray(scenes: int, out: Path) -> None:
+    """Rows a second by one and by two actors of one thread."""
+    import ray
+
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    lines = []
+    for actors in (1, 2):
+        data = grounding.open_data(f"scenes:{scenes}")
+        study = grounding.STUDIES["gaps"]()
+        folder = Path(tempfile.mkdtemp(dir=out))
+        write_plan(folder, _plan(study, scenes))
+        began = time.perf_counter()
+        run_on_ray(
+            study,
+            data,
+            "scenes",
+            None,
+            Shards(folder, study.columns),
+            range(scenes),
+            False,
+            actors,
+        )
+        took = time.perf_counter() - began
+        lines.append(
+            {"actors": actors, "seconds": took, "rows a second": scenes / took}
+        )
+    say("Ray, with the start of the actors", markdown(pyarrow.Table.from_pylist(lines)))
+
+
+def _plan(study: Any, size: int) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "parameters": study.parameters(),
+        "data": {"name": f"scenes:{size}", "options": {}},
+        "sample": {"size": size, "seed": 0},
+        "model": "synthetic",
+    }
+
+
+def a_million_rows(out: Path, number: int = 1_000_000) -> None:
+    """The tables of as many synthetic rows: seconds, and the process's peak memory."""
+    study = grounding.STUDIES["gaps"]()
+    folder = out / "million"
+    if not (folder / "plan.json").exists():
+        write_plan(folder, _plan(study, number))
+        shards = Shards(folder, study.columns)
+        rng = np.random.default_rng(0)
+        for start in range(0, number, 50_000):
+            shards.add_table(_synthetic(shards.schema, rng, start, 50_000))
+    took, peak = in_own_process(__file__, "--tables-of", str(folder))
+    say("a million rows", f"{took:.1f} s, {peak:.2f} GB")
+
+
+def tables_of(folder: str) -> None:
+    """Prints the seconds that a result's tables take, and the peak memory in GB."""
+    began = time.perf_counter()
+    grounding.load(folder).tables()
+    took = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps([took, peak]))
+
+
+def _synthetic(
+    schema: pyarrow.Schema, rng: np.random.Generator, start: int, number: int
+) -> pyarrow.Table:
+    columns: dict[str, Any] = {}
+    places = np.arange(start, start + number)
+    for field in schema:
+        if field.name == "place":
+            columns[field.name] = places
+        elif field.name in ("id", "group"):
+            columns[field.name] = [f"{field.name}-{place}" for place in places]
+        elif field.name == "label":
+            columns[field.name] = [f"class {at}" for at in rng.integers(0, 80, number)]
+        elif field.name == "error":
+            columns[field.name] = [None] * number
+        elif pyarrow.types.is_string(field.type):
+            columns[field.name] = ["words"] * number
+        elif pyarrow.types.is_integer(field.type):
+            columns[field.name] = rng.integers(0, 5, number)
+        else:
+            columns[field.name] = rng.random(number)
+    return pyarrow.table(columns, schema=schema)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--planted", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=Path("studies"))
+    parser.add_argument("--checkpoints", nargs="+", default=list(CHECKPOINTS))
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=["studies", "planted", "throughput", "million"],
+        choices=["studies", "planted", "throughput", "million"],
+    )
+    parser.add_argument("--tables-of", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.tables_of:
+        tables_of(asked.tables_of)
+        return
+    os.makedirs(asked.out, exist_ok=True)
+    if "studies" in asked.only:
+        every_study(asked.scenes, asked.checkpoints, asked.out)
+        if {"withheld", "finetuned"} <= set(asked.checkpoints):
+            what_gaps_must_show(asked.out)
+        if "correlated" in asked.checkpoints:
+            first_in_the_matrix(asked.out)
+    if "planted" in asked.only:
+        planted(asked.planted, asked.checkpoints, asked.out)
+    if "throughput" in asked.only:
+        throughput()
+    if "million" in asked.only:
+        a_million_rows(asked.out)
+    if asked.ray:
+        by_ray(min(asked.scenes, 200), asked.out)
+
+
+if __name__ == "__main__":
+    main()

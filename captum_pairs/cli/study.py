@@ -1,0 +1,246 @@
+"""``captum-pairs study``: what a model knows, over a data set."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+from captum_pairs.cli.messages import announced
+from captum_pairs.cli.options import (
+    DeviceOption,
+    FileOption,
+    FolderOption,
+    LayerOption,
+    MethodOption,
+    ModelOption,
+    NameOption,
+    options,
+    SettingOption,
+    TextOption,
+)
+
+__all__ = ["study"]
+
+# What each study asks, for --help; the studies themselves import PyTorch.
+_STUDIES = {
+    "grounding": "Does what a phrase matched lie where the object is?",
+    "faithfulness": "Insertion and deletion, conditional on the other input.",
+    "negatives": "Does the model account for a caption with a wrong word?",
+    "gaps": "Which classes does the model not know?",
+    "failures": "Why are objects badly grounded?",
+    "retrieval": "Recall in both directions.",
+}
+
+_options = options(
+    click.option(
+        "--data",
+        type=TextOption(),
+        required=True,
+        metavar="KIND:WHERE",
+        help="What is studied: scenes:500, coco:annotations/, flickr30k:…, hnc:…, "
+        "sugarcrepe:…, rows:FILE (your own), and more (docs/studies.md).",
+    ),
+    click.option(
+        "--images", type=TextOption(), metavar="DIRECTORY", help="Where the images are."
+    ),
+    click.option(
+        "--split", type=TextOption(), help="Of the data, such as karpathy:val."
+    ),
+    click.option(
+        "--data-option",
+        "data_options",
+        type=SettingOption(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Of the reader, the value as Python writes it.",
+    ),
+    click.option(
+        "--model",
+        type=ModelOption(),
+        required=True,
+        metavar="NAME_OR_DIR",
+        help="As `captum-pairs models` lists them.",
+    ),
+    click.option(
+        "--out",
+        type=FolderOption(),
+        required=True,
+        metavar="DIRECTORY",
+        help="Where the results are written; a run that was stopped goes on there.",
+    ),
+    click.option(
+        "--sample",
+        type=click.IntRange(1),
+        help="So many rows, drawn at random.  [default: all]",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Of the sample.",
+    ),
+    click.option(
+        "--set",
+        "parameters",
+        type=SettingOption(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="The study's own parameters, the value as Python writes it.",
+    ),
+    click.option(
+        "--trained-on",
+        type=FileOption("file", "captions, or counts of classes"),
+        metavar="FILE",
+        help="What the model was trained on: captions (a line each) or counts of "
+        "classes (JSON, CSV); for gaps and failures.",
+    ),
+    click.option(
+        "--layer",
+        type=LayerOption(),
+        metavar="N[,M]",
+        help="Block to whose input is attributed, of the image's encoder (and of the "
+        "text's).",
+    ),
+    click.option("--method", type=MethodOption(), metavar="NAME"),
+    click.option("--baseline", type=TextOption(), help="Of images."),
+    click.option(
+        "--tolerance",
+        type=click.FloatRange(0.0, min_open=True),
+        help="How complete the path integrals have to be, relative.  [default: 0.01]",
+    ),
+    click.option("--n-steps", type=click.IntRange(1), help="The most steps of a path."),
+    click.option("--device", type=DeviceOption(), help='Such as "cuda".'),
+    click.option(
+        "--on",
+        type=NameOption("place", ("local", "ray")),
+        default="local",
+        show_default=True,
+        metavar="NAME",
+        help='Where it runs: "local" (this machine) or "ray" (a cluster).',
+    ),
+    click.option(
+        "--processes",
+        type=click.IntRange(1),
+        help="On this machine.  [default: as many as fit]",
+    ),
+)
+
+
+@click.group()
+def study() -> None:
+    """What does a model know? Studies over data sets."""
+
+
+def _command(name: str, what: str) -> Callable[..., None]:
+    @study.command(name, help=f"{what}")
+    @_options
+    def command(**given: Any) -> None:
+        _run(name, **given)
+
+    return command
+
+
+for _name, _what in _STUDIES.items():
+    _command(_name, _what)
+
+
+def _run(
+    name: str,
+    data: str,
+    images: Optional[str],
+    split: Optional[str],
+    data_options: tuple[tuple[str, Any], ...],
+    model: str,
+    out: Path,
+    sample: Optional[int],
+    seed: int,
+    parameters: tuple[tuple[str, Any], ...],
+    trained_on: Optional[str],
+    device: Optional[str],
+    on: str,
+    processes: Optional[int],
+    **settings: Any,
+) -> None:
+    if trained_on is not None and name not in ("gaps", "failures"):
+        raise click.BadParameter(
+            "taken by gaps and failures only", param_hint="--trained-on"
+        )
+    with announced("importing PyTorch"):
+        from captum_pairs import grounding
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    of_data = dict(data_options)
+    of_data |= {} if images is None else {"images": images}
+    of_data |= {} if split is None else {"split": split}
+    own = dict(parameters)
+    with announced("reading the data"):
+        rows = grounding.open_data(data, **of_data)
+        if trained_on is not None:
+            own["trained_on"] = grounding.class_counts(trained_on, rows)
+    given = {key: value for key, value in settings.items() if value is not None}
+    results = grounding.run(
+        name,
+        rows,
+        model,
+        out,
+        sample=sample,
+        seed=seed,
+        parameters=own,
+        device=device,
+        on=on,
+        processes=processes,
+        progress=sys.stderr.isatty(),
+        **given,
+    )
+    _tell(results, rows)
+    click.echo(f"the results: {out}")
+
+
+def _tell(results: Any, rows: Any) -> None:
+    """How many rows, what could not be used, and the first table."""
+    counts = results.counts
+    click.echo(
+        f"{counts['done']} of {counts['planned']} rows studied, "
+        f"{counts['failed']} could not be"
+    )
+    for row, reason in list(results.errors.items())[:10]:
+        click.echo(f"  {row}: {reason}")
+    for reason, number in rows.left_out.counts.most_common():
+        click.echo(f"{number} not in the data: {reason}")
+    name, table = next(iter(results.tables().items()))
+    click.echo(f"{name}:")
+    for line in in_columns(table):
+        click.echo(f"  {line}")
+
+
+def in_columns(table: Any, most: int = 40) -> list[str]:
+    """A table as lines of text."""
+    rows = [table.column_names, *zip(*table.to_pydict().values())]
+    cells = [[_cell(value) for value in row] for row in rows[: most + 1]]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)) for row in cells]
+    return lines + (["…"] if len(rows) > most + 1 else [])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@study.command("compare")
+@click.argument("before", type=FolderOption())
+@click.argument("after", type=FolderOption())
+def compare(before: Path, after: Path) -> None:
+    """What changed from one run (BEFORE) to another (AFTER) of the same study."""
+    with announced("importing PyTorch"):
+        from captum_pairs import grounding
+    found = grounding.compare(grounding.load(before), grounding.load(after))
+    for name, table in found.items():
+        click.echo(f"{name}:")
+        for line in in_columns(table, 200):
+            click.echo(f"  {line}")

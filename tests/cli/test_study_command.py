@@ -1,0 +1,62 @@
+"""``captum-pairs study``: what it runs, what it says, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+from captum_pairs import grounding
+from captum_pairs.cli import main
+from click.testing import CliRunner, Result
+
+QUICK = ("--layer", "-1,-1", "--tolerance", "0.3")
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["study", *map(str, arguments)])
+
+
+def test_a_study_and_two_compared(tmp_path: Path) -> None:
+    for checkpoint in ("withheld", "finetuned"):
+        given = ("--data", "scenes:3", "--model", f"scenes:{checkpoint}")
+        out = ("--out", tmp_path / checkpoint, "--data-option", "objects=1")
+        result = _run("gaps", *given, *out, *QUICK, "--set", "measure=energy")
+        assert result.exit_code == 0, result.output
+        assert "3 of 3 rows studied, 0 could not be" in result.output
+        assert "verdict" in result.output and "too few" in result.output
+    results = grounding.load(tmp_path / "withheld")
+    assert results.plan["parameters"]["measure"] == "energy"
+    assert results.plan["data"]["options"]["objects"] == 1
+    assert results.plan["model"] == "scenes:withheld"
+    result = _run("compare", tmp_path / "withheld", tmp_path / "finetuned")
+    assert result.exit_code == 0 and "word_energy" in result.output
+    # again with something else
+    result = _run("gaps", *given, "--out", tmp_path / "withheld", *QUICK)
+    assert result.exit_code == 2 or "directory: expected results of" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("grounding", "--data", "scenes:3", "--model", "scenes"), "--out"),
+        (("retrieval", "--trained-on", "x.txt"), "x.txt"),
+        (("gaps", "--model", "nothing:here"), "expected a directory"),
+        (("gaps", "--layer", "middle"), "a number or"),
+        (("gaps", "--on", "moon"), "no place “moon”"),
+        (("gaps", "--data-option", "objects"), "NAME=VALUE"),
+        (("compare", "nowhere", "nothing"), "directory: expected the results"),
+    ],
+)
+def test_what_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    result = _run(*arguments)
+    assert result.exit_code != 0 and message in result.output
+
+
+def test_counts_of_training_belong_to_two_studies(tmp_path: Path) -> None:
+    file = tmp_path / "counts.json"
+    file.write_text('{"circle": 3}')
+    given = ("--data", "scenes:2", "--model", "scenes", "--out", tmp_path / "out")
+    result = _run("retrieval", *given, "--trained-on", file)
+    assert result.exit_code == 2 and "gaps and failures only" in result.output
+    result = _run("gaps", *given, *QUICK, "--trained-on", file)
+    assert result.exit_code == 0, result.output
+    plan = grounding.load(tmp_path / "out").plan
+    assert plan["parameters"]["trained_on"] == {"circle": 3}

@@ -3,6 +3,7 @@ What to compare inputs with: single references and samples of them, where the tr
 known.
 
     python benchmarks/references.py scenes results.jsonl [--scenes 100]
+    python benchmarks/references.py words results.jsonl [--scenes 100]
     python benchmarks/references.py sentences results.jsonl [--pairs 40]
     python benchmarks/references.py table results.jsonl
 
@@ -11,8 +12,8 @@ with one wrong word, for the model that comes with the package. References of im
 are one of a single colour, the blurred image, or drawings of other scenes; of texts
 padding, words of other captions in the place of each word ("words"), or other captions
 cut or padded ("texts"). All paths at the same tolerance, 0.05; the text at its first
-cut or padded ("texts"). All paths at the same tolerance, 0.05; the text at its first
-sentences of the other pairs as references.
+block's input. Sentences: the 40 pairs of aligned_sentences.json, for all-MiniLM-L6-v2,
+with the sentences of the other pairs as references.
 
 - PGA, PGE: does the strongest patch of an object's phrase lie in its box, and how much
   of the positive attribution does? Of sentences PGA: is a word's strongest match one of
@@ -24,6 +25,8 @@ sentences of the other pairs as references.
   pairs; means over examples. 1: the pairs account for what is specific to the two.
 - alone: the mean size of what an input has with whatever the other one is, |x| + |y|.
 - residual, points, gradients, seconds: of an example's paths, one thread.
+
+A word's total over the image needs no path of the image: "words" measures that alone.
 
 Runs add to the file and leave out what is there; the table has 95 % bootstrap intervals
 over examples.
@@ -44,7 +47,7 @@ from captum_pairs import load
 from captum_pairs.attr import Session
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import PreparedSide
+from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.inputs import words_of
 from captum_pairs.metrics import pointing_game_accuracy, pointing_game_energy
 from captum_pairs.scenes import hard_negative, render, sample_caption, sample_scene
@@ -95,7 +98,7 @@ def side(
     tally, layers = Tally(), [None, None]
     layers[at] = layer
     options = Options.of({**given, "tolerance": TOLERANCE, "layer": tuple(layers)})
-    return PreparedSide(model, at, raw, options, session, tally), tally
+    return PreparedSide(Asking(model, at, options, session, tally), raw), tally
 
 
 class TextSide:
@@ -106,8 +109,8 @@ class TextSide:
         with Session() as session:
             made, tally = side(model, 1, text, given, 0, session)
             self.shares = made.shares()
-            self.features, self.residual = made.layout.features, made.residual
-            self.points = made.n_steps * _count(made)
+            self.features, self.residual = made.layout.features, self.shares.residual
+            self.points = self.shares.n_steps * _count(made)
         self.seconds = time.perf_counter() - began
         self.gradients = tally.backwards
 
@@ -119,7 +122,7 @@ class TextSide:
 
 def _count(made: PreparedSide) -> int:
     """References that an input is compared with."""
-    return getattr(made.settings, "n_references", 1) or 1
+    return len(getattr(made.example, "starts", [None]))
 
 
 def word_spans(text: str, span: tuple[int, int]) -> list[tuple[int, int]]:
@@ -132,9 +135,14 @@ def word_spans(text: str, span: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def scene(
-    model: Any, example: Any, index: int, wanted: list[tuple[str, int]], of: Any
+    model: Any,
+    example: Any,
+    index: int,
+    wanted: list[tuple[str, int]],
+    of: Any,
+    has_maps: bool,
 ) -> Iterator[dict[str, Any]]:
-    """A row of each setting and block."""
+    """A row of each setting and block; without maps no image's path is followed."""
     image, caption = example.rendering.image, example.caption
     rng = np.random.default_rng((SEED, 5, index))
     false = hard_negative(rng, example.scene, caption)
@@ -161,34 +169,41 @@ def scene(
         began = time.perf_counter()
         with Session() as session:
             made, tally = side(model, 0, image, of[start], block, session)
-            values, end, begin = made.shares_along(torch.cat(along))
-            points = made.n_steps * _count(made)
+            path: Any = made.example
+            end, begin = path.embedding, path.baseline_embedding
+            totals, residual = torch.cat(along) @ (end - begin), text.residual
+            if has_maps:
+                found = made.shares_along(torch.cat(along))
+                values, residual = found.values, max(found.residual, residual)
+                totals, points = values.sum(0), found.n_steps * _count(made)
         seconds = time.perf_counter() - began
-        # of as many directions as the text has words, as an explanation asks for
-        share = (len(text.features) + 1) / len(along)
-        columns = [[asked.index(span) for span in words] for words in phrases]
-        maps = torch.stack([values[:64, each].sum(1) for each in columns])
-        maps = maps.reshape(-1, 8, 8)
-        size = {"image_size": image.shape[:2]}
-        totals = values.sum(0)
         named = totals[[asked.index(span) for span in content]]
         own, first = text.shares.embedding, text.shares.baseline_embedding
         row: dict[str, Any] = {
             "setting": setting,
             "block": block,
-            "PGA": float(pointing_game_accuracy(maps, boxes, **size).mean()),
-            "PGE": float(pointing_game_energy(maps, boxes, **size).mean()),
             "right +": float((named > 0).float().mean()),
             "score": float(end @ own),
             "pairs": float((end - begin) @ (own - first)),
             "constant": float(begin @ first),
             "alone": abs(float((end - begin) @ first))
             + abs(float(begin @ (own - first))),
-            "residual": max(made.residual, text.residual),
-            "points": points + text.points,
-            "gradients": round(tally.backwards * share) + text.gradients,
-            "seconds": seconds * share + text.seconds,
+            "residual": residual,
         }
+        if has_maps:
+            columns = [[asked.index(span) for span in words] for words in phrases]
+            maps = torch.stack([values[:64, each].sum(1) for each in columns])
+            maps = maps.reshape(-1, 8, 8)
+            size = {"image_size": image.shape[:2]}
+            # of as many directions as the text has words, as an explanation asks for
+            share = (len(text.features) + 1) / len(along)
+            row |= {
+                "PGA": float(pointing_game_accuracy(maps, boxes, **size).mean()),
+                "PGE": float(pointing_game_energy(maps, boxes, **size).mean()),
+                "points": points + text.points,
+                "gradients": round(tally.backwards * share) + text.gradients,
+                "seconds": seconds * share + text.seconds,
+            }
         if false is not None:
             row["wrong -"] = float(totals[-1] < 0)
             correct = totals[[asked.index(span) for span in right]].sum()
@@ -198,7 +213,11 @@ def scene(
 
 
 def run_scenes(
-    file: Path, number: int, only: Optional[list[str]], blocks: list[int]
+    file: Path,
+    number: int,
+    only: Optional[list[str]],
+    blocks: list[int],
+    kind: str,
 ) -> None:
     model = load("scenes")
     of, done = references_of(model), _done(file)
@@ -211,9 +230,9 @@ def run_scenes(
         for block in (blocks if setting in AT_EVERY_BLOCK else [DEFAULT])
     ]
     for index, example in enumerate(examples):
-        missing = [each for each in wanted if ("scene", index, *each) not in done]
-        for row in scene(model, example, index, missing, of):
-            _write(file, {"kind": "scene", "index": index, **row})
+        missing = [each for each in wanted if (kind, index, *each) not in done]
+        for row in scene(model, example, index, missing, of, kind == "scenes"):
+            _write(file, {"kind": kind, "index": index, **row})
 
 
 @torch.no_grad()
@@ -245,7 +264,7 @@ def run_sentences(file: Path, number: int, block: Any) -> None:
     for index, pair in enumerate(pairs):
         others = [text for at, text in every if at != index]
         for setting in OF_SENTENCES:
-            if ("sentence", index, setting, block) in done:
+            if ("sentences", index, setting, block) in done:
                 continue
             given: dict[str, Any] = {}
             if setting != "padding":
@@ -263,7 +282,7 @@ def run_sentences(file: Path, number: int, block: Any) -> None:
             _write(
                 file,
                 {
-                    "kind": "sentence",
+                    "kind": "sentences",
                     "index": index,
                     "setting": setting,
                     "block": block,
@@ -348,14 +367,14 @@ def table(file: Path) -> None:
     rows = _rows(file)
     print(machine())
     unrelated = [row["score"] for row in rows if row["kind"] == "unrelated"]
-    for kind in ("scene", "sentence"):
+    for kind in ("scenes", "words", "sentences"):
         groups = defaultdict(list)
         for row in rows:
             if row["kind"] == kind:
                 groups[row["setting"], row["block"]].append(row)
         if not groups:
             continue
-        beyond = unrelated[-1] if kind == "scene" else 0.0
+        beyond = 0.0 if kind == "sentences" else unrelated[-1]
         names = ["compared with", "block", "n", *SHARES, "share", "alone", *COSTS]
         print(f"\n| {' | '.join(names)} |")
         print(f"|{' --- |' * len(names)}")
@@ -376,7 +395,7 @@ def table(file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("what", choices=["scenes", "sentences", "table"])
+    parser.add_argument("what", choices=["scenes", "words", "sentences", "table"])
     parser.add_argument("file", type=Path)
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=40)
@@ -384,10 +403,10 @@ def main() -> None:
     parser.add_argument("--blocks", default="0,1,2,3", help="of the image")
     parsed = parser.parse_args()
     torch.set_num_threads(1)  # products this small are no faster in parallel
-    if parsed.what == "scenes":
+    if parsed.what in ("scenes", "words"):
         only = parsed.only and parsed.only.split(";")
         blocks = [int(block) for block in parsed.blocks.split(",")]
-        run_scenes(parsed.file, parsed.scenes, only, blocks)
+        run_scenes(parsed.file, parsed.scenes, only, blocks, parsed.what)
     elif parsed.what == "sentences":
         run_sentences(parsed.file, parsed.pairs, 0)
     else:

@@ -237,10 +237,10 @@ def _numbers(where: object) -> "np.ndarray[Any, Any]":
     Raises:
         InvalidArgumentError: if there are others.
     """
-    given = where.detach().cpu() if isinstance(where, Tensor) else where
     try:
+        given = where.detach().cpu() if isinstance(where, Tensor) else where
         array = np.asarray(given)
-    except (RuntimeError, TypeError, ValueError) as error:  # rows of unequal length
+    except Exception as error:  # rows of unequal length, or whatever it raises itself
         raise InvalidArgumentError(
             "region", _A_REGION, validation.describe(where)
         ) from error
@@ -288,7 +288,9 @@ def find_phrase(
             several and none was chosen.
     """
     if not isinstance(phrase, str) or not word_spans(phrase):
-        raise InvalidArgumentError(argument, "at least one word", repr(phrase))
+        raise InvalidArgumentError(
+            argument, "at least one word", validation.describe(phrase)
+        )
     spans, wanted = word_spans(text), _words(phrase)
     words = _words(text)
     size = len(wanted)
@@ -312,7 +314,9 @@ def find_phrase(
     is_number = isinstance(occurrence, int) and not isinstance(occurrence, bool)
     if not is_number or not 1 <= occurrence <= len(found):
         raise InvalidArgumentError(
-            "occurrence", f"a number from 1 to {len(found)}", repr(occurrence)
+            "occurrence",
+            f"a number from 1 to {len(found)}",
+            validation.describe(occurrence),
         )
     return found[occurrence - 1]
 
@@ -324,6 +328,8 @@ def _words(text: str) -> list[str]:
 
 def _nearest(text: str, spans: Sequence[tuple[int, int]], wanted: list[str]) -> str:
     """What of the text is most like the words, for an error."""
+    if not spans:
+        return ""
     sizes = {min(max(len(wanted) + more, 1), len(spans)) for more in (-1, 0, 1)}
     parts = [
         text[spans[at][0] : spans[at + size - 1][1]]

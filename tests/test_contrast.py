@@ -1,5 +1,6 @@
 """Why A beat B: the parts of a difference, against the two explanations written out."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,11 @@ def test_files(model: DualEncoder, tmp_path: Path) -> None:
     assert torch.equal(loaded.by_query(), found.by_query())
     with pytest.raises(InvalidArgumentError, match="directory"):
         Contrast.load(tmp_path, "no")
+    content = json.loads(files[0].read_text())
+    for difference in (None, "0.1", float("nan")):
+        files[0].write_text(json.dumps({**content, "difference": difference}))
+        with pytest.raises(InvalidArgumentError, match="^directory: .*damaged"):
+            Contrast.load(tmp_path)
     files[0].write_text('{"format": 0}')
     with pytest.raises(InvalidArgumentError, match="another version"):
         Contrast.load(tmp_path)

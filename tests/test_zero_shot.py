@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import DualEncoder, load, ZeroShot
+from captum_pairs import DualEncoder, from_functions, load, ZeroShot
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.scenes import checkpoint_path
 from captum_pairs.show.page._content import content_of
 from PIL import Image
+from torch import nn
 from transformers import AutoModel, AutoProcessor
 
 CLASSES = ["red", "circle", "square"]
@@ -91,6 +92,29 @@ def test_bad_input(model: DualEncoder) -> None:
     for template in templates:
         with pytest.raises(InvalidArgumentError, match="^template: expected a text"):
             model.zero_shot(_photo(), CLASSES, template=template)
+
+
+@pytest.mark.parametrize("value, reason", [(0.0, "norm zero"), (torch.nan, "finite")])
+def test_a_prompt_whose_embedding_says_nothing(value: float, reason: str) -> None:
+    image, text = nn.Linear(4, 3), nn.Linear(1, 3)
+    prepare = None, lambda word: torch.tensor([[float(len(word))]])
+    model = from_functions(
+        image,
+        lambda x: text(x) * torch.where(x == 3, value, 1.0),
+        prepare=prepare,
+    )
+    assert model.zero_shot(torch.ones(1, 4), ["a", "to"]).scores.isfinite().all()
+    with pytest.raises(InvalidArgumentError, match=f"(prompts|forward).*{reason}.*cat"):
+        model.zero_shot(torch.ones(1, 4), ["a", "cat"])
+
+
+def test_a_text_encoder_that_draws_is_told(tiny_clip: Path) -> None:
+    drawing = load(tiny_clip)
+    network: Any = drawing.second.module
+    block = network.text_model.encoder.layers[0]
+    block.mlp = nn.Sequential(block.mlp, nn.Dropout(0.5).train())
+    with pytest.warns(UserWarning, match=r"has Dropout: .* chance; call model.eval"):
+        drawing.zero_shot(_photo(), CLASSES, method="jacobian_x_input")
 
 
 def test_classes_from_whatever_goes_through_them(model: DualEncoder) -> None:

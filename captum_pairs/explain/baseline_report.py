@@ -17,8 +17,8 @@ from torch import Tensor
 
 __all__ = ["baseline_report", "BaselineReport", "ScoreParts"]
 
-# A method that follows no path, and what asks for no more points of one than it has to.
-_NO_PATH, _ANY = "occlusion", 1e6
+# A method that has a baseline.
+_METHOD = "occlusion"
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,10 @@ def _choices(
     found = []
     for name in encoder.baselines or (None,):
         pair = (name, None) if at == 0 else (None, name)
-        asked = {**options, "baseline": pair, "method": _NO_PATH}
+        asked = {**options, "baseline": pair, "method": _METHOD}
         found.append((name or "the baseline", Options.of(asked)))
     if references is not None:
-        asked = {**options, "references": references, "tolerance": _ANY}
-        sampled = Options.of(asked)
+        sampled = Options.of({**options, "references": references})
         if (known := sampled.references_of(model, at)) is not None:
             found.append((str(known), sampled))
     return found

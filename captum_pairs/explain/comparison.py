@@ -24,7 +24,6 @@ from captum_pairs.explain.files import (
     write_result,
 )
 from captum_pairs.explain.methods import (
-    EXPECTED_GRADIENTS,
     Method,
     method_names,
     method_of,
@@ -159,13 +158,10 @@ class Comparison(Result):
         Raises:
             InvalidArgumentError: if it was not asked for, or could not run.
         """
+        validation.one_of("method", method, (*self.methods, *self.failed))
         if method in self.failed:
             raise InvalidArgumentError(
                 "method", "one that could run", f"{method!r} ({self.failed[method]})"
-            )
-        if method not in self.methods:
-            raise InvalidArgumentError(
-                "method", f"one of {', '.join(self.methods)}", repr(method)
             )
         return self.compared[self.methods.index(method)].explanation
 
@@ -263,7 +259,7 @@ class Comparison(Result):
             return cls(compared, agreement, failed)
 
 
-def _read(column: str, value: Any) -> Union[int, float, None]:
+def _read(column: str, value: Any) -> Any:
     """A measure that a file has, if that is what it is."""
     if value is None and column == "faithfulness":
         return None
@@ -363,11 +359,10 @@ def methods_asked_for(
     if methods is None and absent == REMOVED:
         return subset_methods()
     if methods is None:
-        names = method_names()
-        return tuple(n for n in names if n != EXPECTED_GRADIENTS or references)
-    known = f"several of {', '.join(method_names())} or classes, each once"
+        return method_names(references is not None)
+    known = f"several of {', '.join(method_names(True))} or classes, each once"
     if not isinstance(methods, (list, tuple)) or not methods:
-        raise InvalidArgumentError("methods", known, repr(methods))
+        raise InvalidArgumentError("methods", known, validation.describe(methods))
     if len({method_of(method) for method in methods}) < len(methods):
         raise InvalidArgumentError("methods", known, repr(methods))
     return tuple(methods)

@@ -7,7 +7,13 @@ from itertools import takewhile
 from typing import Any, Optional, Union
 
 import torch
-from captum_pairs.attr import blocks_of, InvalidArgumentError, Session, Shares
+from captum_pairs.attr import (
+    blocks_of,
+    InvalidArgumentError,
+    Session,
+    Shares,
+    validation,
+)
 from captum_pairs.explain.contributions import check_paired, Contributions
 from captum_pairs.explain.cost import announce
 from captum_pairs.explain.counting import tallied, Tally
@@ -289,7 +295,7 @@ def part_asked_for(
     if phrase is None and region is None:
         if side is not None:
             raise InvalidArgumentError(
-                "side", "None without a phrase or a region", repr(side)
+                "side", "None without a phrase or a region", validation.describe(side)
             )
         return None
     if phrase is not None and region is not None:
@@ -297,7 +303,8 @@ def part_asked_for(
     kinds = model.first.kind, model.second.kind
     fits = [(kind == TEXT) == (phrase is not None) for kind in kinds]
     if side is not None:
-        if side not in ("first", "second") or not fits[side == "second"]:
+        validation.one_of("side", side, ("first", "second"))
+        if not fits[side == "second"]:
             raise InvalidArgumentError(
                 "side", "'first' or 'second', which has such parts", repr(side)
             )

@@ -10,7 +10,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, Session
 from captum_pairs.explain.compute import combine, explanation_of
 from captum_pairs.explain.counting import tallied
-from captum_pairs.explain.files import read_result, well_formed, write_result
+from captum_pairs.explain.files import as_number, read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.result import named as in_short, Result
@@ -317,7 +317,7 @@ class Contrast(Result):
             if content["query_side"] not in ("first", "second"):
                 raise ValueError("query_side")
             result = cls(preferred, other, content["query_side"])
-            kept = content["difference"]
+            kept = as_number(content["difference"])
         # both explanations are files of their own, which may be another contrast's
         if abs(result.difference - kept) > _ROUNDED:
             raise InvalidArgumentError(

@@ -12,7 +12,7 @@ from typing import Any, Optional, overload, Protocol, TYPE_CHECKING, Union
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.explain.files import (
     check_folder,
     damaged,
@@ -22,7 +22,7 @@ from captum_pairs.explain.files import (
     read_tensors,
 )
 from captum_pairs.explain.options import OF_SIDES
-from captum_pairs.explain.sides import InputContributions
+from captum_pairs.explain.sides import check_directions, InputContributions
 from captum_pairs.explain.store import Record, Store
 from numpy.typing import NDArray
 from torch import Tensor
@@ -199,13 +199,15 @@ class Contributions(Sequence[InputContributions]):
             InvalidArgumentError: if there is none of that name, or several with other
                 content each.
         """
+        if not isinstance(key, str):
+            raise InvalidArgumentError("key", "a name", validation.describe(key))
         if self._given is not None:
             rows = {int(r) for k, r in zip(self._given, self._rows) if k == key}
         else:
-            known = self._kept.named(key) if isinstance(key, str) else self._rows[:0]
+            known = self._kept.named(key)
             rows = set(known[np.isin(known, self._rows)].tolist())
         if not rows:
-            reason = self.failed.get(key) if isinstance(key, str) else None
+            reason = self.failed.get(key)
             came = repr(key) if reason is None else f"{key!r}, which failed: {reason}"
             raise InvalidArgumentError("key", "an input that is stored", came)
         if len(rows) > 1:
@@ -258,6 +260,8 @@ class Contributions(Sequence[InputContributions]):
         Returns:
             For each input (rows, columns) or (words,), with m before if there are m.
         """
+        if len(self):
+            check_directions(directions, self[0].values.shape[1])
         is_one = directions.ndim == 1
         flat = directions[None] if is_one else directions
         found = []
@@ -275,6 +279,10 @@ class Contributions(Sequence[InputContributions]):
             InvalidArgumentError: naming what differs, if they are of another model or
                 were found in another way.
         """
+        if not isinstance(other, InputContributions):
+            raise InvalidArgumentError(
+                "other", "contributions of an input", validation.describe(other)
+            )
         if other.model != self.settings["model"]:
             raise InvalidArgumentError(
                 "other",

@@ -402,7 +402,11 @@ def _keys(corpus: list[Any], keys: Optional[Sequence[str]]) -> list[str]:
         ]
     if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
         raise InvalidArgumentError("keys", "a list of names", type(keys).__name__)
-    names = [str(key) for key in keys]
+    try:
+        names = [str(key) for key in keys]
+    except TypeError as error:  # an array of one number says that it is iterable
+        came = validation.describe(keys)
+        raise InvalidArgumentError("keys", "a list of names", came) from error
     if len(names) != len(corpus) or len(set(names)) != len(names):
         raise InvalidArgumentError(
             "keys",

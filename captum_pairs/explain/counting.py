@@ -10,9 +10,6 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["Tally", "tallied"]
 
-# What a bar counts.
-_GRADIENTS, _EMBEDDINGS = " gradients", " embeddings"
-
 
 class Tally:
     """
@@ -26,7 +23,7 @@ class Tally:
 
     def __init__(self, bar: "Optional[tqdm[Any]]" = None) -> None:
         self.forwards = self.backwards = 0
-        self._bar, self._shown = bar, _GRADIENTS
+        self._bar = bar
         self._start: Optional[float] = None
 
     @property
@@ -38,38 +35,32 @@ class Tally:
 
         def count(gradient: Tensor) -> None:
             self.backwards += len(gradient)
-            if self._bar is not None and self._shown == _GRADIENTS:
-                self._bar.update(len(gradient))
+            self._show(len(gradient))
 
         def counted(*inputs: Any) -> Tensor:
             if self._start is None:
                 self._start = time.perf_counter()
             embedding = embed(*inputs)
             self.forwards += len(embedding)
-            if self._bar is not None and self._shown == _EMBEDDINGS:
-                self._bar.update(len(embedding))
+            self._show(len(embedding))
             if embedding.requires_grad:
                 embedding.register_hook(count)  # type: ignore[no-untyped-call]  # torch
             return embedding
 
         return counted
 
-    def announce(self, gradients: int) -> None:
-        """How many gradients come next; none for a method whose work is embeddings, of
-        which it alone knows how many these are."""
-        if self._bar is not None and not self._bar.disable:
-            self._bar.reset()
-            self._bar.total = gradients or None
-            self._bar.unit = self._shown = _GRADIENTS if gradients else _EMBEDDINGS
-            self._bar.set_description("attributing")
+    def _show(self, passes: int) -> None:
+        if self._bar is not None:
+            self._bar.update(passes)
 
 
 @contextmanager
 def tallied(progress: bool) -> Iterator[Tally]:
-    """A tally with a progress bar that shows itself after two seconds."""
+    """A tally with a progress bar that shows itself after two seconds: of what was
+    embedded and differentiated, since how much comes is known when it is done."""
     bar = tqdm(
-        desc="choosing steps",
-        unit=_GRADIENTS,
+        desc="attributing",
+        unit=" passes",
         delay=2,
         disable=not progress,
         leave=False,

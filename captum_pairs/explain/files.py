@@ -1,5 +1,6 @@
 """How results are written to files, and read back."""
 
+import errno
 import hashlib
 import json
 import math
@@ -21,9 +22,11 @@ from torch import Tensor
 __all__ = [
     "as_json",
     "as_number",
+    "as_similarity",
     "as_text",
     "as_texts",
     "check_folder",
+    "check_name",
     "damaged",
     "from_bytes",
     "input_from_json",
@@ -32,6 +35,7 @@ __all__ = [
     "read_json",
     "read_result",
     "read_tensors",
+    "usable",
     "well_formed",
     "write_new",
     "write_result",
@@ -39,6 +43,9 @@ __all__ = [
 
 # Where the first file of a result has the digest of the second one.
 _DIGEST = "tensors"
+_NO_PLACE = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+# Of a name in bytes; endings and what a comparison adds come behind it.
+_LONGEST = 180
 
 # ---- whole files -------------------------------------------------------------
 
@@ -49,7 +56,37 @@ def check_folder(argument: str, directory: Any) -> Path:
         raise InvalidArgumentError(
             argument, "a directory's path", type(directory).__name__
         )
-    return Path(os.fsdecode(directory))
+    name = os.fsdecode(directory)
+    if "\0" in name:
+        raise InvalidArgumentError(argument, "a directory's path", repr(name[:100]))
+    return Path(name)
+
+
+@contextmanager
+def usable(argument: str, path: Path) -> Iterator[None]:
+    """What no file or folder can be called is an error of ours; that a disk is full, or
+    that somebody may not write there, is the system's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        shown = str(path) if len(str(path)) < 200 else f"{str(path)[:100]}…"
+        raise InvalidArgumentError(
+            argument, "a place for it", f"{shown}: {error.strerror}"
+        ) from error
+
+
+def check_name(name: object) -> str:
+    """What files may be called, without their ending."""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(os.fsencode(name)) <= _LONGEST
+        or any(letter in name for letter in "/\\\0")
+    ):
+        came = repr(name[:100]) if isinstance(name, str) else type(name).__name__
+        raise InvalidArgumentError("name", "a file's name without folders", came)
+    return name
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -161,6 +198,13 @@ def as_text(value: Any) -> str:
     return value
 
 
+def as_similarity(value: Any) -> str:
+    """What was read, if it is one of the two."""
+    if value not in ("cosine", "dot"):
+        raise ValueError("similarity")
+    return str(value)
+
+
 def as_texts(values: Any) -> tuple[str, ...]:
     """What was read, if it is a list of texts."""
     if not isinstance(values, list):
@@ -217,8 +261,9 @@ def write_result(
     for label, number in _numbers("", content):
         if not math.isfinite(number):
             raise InvalidArgumentError(label, "a finite number", f"{number}")
-    folder = check_folder("directory", directory)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, name = check_folder("directory", directory), check_name(name)
+    with usable("directory", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     text = folder / f"{name}.json"
     paths = [text]
     content = dict(content)
@@ -248,7 +293,7 @@ def read_result(
         InvalidArgumentError: if there is none, it is damaged, another version wrote it,
             or its second file is another one's.
     """
-    path = check_folder("directory", directory) / f"{name}.json"
+    path = check_folder("directory", directory) / f"{check_name(name)}.json"
     content = read_json(path)
     known = (versions,) if isinstance(versions, int) else tuple(versions)
     if content.get("format") not in known:

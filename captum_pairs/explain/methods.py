@@ -61,7 +61,9 @@ def register_method(name: str, method: Method) -> Method:
     """
     if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
         raise InvalidArgumentError(
-            "name", "words in lower case with underscores between", repr(name)
+            "name",
+            "words in lower case with underscores between",
+            validation.describe(name),
         )
     found = _embedding_attribution(method)
     if _METHODS.get(name, found) is not found:
@@ -83,9 +85,14 @@ def _embedding_attribution(method: object) -> type[EmbeddingAttribution[Any]]:
     )
 
 
-def method_names() -> tuple[str, ...]:
-    """What ``method=`` may be by name, integrated gradients first."""
-    return tuple(_METHODS)
+def method_names(references: bool = False) -> tuple[str, ...]:
+    """
+    What ``method=`` may be by name, integrated gradients first.
+
+    Args:
+        references: those too that need references.
+    """
+    return tuple(n for n in _METHODS if references or n != EXPECTED_GRADIENTS)
 
 
 def subset_methods() -> tuple[str, ...]:

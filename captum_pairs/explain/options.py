@@ -150,14 +150,9 @@ class Options:
         validation.positive_float("tolerance", self.tolerance)
         validation.positive_int("n_steps", self.n_steps)
         validation.positive_int("n_samples", self.n_samples, 2)
-        if self.absent not in (BASELINE, REMOVED):
-            raise InvalidArgumentError(
-                "absent", f"{BASELINE!r} or {REMOVED!r}", repr(self.absent)
-            )
-        for flag in ("tokens", "progress"):
-            if not isinstance(getattr(self, flag), bool):
-                came = validation.describe(getattr(self, flag))
-                raise InvalidArgumentError(flag, "True or False", came)
+        validation.one_of("absent", self.absent, (BASELINE, REMOVED))
+        for each in ("tokens", "progress"):
+            validation.flag(each, getattr(self, each))
         seed = self.seed
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise InvalidArgumentError(
@@ -262,6 +257,9 @@ class Options:
             return self.baseline[0], self.baseline[1]
         if self.baseline is None:
             return None, None
+        named: object = self.baseline
+        if not isinstance(named, str):
+            model.first.check_baseline(self.baseline)  # which refuses it
         knowing = [self.baseline in e.baselines for e in (model.first, model.second)]
         if not any(knowing):
             model.first.check_baseline(self.baseline)

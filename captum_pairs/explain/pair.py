@@ -17,6 +17,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.explain.files import (
     as_number,
+    as_similarity,
     as_text,
     input_from_json,
     input_to_json,
@@ -233,7 +234,8 @@ class PairExplanation(Result):
             )
         values = self._table(side)[chosen].sum(0)
         found = other.shaped(values)
-        return other.upsampled(found) if upsampled else found
+        wanted = validation.flag("upsampled", upsampled)
+        return other.upsampled(found) if wanted else found
 
     def region(self, where: Where, side: Optional[str] = None) -> Tensor:
         """
@@ -273,7 +275,9 @@ class PairExplanation(Result):
         Returns:
             (features, rows, columns) or (features, words), without special tokens.
         """
-        side = side or (_FIRST if self.second.kind != TEXT else _SECOND)
+        if side is None:
+            side = _FIRST if self.second.kind != TEXT else _SECOND
+        self._ordered(side)
         if self.first.kind == self.second.kind:
             side = _SECOND
         asked, other = self._ordered(side)
@@ -288,6 +292,7 @@ class PairExplanation(Result):
         theirs, that have at least half its value; a word has at most one region that
         speaks for it and one against it.
         """
+        validation.positive_int("number", number, 0)
         grids = self.first.has_regions, self.second.has_regions
         if grids == (True, True):
             return list(self._region_pairs(number))
@@ -587,6 +592,8 @@ class PairExplanation(Result):
 
     def _check(self) -> None:
         """That numbers and features are as many, which what was read may lack."""
+        if not self.heads:
+            raise ValueError("heads")
         counts = len(self.first.features), len(self.second.features)
         for effects, count in zip((self.first_effects, self.second_effects), counts):
             if effects is not None and effects.shape != (count,):
@@ -600,8 +607,7 @@ class PairExplanation(Result):
 
     def _ordered(self, side: str) -> tuple[ExplainedInput, ExplainedInput]:
         """The input of that name, and the other one."""
-        if side not in (_FIRST, _SECOND):
-            raise InvalidArgumentError("side", "'first' or 'second'", repr(side))
+        validation.one_of("side", side, (_FIRST, _SECOND))
         if side == _FIRST:
             return self.first, self.second
         return self.second, self.first
@@ -615,9 +621,11 @@ class PairExplanation(Result):
     ) -> str:
         texts = [s for s in (_FIRST, _SECOND) if self._ordered(s)[0].kind == TEXT]
         if side is not None:
-            if side not in texts:
+            if not isinstance(side, str) or side not in texts:
                 raise InvalidArgumentError(
-                    "side", f"a text ({' or '.join(map(repr, texts))})", repr(side)
+                    "side",
+                    f"a text ({' or '.join(map(repr, texts))})",
+                    validation.describe(side),
                 )
             return side
         if not texts:
@@ -625,7 +633,8 @@ class PairExplanation(Result):
         having = []
         for name in texts:
             try:
-                find_phrase(self._ordered(name)[0].source.text, phrase, occurrence or 1)
+                text = self._ordered(name)[0].source.text
+                find_phrase(text, phrase, 1 if occurrence is None else occurrence)
             except InvalidArgumentError:
                 continue
             having.append(name)
@@ -646,7 +655,9 @@ def _typed(name: str, value: Any) -> Any:
     """A number or a word that a file has, if that is what it is."""
     if name in _NUMBERS:
         return as_number(value)
-    if name in ("model", "method", "similarity"):
+    if name == "similarity":
+        return as_similarity(value)
+    if name in ("model", "method"):
         return as_text(value)
     return value
 
@@ -684,6 +695,9 @@ def _groups(side: ExplainedInput, groups: object) -> tuple[list[str], list[list[
 def _members(side: ExplainedInput, group: Group) -> list[int]:
     """The features of a group."""
     if isinstance(group, str):
+        if side.kind != TEXT:
+            expected = "boxes, masks or lists of features"
+            raise InvalidArgumentError(_MERGE, expected, f"words, of a {side.kind}")
         return words_of(
             side.features, find_phrase(side.source.text, group, None, _MERGE)
         )

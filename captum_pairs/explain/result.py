@@ -1,11 +1,14 @@
 """What all results have in common: how they are shown, and told apart."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, TYPE_CHECKING, Union
 
+from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.explain.files import usable
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.equality import ByContent
@@ -55,8 +58,13 @@ class Result(ByContent, ABC):
 
     def page(self, path: Union[str, Path]) -> Path:
         """Writes a page to explore it, one file (see :mod:`captum_pairs.show.page`)."""
-
-        return write_page(self._shown(), path)
+        is_path = isinstance(path, (str, os.PathLike)) and "\0" not in os.fsdecode(path)
+        if not is_path or path == "":
+            raise InvalidArgumentError(
+                "path", "a file's path", validation.describe(path)
+            )
+        with usable("path", Path(os.fsdecode(path))):
+            return write_page(self._shown(), os.fsdecode(path))
 
     def _repr_html_(self) -> str:
         """The page, as notebooks show it."""

@@ -13,9 +13,9 @@ from captum_pairs.attr import (
     ExpectedJacobian,
     IntegratedJacobian,
     InvalidArgumentError,
-    ReferencePaths,
     Session,
     Shares,
+    validation,
 )
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
@@ -28,6 +28,7 @@ from torch import Tensor
 __all__ = [
     "adopted",
     "Asking",
+    "check_directions",
     "InputContributions",
     "Known",
     "PreparedSide",
@@ -143,15 +144,26 @@ class InputContributions(ByContent):
             Inner products with the contributions, without special tokens: (rows,
             columns) or (words,), with m before if there are m.
         """
-        width = self.values.shape[1]
-        if directions.shape[-1] != width or directions.ndim not in (1, 2):
-            raise InvalidArgumentError(
-                "directions",
-                f"vectors ({width},) or (m, {width})",
-                f"shape {tuple(directions.shape)}",
-            )
+        check_directions(directions, self.values.shape[1])
         products = directions.to(self.values) @ self.values.T
         return self.input.shaped(products)
+
+
+def check_directions(directions: object, width: int) -> None:
+    """Refuse what are no vectors of that width."""
+    if (
+        not isinstance(directions, Tensor)
+        or not directions.is_floating_point()
+        or directions.layout != torch.strided
+        or directions.is_meta
+        or directions.ndim not in (1, 2)
+        or directions.shape[-1] != width
+    ):
+        raise InvalidArgumentError(
+            "directions",
+            f"floating vectors ({width},) or (m, {width})",
+            validation.describe(directions),
+        )
 
 
 class Asking:
@@ -178,6 +190,7 @@ class Asking:
         self.encoder = (model.first, model.second)[at]
         self.layer = self.encoder.layer(options.layers(model)[at])
         self.baseline = options.baselines(model)[at]
+        self.references = options.references_of(model, at)
         self.model, self.at, self.options, self.session = model, at, options, session
         self.tally = Tally() if tally is None else tally
         self.method = options.method_class(
@@ -185,6 +198,14 @@ class Asking:
             normalize=model.similarity == "cosine",
             layer=self.layer.module,
         )
+
+    def start(self, prepared: Prepared) -> tuple[Any, str]:
+        """Where paths to an input start: its baseline or references; and in words."""
+        if not self.method.has_baseline:
+            return None, "none"
+        if self.references is None or not isinstance(self.method, ExpectedJacobian):
+            return prepared.baseline, prepared.baseline_name
+        return self.references.start(self.model, self.method, prepared, self.layer)
 
     def on_device(self, value: Tensor) -> Tensor:
         """A tensor where the encoder is."""
@@ -210,7 +231,7 @@ class PreparedSide(Side):
         at_input = asking.layer.module is None
         if at_input:  # what has no path is refused in the adapter's words
             self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
-        start, self._start_name = self._start()
+        start, self._start = asking.start(self.prepared)
         example = next(
             method.examples(
                 self.prepared.inputs,
@@ -231,30 +252,11 @@ class PreparedSide(Side):
         if self.embed_subsets is not None:
             given["embed_subsets"] = self.embed_subsets
         self.settings = method.settings_type(**given)
-        self._n_steps, self._residual = 0, 0.0
-        if isinstance(method, ExpectedJacobian) and isinstance(
-            self.example, ReferencePaths
-        ):
-            split, residual = method.refined(self.example, self.settings)
-            self.settings = split
-            self._n_steps, self._residual = split.n_steps, float(residual)
-
-    def _start(self) -> tuple[Any, str]:
-        """Where paths to the input start: its baseline or its references, and these in
-        words."""
-        asking = self.asking
-        if not asking.method.has_baseline:
-            return None, "none"
-        references = asking.options.references_of(asking.model, asking.at)
-        if references is None or not isinstance(asking.method, ExpectedJacobian):
-            return self.prepared.baseline, self.prepared.baseline_name
-        given = asking.model, asking.method, self.prepared, asking.layer
-        return references.start(*given)
 
     @property
     def input(self) -> ExplainedInput:  # type: ignore[override]  # read only
         """What an explanation says of this input."""
-        baseline = self._start_name
+        baseline = self._start
         if self.asking.options.absent == REMOVED:
             baseline = "nothing of it"
         return ExplainedInput(
@@ -263,8 +265,8 @@ class PreparedSide(Side):
             self.layout.grid,
             self.asking.layer.name,
             baseline,
-            self._n_steps,
-            self._residual,
+            0,
+            0.0,
         )
 
     @cached_property
@@ -514,9 +516,7 @@ def settings_of_side(model: EncoderPair, at: int, options: Options) -> dict[str,
 def side_of_query(model: EncoderPair, query: Any, side: Optional[str]) -> str:
     """Which of a pair's inputs a query is, told from what it is."""
     if side is not None:
-        if side not in ("first", "second"):
-            raise InvalidArgumentError("side", "'first' or 'second'", repr(side))
-        return side
+        return str(validation.one_of("side", side, ("first", "second")))
     kinds = model.first.kind, model.second.kind
     if kinds[0] == kinds[1]:
         return "first"

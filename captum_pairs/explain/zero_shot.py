@@ -1,7 +1,7 @@
 """An image classified by texts, and where it speaks for each class."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, TYPE_CHECKING, Union
@@ -9,8 +9,11 @@ from typing import Any, Optional, TYPE_CHECKING, Union
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session, validation
+from captum_pairs.attr._utils.example import check_norm
+from captum_pairs.attr._utils.hooks import observed
 from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import (
+    as_similarity,
     as_text,
     as_texts,
     input_from_json,
@@ -79,6 +82,7 @@ class ZeroShot(Result):
 
     def top(self, number: int = 5) -> list[tuple[str, float]]:
         """The most probable classes, and their probabilities."""
+        validation.positive_int("number", number, 0)
         order = self.probabilities.argsort(descending=True, stable=True)[:number]
         return [
             (self.classes[at], float(self.probabilities[at])) for at in order.tolist()
@@ -102,9 +106,11 @@ class ZeroShot(Result):
         is_index = isinstance(name, int) and not isinstance(name, bool)
         if is_index and 0 <= int(name) < len(self.classes):
             return int(name)
-        if name not in self.classes:
+        if not isinstance(name, str) or name not in self.classes:
             raise InvalidArgumentError(
-                "name", f"one of the classes {', '.join(self.classes[:20])}", repr(name)
+                "name",
+                f"one of the classes {', '.join(self.classes[:20])}",
+                validation.describe(name),
             )
         return self.classes.index(str(name))
 
@@ -251,7 +257,7 @@ class ZeroShot(Result):
                 prompts=as_texts(content["prompts"]),
                 **{each: tensors[each] for each in _TENSORS},
                 method=as_text(content["method"]),
-                similarity=as_text(content["similarity"]),
+                similarity=as_similarity(content["similarity"]),
             )
             count = len(result.classes)
             if result.attributions.shape != (count, len(result.input.features)):
@@ -278,7 +284,7 @@ def zero_shot(
         raise InvalidArgumentError("template", "a text with {} in it", came)
     check_width(adopted(options, image).method, "a classification")
     texts = tuple(template.replace("{}", name) for name in classes)
-    directions = torch.stack([_embedding(model, text) for text in texts])
+    directions = torch.stack(_embeddings(model, texts))
     options = adopted(options, image)
     with tallied(options.progress) as tally, Session() as session:
         side = side_of(model, 0, image, options, session, tally)
@@ -306,7 +312,11 @@ def _classes(prompts: object) -> tuple[str, ...]:
     expected = "texts, each once: a list, or what else goes through them"
     if isinstance(prompts, (str, bytes, Mapping)) or not isinstance(prompts, Iterable):
         raise InvalidArgumentError("prompts", expected, validation.describe(prompts))
-    classes = tuple(prompts)
+    try:
+        classes = tuple(prompts)
+    except TypeError as error:  # an array of one number says that it is iterable
+        came = validation.describe(prompts)
+        raise InvalidArgumentError("prompts", expected, came) from error
     wrong = [each for each in classes if not isinstance(each, str)]
     if wrong:
         came = f"{validation.describe(wrong[0])} among them"
@@ -319,11 +329,21 @@ def _classes(prompts: object) -> tuple[str, ...]:
     return classes
 
 
-@torch.no_grad()
-def _embedding(model: EncoderPair, text: str) -> Tensor:
-    """A text's embedding (k,), normalised if the similarity is the cosine."""
-    prepared = model.second.prepare(text).to(model.second.device)
-    embedding = model.second.embed(prepared.inputs, *prepared.arguments)[0].cpu()
-    if model.similarity == "cosine":
-        embedding = embedding / torch.linalg.vector_norm(embedding)
-    return embedding
+def _embeddings(model: EncoderPair, texts: Sequence[str]) -> list[Tensor]:
+    """Texts' embeddings (k,), normalised if the similarity is the cosine."""
+    found = []
+    # looks at the modules that run, as for an explanation
+    with Session() as session, observed(session), torch.no_grad():
+        for text in texts:
+            prepared = model.second.prepare(text).to(model.second.device)
+            embedding = model.second.embed(prepared.inputs, *prepared.arguments)[0]
+            norm = torch.linalg.vector_norm(embedding)
+            if not bool(norm.isfinite()):
+                expected, came = "texts whose embedding is finite", "NaN or infinity"
+                raise InvalidArgumentError("prompts", expected, f"{came} of {text!r}")
+            if model.similarity == "cosine":
+                check_norm(embedding, f"the prompt {text!r}")
+                embedding = embedding / norm
+            found.append(embedding.cpu())
+        session.warn_if_random()
+    return found

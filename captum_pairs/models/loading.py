@@ -76,6 +76,10 @@ def load(
         )
     place = torch.device("cpu") if device is None else _device(device)
     encoders = _loaded(_name(model))
+    if not isinstance(encoders, EncoderPair):
+        raise InvalidArgumentError(
+            "loader", "one that gives an EncoderPair", validation.describe(encoders)
+        )
     for encoder in (encoders.first, encoders.second):
         if encoder.module is not None:
             encoder.module.train(False).requires_grad_(False).to(place)

@@ -22,7 +22,7 @@ from captum_pairs.attr import validation
 from captum_pairs.models.errors import UnreadableImageError
 from captum_pairs.models.paths import file
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from torch import strided, Tensor
 
 __all__ = ["FORMATS", "ImageLike", "read_image"]
 
@@ -64,6 +64,9 @@ def read_image(source: ImageLike) -> Image.Image:
     if isinstance(source, Image.Image):
         return _decoded(lambda: _rgb(source), "the PIL image")
     if isinstance(source, Tensor):
+        if source.is_meta or source.layout != strided:
+            kind = "meta" if source.is_meta else str(source.layout)
+            raise UnreadableImageError("image", _WHAT, f"a {kind} tensor")
         return _rgb(_from_array(source.detach().cpu(), channels_first=True))
     if isinstance(source, np.ndarray):
         return _rgb(_from_array(source, channels_first=False))

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Optional, TypeVar, Union
 
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 from torch import nn
@@ -112,7 +112,8 @@ def register_loader(
             is of the kind; what was registered last is asked first.
 
     Raises:
-        InvalidArgumentError: naming ``prefix``, if it is taken or no plain word.
+        InvalidArgumentError: naming ``prefix``, if it is taken or no plain word, or
+            what else is of another type.
 
     >>> register_loader("mine", load_mine, models="my encoders", write="mine:small")
     >>> captum_pairs.load("mine:small")
@@ -122,7 +123,28 @@ def register_loader(
         raise InvalidArgumentError(
             "prefix",
             "a word that is no kind's yet",
-            repr(prefix) if isinstance(prefix, str) else type(prefix).__name__,
+            validation.describe(prefix),
+        )
+    for name, words in (
+        ("models", models),
+        ("write", write),
+        ("package", package),
+        ("module", module),
+    ):
+        if not isinstance(words, str):
+            raise InvalidArgumentError(name, "a text", validation.describe(words))
+    given: dict[str, Any] = {"loader": loader, "adopter": adopter, "claims": claims}
+    for name, function in given.items():
+        is_place = isinstance(function, str) and ":" in function and name != "claims"
+        is_left = function is None and name != "loader"
+        if not (callable(function) or is_place or is_left):
+            place = "" if name == "claims" else ", or package.module:name"
+            raise InvalidArgumentError(
+                name, f"a function{place}", validation.describe(function)
+            )
+    if not isinstance(classes, tuple) or not all(isinstance(c, str) for c in classes):
+        raise InvalidArgumentError(
+            "classes", "a tuple of modules' names", validation.describe(classes)
         )
     _TABLE[prefix] = Support(
         prefix, models, write, package, module, loader, adopter, claims, classes

@@ -79,7 +79,16 @@ def siamese(
         )
     process, view, mean, std = _understood(transform)
     black = process(Image.new("RGB", (64, 64)))[None].float()
-    parts = _parts(backbone, black)
+    try:
+        parts = _parts(backbone, black)
+    except InvalidArgumentError:
+        raise
+    except Exception as error:  # whatever a network raises that takes something else
+        raise InvalidArgumentError(
+            "backbone",
+            f"a module that takes pixels {tuple(black.shape)}, as the transform makes",
+            f"{type(backbone).__name__}: {reason_of(error)}",
+        ) from error
     images = TransformedImageEncoder(
         backbone, partial(_embed, backbone), process, view, mean, std, parts
     )

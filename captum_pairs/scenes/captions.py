@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
+from captum_pairs.scenes.arguments import check, check_kinds
 from captum_pairs.scenes.scene import Kind, Scene
 from captum_pairs.scenes.vocabulary import (
     COLORS,
@@ -123,6 +124,7 @@ class HardNegative:
 
 def matching_objects(phrase: Phrase, scene: Scene) -> list[int]:
     """The indices of the scene's objects that a phrase fits, its count aside."""
+    check(phrase=(phrase, Phrase), scene=(scene, Scene))
     return [
         index
         for index, item in enumerate(scene.objects)
@@ -134,6 +136,7 @@ def matching_objects(phrase: Phrase, scene: Scene) -> list[int]:
 
 def is_true(description: Description, scene: Scene) -> bool:
     """Whether everything that a description claims holds of a scene."""
+    check(description=(description, Description), scene=(scene, Scene))
     matches = [matching_objects(phrase, scene) for phrase in description.phrases]
     for phrase, fitting in zip(description.phrases, matches):
         if phrase.count > 1 and len(fitting) != phrase.count:
@@ -156,6 +159,7 @@ def write(
     description: Description, objects: tuple[tuple[int, ...], ...] = ()
 ) -> Caption:
     """A description in words."""
+    check(description=(description, Description), objects=(objects, tuple))
     text = ""
     places: dict[tuple[int | None, str], Span] = {}
     for word, place in _words(description):
@@ -231,6 +235,8 @@ def sample_caption(
             grounding is measured on.
         subtle: claim relations and sizes more often, and count less.
     """
+    check(rng=(rng, np.random.Generator), scene=(scene, Scene))
+    check(plain=(plain, bool), subtle=(subtle, bool))
     number = len(scene.objects)
     order = rng.permutation(number).tolist()
     if plain:
@@ -331,6 +337,11 @@ def hard_negative(
     Returns:
         The false caption, or None if a few tries found none.
     """
+    check(rng=(rng, np.random.Generator), scene=(scene, Scene))
+    check(caption=(caption, Caption), subtle=(subtle, bool))
+    check_kinds("withheld", withheld)
+    if len(caption.phrases) != len(caption.description.phrases) or not caption.phrases:
+        raise ValueError("caption must be one that was written, with its phrases")
     description = caption.description
     slots: list[tuple[int | None, str]] = [
         (index, slot)

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from captum_pairs.scenes.arguments import check
 from captum_pairs.scenes.scene import Background, Scene, SceneObject
 from numpy.typing import NDArray
 
 __all__ = ["Rendering", "render", "visible_shares"]
 
 Floats = NDArray[np.float32]
+# Pixels of a side.
+_LARGEST = 2**14
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,15 @@ def render(scene: Scene, image_size: int = 64) -> Rendering:
     """Draws a scene on image_size × image_size pixels.
 
     Raises:
-        ValueError: if image_size is less than 32 pixels, too few to see a shape.
+        ValueError: if image_size is less than 32 pixels, too few to see a shape, or no
+            size of an image.
     """
-    if image_size < 32:
-        raise ValueError(f"image_size must be at least 32 pixels, got {image_size}")
+    check(scene=(scene, Scene), image_size=(image_size, int))
+    if not 32 <= image_size <= _LARGEST:
+        raise ValueError(
+            f"image_size must be at least 32 pixels and at most {_LARGEST}, "
+            f"got {image_size}"
+        )
     image = _draw_background(scene.background, image_size)  # (h, w, 3)
     owner = np.full((image_size, image_size), -1, dtype=np.int8)
     for index, item in enumerate(scene.objects):

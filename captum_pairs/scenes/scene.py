@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
+from captum_pairs.scenes.arguments import check, check_kinds
 from captum_pairs.scenes.vocabulary import COLORS, SHAPES, SIZES
 
 __all__ = [
@@ -93,6 +94,11 @@ class Scene:
     def relation_holds(self, relation: str, first: int, second: int) -> bool:
         """Whether object `first` is left of, right of, above or below `second`:
         its centre is further that way by at least RELATION_MARGIN."""
+        check(relation=(relation, str), first=(first, int), second=(second, int))
+        for name, index in (("first", first), ("second", second)):
+            if not 0 <= index < len(self.objects):
+                last = len(self.objects) - 1
+                raise ValueError(f"{name} must be from 0 to {last}, got {index}")
         (x1, y1), (x2, y2) = self.objects[first].center, self.objects[second].center
         distance = {"left": x2 - x1, "right": x1 - x2, "above": y2 - y1}
         distance["below"] = y1 - y2
@@ -124,8 +130,16 @@ def sample_scene(
             another object or, if it stands alone, beside it.
 
     Raises:
-        ValueError: if number is out of range, or everything is withheld.
+        ValueError: naming the argument that is of another type or out of range; if
+            everything is withheld.
     """
+    check(rng=(rng, np.random.Generator), distinct=(distinct, bool))
+    check_kinds("withheld", withheld)
+    check_kinds("only", only)
+    if together is not None:
+        check_kinds("together", [together])
+    if number is not None:
+        check(number=(number, int))
     if number is None:
         number = int(rng.choice([1, 2, 2, 3, 3, 3, 4, 4]))
     if not 1 <= number <= 4:
@@ -183,6 +197,8 @@ def twin(
     two objects' places exchanged. What is said of one of the two is then often
     false of the other for that one reason. Subtle twins exchange places more often, and
     some differ in one object's size."""
+    check(rng=(rng, np.random.Generator), scene=(scene, Scene), subtle=(subtle, bool))
+    check_kinds("withheld", withheld)
     objects = list(scene.objects)
     if len(objects) > 1 and rng.random() < (0.45 if subtle else 0.3):
         first, second = rng.choice(len(objects), 2, replace=False)

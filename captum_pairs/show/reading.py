@@ -48,10 +48,11 @@ _LOOKED_AT = 24
 # Words that are listed; of more, how many these are.
 _LISTED = 6
 # Methods whose exact zero means that the model does not look.
-_DERIVATIVES = ("integrated_gradients", "jacobian_x_input")
+_DERIVATIVES = ("integrated_gradients", "expected_gradients", "jacobian_x_input")
 # Parts of a score, by how their names end or begin, and what they mean.
 _MEANINGS = {
     "the two baselines": "what both inputs have in common when they are empty",
+    "what both are compared with": "which says nothing of these two inputs",
     "on its own": "whatever the other input says",
     "special token": "which stands for no part of an input",
 }

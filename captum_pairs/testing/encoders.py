@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from captum_pairs.attr import InvalidArgumentError, Place
+from captum_pairs.attr import InvalidArgumentError, Place, validation
 from captum_pairs.models import Encoder, EncoderPair, Feature, Layer, Layout, Prepared
 from captum_pairs.models.encoder import AUDIO, IMAGE, TEXT
 from captum_pairs.testing.broken import BrokenContractError, refused, require, unchanged
@@ -56,7 +56,22 @@ def check_encoder(
 
     Raises:
         BrokenContractError: an ``AssertionError`` that names what does not hold.
+        InvalidArgumentError: naming an argument of this function.
     """
+    if not isinstance(model, EncoderPair):
+        raise InvalidArgumentError(
+            "model", "an EncoderPair", validation.describe(model)
+        )
+    validation.positive_float("tolerance", tolerance)
+    if score is not None and not callable(score):
+        raise InvalidArgumentError(
+            "score", "a function of two inputs", validation.describe(score)
+        )
+    for given in validation.pair_of("inputs", inputs):
+        if not (given is None or isinstance(given, (list, tuple)) and given):
+            raise InvalidArgumentError(
+                "inputs", "a list of inputs for each side", validation.describe(given)
+            )
     require(model.similarity in ("cosine", "dot"), "similarity is 'cosine' or 'dot'")
     require(len(model.heads) > 0, "there is a head, the model's own score")
     examples = []

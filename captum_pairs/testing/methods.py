@@ -8,7 +8,13 @@ from typing import Any, Optional
 
 import torch
 from captum.attr import Attribution
-from captum_pairs.attr import EmbeddingAttribution, pair, PairAttribution
+from captum_pairs.attr import (
+    EmbeddingAttribution,
+    InvalidArgumentError,
+    pair,
+    PairAttribution,
+    validation,
+)
 from captum_pairs.testing.broken import BrokenContractError, refused, require, unchanged
 from torch import nn, Tensor
 
@@ -91,6 +97,7 @@ def check_method(
 
     Raises:
         BrokenContractError: an ``AssertionError`` that names what does not hold.
+        InvalidArgumentError: naming another argument of this function.
     """
     is_pair = isinstance(method, type) and issubclass(method, PairAttribution)
     if not is_pair and not (
@@ -98,7 +105,22 @@ def check_method(
     ):
         raise BrokenContractError("a method is an EmbeddingAttribution or its pair")
     maker = method if make is None else make
-    contract = _Contract(method, maker, is_pair, dict(settings or {}), tolerance)
+    if not callable(maker):
+        raise InvalidArgumentError("make", "a function", validation.describe(make))
+    own: object = {} if settings is None else settings
+    if not isinstance(own, Mapping) or not all(isinstance(name, str) for name in own):
+        raise InvalidArgumentError(
+            "settings", "names and values", validation.describe(settings)
+        )
+    known = inspect.signature(method.attribute).parameters
+    for name in own:
+        if name not in known and "kwargs" not in known:
+            raise InvalidArgumentError(
+                "settings", f"names of {', '.join(known)}", f"{name!r}"
+            )
+    validation.flag("pickles", pickles)
+    validation.positive_float("tolerance", tolerance)
+    contract = _Contract(method, maker, is_pair, dict(own), tolerance)
     contract.check_interface()
     contract.check_shapes()
     contract.check_batch()

@@ -327,7 +327,8 @@ def test_invalid_norm_of_zero_names_side_and_role(side, role):
     encoders = [encode, encode]
     encoders[side] = lambda x: encode(x) * where(x).any(-1, keepdim=True)
     options = dict(forward_func=encoders, inputs=(X, X))
-    refused("forward_func", ["norm zero", f"{role}[{side}]"], **options)
+    hints = ["another one, such as", 'similarity="dot"'] if role == "baselines" else []
+    refused("forward_func", ["norm zero", f"{role}[{side}]", *hints], **options)
     # A dot product needs no norm.
     dot = FeaturePairIntegratedGradients(encoders, "dot")
     if role == "baselines":

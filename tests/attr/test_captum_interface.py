@@ -22,6 +22,7 @@ from captum.metrics import sensitivity_max
 from captum_pairs.attr import (
     FeaturePairIntegratedGradients,
     IntegratedJacobian,
+    InvalidArgumentError,
     LayerFeaturePairIntegratedGradients,
     LayerIntegratedJacobian,
     PairDecomposition,
@@ -473,3 +474,32 @@ def test_examples_run_as_they_stand(name):
     report = []
     result = doctest.DocTestRunner().run(example, out=report.append)
     assert result.attempted > 0 and result.failed == 0, "".join(report)
+
+
+def test_noise_on_token_ids_is_refused():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.block = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+        def of_vectors(self, vectors):
+            return torch.tanh(self.block(vectors)).mean(1)
+
+        def forward(self, ids):
+            return self.of_vectors(self.embedding(ids))
+
+    words = Words().double().eval()
+    ids = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5]])
+    method = LayerFeaturePairIntegratedGradients(words, words.embedding)
+    nothing = tuple(torch.zeros_like(each) for each in ids)
+    assert method.attribute(ids, baselines=nothing).shape == (1, 3, 2)
+    with pytest.raises(InvalidArgumentError, match="inputs: .*whole.*NoiseTunnel"):
+        NoiseTunnel(method).attribute(ids, baselines=nothing, nt_samples=2)
+    # what the message says to do
+    vectors = tuple(words.embedding(each).detach() for each in ids)
+    method = FeaturePairIntegratedGradients(words.of_vectors)
+    masks = tuple(torch.arange(each.shape[1])[None, :, None] for each in ids)
+    found = NoiseTunnel(method).attribute(
+        vectors, feature_mask=masks, nt_samples=2, stdevs=0.1
+    )
+    assert found.shape == (1, 3, 2)

@@ -193,6 +193,14 @@ def test_orange_for_and_purple_against_where_the_patches_are() -> None:
     assert axes.images[0].get_clim() == (0, 255)
 
 
+def test_a_photo_is_grey_under_colour() -> None:
+    image = np.zeros((1, 2, 3), dtype=np.uint8)
+    image[0] = (150, 150, 150), (0, 195, 255)  # of the same mean
+    _, axes = v.visualize_image_attr(np.zeros((1, 2)), image, use_pyplot=False)
+    shown = np.asarray(axes.images[0].get_array())
+    assert shown.ndim == 2 and shown[0, [0, -1]] == pytest.approx([150, 143.5], abs=0.1)
+
+
 @pytest.mark.parametrize("method", ["masked_image", "alpha_scaling", "heat_map"])
 @pytest.mark.parametrize("sign", ["positive", "negative", "absolute_value"])
 def test_shows_what_captum_shows(method: str, sign: str) -> None:

@@ -15,6 +15,7 @@ from captum_pairs.models.sound import read_sound
 from captum_pairs.models.words import offsets_of, word_spans
 from hypothesis import given, HealthCheck, settings, strategies as st
 from PIL import Image
+from strange import anything, arrays
 from test_siamese import _made
 
 few = settings(
@@ -24,59 +25,6 @@ few = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 many = settings(few, max_examples=120)
-
-anything = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=20)
-    | st.binary(max_size=40)
-    | st.builds(object)
-    | st.builds(Path, st.text(st.characters(exclude_characters="\0"), max_size=9)),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=4,
-)
-shapes = st.lists(st.integers(0, 9), max_size=5).map(tuple)
-dtypes = st.sampled_from(
-    [
-        "u1",
-        "u2",
-        "u4",
-        "i2",
-        "i4",
-        "i8",
-        "f2",
-        "f4",
-        "f8",
-        "?",
-        "c8",
-        "O",
-        "U3",
-        "M8[s]",
-    ]
-)
-
-
-@st.composite
-def arrays(draw: Any) -> Any:
-    shape, kind = draw(shapes), draw(dtypes)
-    seed, scale = draw(st.integers(0, 9)), draw(
-        st.sampled_from([0, 1, 255, 1e6, np.nan])
-    )
-    with np.errstate(all="ignore"):
-        values = (np.random.default_rng(seed).random(shape) * scale).astype(
-            kind if kind not in ("U3", "M8[s]") else "f4"
-        )
-        array = values if kind not in ("U3", "M8[s]") else np.zeros(shape, kind)
-    if draw(st.booleans()):
-        try:
-            return torch.from_numpy(array)
-        except TypeError:
-            pass
-    return array
 
 
 @many

@@ -587,6 +587,8 @@ def test_two_captions_side_by_side(show: Show) -> None:
         shares = shares_of_words(words_of(page, at))
         np.testing.assert_allclose(shares, (row / most).numpy(), atol=0.02)
     assert page.inner_text("#score") == signed(found.difference)
+    key = page.inner_text("#key")
+    assert "a candidate's own similarity" in key and "In the image, which shows" in key
 
 
 def test_two_images_side_by_side(show: Show) -> None:

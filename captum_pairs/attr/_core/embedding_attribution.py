@@ -16,6 +16,7 @@ from captum_pairs.attr._utils.sides import make_side
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
+    flag,
     InvalidArgumentError,
 )
 from torch import nn, Tensor
@@ -284,7 +285,8 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
         index: Optional[int] = None,
     ) -> Side:
         """Validated arguments; index is that of a pair's side, for errors."""
-        if index is None and attribute_to_layer_input and self.layer is None:
+        at_input = flag("attribute_to_layer_input", attribute_to_layer_input)
+        if index is None and at_input and self.layer is None:
             raise InvalidArgumentError(
                 "attribute_to_layer_input", "False for the encoder's input", "True"
             )

@@ -15,18 +15,25 @@ from captum_pairs.attr._core.embedding_attribution import (
     result_dtype,
     Shares,
 )
-from captum_pairs.attr._core.integrated_jacobian import IntegratedJacobian, Integration
+from captum_pairs.attr._core.integrated_jacobian import Integration
 from captum_pairs.attr._utils.example import Side
 from captum_pairs.attr._utils.hooks import Session
+from captum_pairs.attr._utils.products import (
+    check_slope,
+    feature_products,
+    Points,
+    reverse_products,
+)
 from captum_pairs.attr._utils.quadrature import quadrature
 from captum_pairs.attr._utils.references import (
     ReferencePaths,
     references_of,
     ReferenceValues,
+    SeveralPaths,
 )
 from captum_pairs.attr._utils.settings import described, settings_of
 from captum_pairs.attr._utils.spread import standard_error
-from captum_pairs.attr._utils.validation import positive_int, warn_caller
+from captum_pairs.attr._utils.validation import one_of, positive_int, warn_caller
 from torch import nn, Tensor
 
 Found = Union[Tensor, tuple[Tensor, ...]]
@@ -45,9 +52,9 @@ class ExpectedIntegration(Integration):
 
         n_steps (int): Points of each reference's path; with a tolerance, the most that
                     are tried.
-        method (str): Of quadrature, as Captum calls it; up to eight points of several
-                    paths that a tolerance chooses are shifted middles instead, other
-                    ones of each path.
+        method (str, optional): Of quadrature, as Captum calls it. Default:
+                    ``gausslegendre``; up to eight points of each path that are chosen
+                    are shifted middles, other ones of each path
         tolerance (float, optional): Take as few of 1, 2, 4, ... points of each path as
                     bring the residual of their mean within it.
         internal_batch_size (int, optional): The most points run at once.
@@ -90,37 +97,36 @@ class Split(ExpectedIntegration):
 
         n_references (int): The first so many are used.
         is_shifted (bool): Whether each path has other points than the next one.
+        residual (float): Of the mean, relative.
     """
 
     n_references: int = 0
     is_shifted: bool = False
+    residual: float = 0.0
 
+    def points(self, paths: ReferencePaths, apart: bool = False) -> Points:
+        """Those of all paths, in one sum; or in one for each of them."""
+        several = paths.chosen(slice(self.n_references))
+        count, like = len(several.starts), several.start_embeddings.new_ones(())
+        like = like.to(device=several.value.device, dtype=several.dtype)
+        nodes, weights = self._nodes(count, like)  # (M, n)
+        owners = torch.arange(count).to(like)[:, None].expand_as(nodes)
+        nodes = torch.stack([owners.flatten(), nodes.flatten()], dim=1)
+        sums = torch.eye(count).to(like) if apart else like.new_ones(1, count) / count
+        # (s, M), (M, n) -> (s, M n)
+        return Points(several, nodes, (sums[:, :, None] * weights).flatten(1))
 
-@dataclass(frozen=True)
-class _Points(Integration):
-    """The points of several paths, instead of one's."""
-
-    is_shifted: bool = False
-
-    def nodes(self, path: Any) -> tuple[Tensor, Tensor]:
-        """Each a path's number and a place on it, (n, 2), and their weights (n,)."""
-        nodes, weights = self._nodes(path)  # (M, n)
-        owners = torch.arange(len(nodes), device=nodes.device)[:, None]
-        pairs = torch.stack([owners.expand_as(nodes).to(nodes), nodes], dim=-1)
-        return pairs.flatten(0, 1), weights.flatten() / len(nodes)
-
-    def _nodes(self, path: Any) -> tuple[Tensor, Tensor]:
+    def _nodes(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Of each path, (M, n)."""
-        numbers, like = path.numbers, dict(dtype=path.dtype, device=path.value.device)
         if not self.is_shifted:
-            nodes, weights = quadrature(self.n_steps, self.rule, **like)
-            shape = len(numbers), self.n_steps
-            return nodes.expand(shape), weights.expand(shape)
+            rule = quadrature(self.n_steps, self.rule, like.dtype, like.device)
+            nodes, weights = (each.expand(count, -1) for each in rule)
+            return nodes, weights
         # Paths are alike, so that different places in them are one finer rule for
         # what they have in common; what they have not is as if drawn at random.
-        shifts = (0.5 + numbers.double() * _GOLDEN) % 1.0
-        nodes = (torch.arange(self.n_steps) + shifts[:, None]) / self.n_steps
-        return nodes.to(**like), torch.full_like(nodes, 1 / self.n_steps).to(**like)
+        shifts = (0.5 + torch.arange(count).double() * _GOLDEN) % 1.0
+        places = (torch.arange(self.n_steps) + shifts[:, None]) / self.n_steps
+        return places.to(like), torch.full_like(places, 1 / self.n_steps).to(like)
 
 
 class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
@@ -161,7 +167,7 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
             direction (str, optional): As for :class:`IntegratedJacobian`.
         """
         super().__init__(forward_func, normalize, layer, channel_dim)
-        self._along = IntegratedJacobian(forward_func, direction=direction)
+        self.direction = one_of("direction", direction, (None, "forward", "reverse"))
 
     # ---- references --------------------------------------------------------
 
@@ -237,37 +243,35 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
 
     # ---- the points --------------------------------------------------------
 
-    def refined(
-        self, paths: ReferencePaths, settings: ExpectedIntegration
-    ) -> tuple[Split, Tensor]:
-        """How many references, and points of each path, and the residual of the mean:
-        chosen before the costly passes, by one Jacobian-vector product a point."""
+    def refined(self, paths: ReferencePaths, settings: ExpectedIntegration) -> Split:
+        """How many references, and points of each path: chosen before the costly
+        passes, by one Jacobian-vector product a point."""
+        if isinstance(settings, Split):
+            return settings
+        if settings.tolerance is None and settings.n_points is None:
+            return _split(settings, settings.n_steps, len(paths), False)
         most = settings.n_points or len(paths) * settings.n_steps
-        is_free = settings.rule == "gausslegendre" and bool(
-            settings.tolerance or settings.n_points
-        )
-        tried: list[tuple[float, Split, Tensor]] = []
+        tried: list[tuple[float, Split]] = []
         for count in _halved(len(paths), settings.n_points is not None):
             if most // count < settings.least:
                 continue
             for n_steps in settings.ladder(most // count):
-                split = _split(settings, n_steps, count, is_free)
-                residual = self._residual(paths, split)
-                if settings.tolerance and float(residual) <= settings.tolerance:
-                    return split, residual
-                error = math.hypot(float(residual), self._sampling(paths, count))
-                tried.append((error, split, residual))
-        _, split, residual = min(tried, key=lambda each: each[0])
-        return split, residual
+                split = _split(settings, n_steps, count, settings.method is None)
+                split = replace(split, residual=self._residual(paths, split))
+                if settings.tolerance and split.residual <= settings.tolerance:
+                    return split
+                error = math.hypot(split.residual, self._sampling(paths, count))
+                tried.append((error, split))
+        return min(tried, key=lambda each: each[0])[1]
 
-    def _residual(self, paths: ReferencePaths, split: Split) -> Tensor:
+    def _residual(self, paths: ReferencePaths, split: Split) -> float:
         """Relative distance of the quadrature from the difference it integrates."""
-        several = paths.chosen(slice(split.n_references)).as_one_feature
-        total = self._along.contributions(several, _points(split))[0]
-        target = several.embedding - several.baseline_embedding
-        norm: Tensor = torch.linalg.vector_norm(target)
-        distance: Tensor = torch.linalg.vector_norm(total - target)
-        return distance / torch.where(norm > 0, norm, 1.0)
+        points = split.points(paths)
+        several = _several(points).as_one_feature
+        points = replace(points, example=several)
+        size = split.internal_batch_size
+        found = feature_products([points], [several.difference], self.direction, size)
+        return _missed(found[0][0], several)
 
     def _sampling(self, paths: ReferencePaths, count: int) -> float:
         """The standard error of the references' mean embedding, relative likewise."""
@@ -278,22 +282,18 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
         norm = float(torch.linalg.vector_norm(target))
         return math.sqrt(float(spread)) / norm if norm else 0.0
 
-    def settled(self, paths: ReferencePaths, settings: ExpectedIntegration) -> Split:
-        """Settings with points that are known; a warning if they do not do."""
-        if isinstance(settings, Split):
-            return settings
-        if settings.tolerance is None and settings.n_points is None:
-            return _split(settings, settings.n_steps, len(paths), False)
-        chosen, residual = self.refined(paths, settings)
-        if settings.tolerance and float(residual) > settings.tolerance:
+    def check_shares(
+        self, paths: ReferencePaths, found: Shares, settings: ExpectedIntegration
+    ) -> None:
+        """Warn of integrals that did not reach their tolerance."""
+        if settings.tolerance is not None and found.residual > settings.tolerance:
             name = paths.side.names[0]
             side = f" of {name}" if name != "inputs" else ""
             warn_caller(
-                f"the path integrals{side} have a residual of {float(residual):.1e} "
-                f"with {chosen.n_references} references and {chosen.n_steps} points "
-                f"of each one's path, above tolerance={settings.tolerance:.1e}"
+                f"the path integrals{side} have a residual of {found.residual:.1e} "
+                f"with {found.n_steps} points of each reference's path, above "
+                f"tolerance={settings.tolerance:.1e}"
             )
-        return chosen
 
     # ---- the products ------------------------------------------------------
 
@@ -303,33 +303,55 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
         return self.shares(paths, settings).values
 
     def shares(self, paths: ReferencePaths, settings: ExpectedIntegration) -> Shares:
-        split = self.settled(paths, settings)
-        several = paths.chosen(slice(split.n_references))
-        found = self._along.contributions(several, _points(split))
-        return Shares(found, several.embedding, several.baseline_embedding)
+        split = self.refined(paths, settings)
+        points = split.points(paths)
+        values, several = self._products(points, split)[0], _several(points)
+        check_slope(values, several.embedding - several.baseline_embedding)
+        ends = several.embedding, several.baseline_embedding
+        return Shares(values, *ends, split.n_steps, _missed(values, several))
 
     def shares_along(
         self, paths: ReferencePaths, directions: Tensor, settings: ExpectedIntegration
     ) -> Shares:
-        split = self.settled(paths, settings)
-        several = paths.chosen(slice(split.n_references))
-        along = directions.to(several.embedding)
-        found = self._along.readings(several, along, _points(split))
-        if found is None:
-            whole = self.shares(paths, split)
-            return whole._replace(values=whole.values @ directions.to(whole.values).T)
-        return Shares(found, several.embedding, several.baseline_embedding)
+        count, width = paths.features.count, paths.embedding.numel()
+        fewest = width if self.direction == "reverse" else min(count, width)
+        along = directions.to(paths.embedding)
+        if self.direction == "forward" or len(along) > fewest:
+            whole = self.shares(paths, settings)
+            return whole._replace(values=whole.values @ along.T)
+        split = self.refined(paths, settings)
+        points = split.points(paths)
+        several = _several(points)
+        scales, size = [several.difference], split.internal_batch_size
+        values = reverse_products([points], [along], scales, size)[0][0]
+        ends = several.embedding, several.baseline_embedding
+        check_slope(values, along @ (ends[0] - ends[1]))
+        return Shares(values, *ends, split.n_steps, split.residual)
 
     def contributions_by_reference(
         self, paths: ReferencePaths, settings: ExpectedIntegration
     ) -> Tensor:
         """Of each reference its own contributions, (M, G, k)."""
-        split = self.settled(paths, settings)
-        found = []
-        for at in range(split.n_references):
-            one = paths.chosen(slice(at, at + 1))
-            found.append(self._along.contributions(one, _points(split)))
-        return torch.stack(found)
+        split = self.refined(paths, settings)
+        return self._products(split.points(paths, apart=True), split)
+
+    def _products(self, points: Points, split: Split) -> Tensor:
+        """(s, G, k)."""
+        scales, size = [_several(points).difference], split.internal_batch_size
+        return feature_products([points], scales, self.direction, size)[0]
+
+
+def _several(points: Points) -> SeveralPaths:
+    assert isinstance(points.example, SeveralPaths)  # as a split makes them
+    return points.example
+
+
+def _missed(values: Tensor, several: SeveralPaths) -> float:
+    """By how much contributions (G, k) miss what they should sum to, relative."""
+    target = several.embedding - several.baseline_embedding
+    norm = torch.linalg.vector_norm(target)
+    distance = torch.linalg.vector_norm(values.sum(dim=0) - target)
+    return float(distance / norm) if norm else float(distance)
 
 
 @dataclass(frozen=True)
@@ -351,14 +373,16 @@ def _split(
 
         free (bool): Whether the rule is chosen too.
     """
-    is_shifted = free and 1 < n_references and n_steps <= _SHIFTED
-    chunk = settings.internal_batch_size
-    return Split(n_steps, settings.method, None, chunk, None, n_references, is_shifted)
-
-
-def _points(split: Split) -> _Points:
-    chunk = split.internal_batch_size
-    return _Points(split.n_steps, split.method, None, chunk, split.is_shifted)
+    is_shifted = free and n_references > 1 and n_steps <= _SHIFTED
+    return Split(
+        n_steps,
+        settings.method,
+        settings.tolerance,
+        settings.internal_batch_size,
+        None,
+        n_references,
+        is_shifted,
+    )
 
 
 def _halved(count: int, fewer: bool) -> list[int]:
@@ -419,9 +443,11 @@ def _attribute(
     values, errors, deltas = [], [], []
     for paths in self._examples(side):
         check_size([paths], len(side), paths.embedding.numel())
-        found = self.shares(paths, asked)
+        split = self.refined(paths, asked)
+        found = self.shares(paths, split)
+        self.check_shares(paths, found, asked)
         if return_standard_error:
-            apart = self.contributions_by_reference(paths, asked)
+            apart = self.contributions_by_reference(paths, split)
             errors.append(standard_error(apart).reshape(*paths.features.shape, -1))
         check_finite(found.values)
         total = found.values.sum(0)

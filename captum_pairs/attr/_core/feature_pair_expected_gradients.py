@@ -110,7 +110,7 @@ def _attribute(
     y: Any
     for x, y in self._examples(sides):
         check_size((x, y), len(sides[0]))
-        known = methods[0].settled(x, asked[0]), methods[1].settled(y, asked[1])
+        known = methods[0].refined(x, asked[0]), methods[1].refined(y, asked[1])
         found = self._of_block([(x, y)], known, effects=False)[0]
         values.append(found.interactions)
         deltas.append(found.convergence_delta)

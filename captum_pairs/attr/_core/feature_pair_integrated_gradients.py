@@ -10,6 +10,7 @@ from captum_pairs.attr._core.integrated_jacobian import (
     Integration,
 )
 from captum_pairs.attr._core.pair_attribution import PairAttribution
+from captum_pairs.attr._utils.validation import flag
 from torch import Tensor
 
 
@@ -163,7 +164,7 @@ class FeaturePairIntegratedGradients(PairAttribution):
             >>> fpig.attribute((x, y), n_steps=16).shape
             torch.Size([2, 6, 4])
         """
-        if return_convergence_delta:
+        if flag("return_convergence_delta", return_convergence_delta):
             self.first._require_multiplied("return_convergence_delta")
         given = (inputs, baselines, feature_mask, additional_forward_args)
         sides = self._sides(*given, attribute_to_layer_input)

@@ -30,6 +30,7 @@ from captum_pairs.attr._utils.sides import args_of, baseline_of
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
+    flag,
     InvalidArgumentError,
     optional_pair_of,
     pair_of,
@@ -437,7 +438,7 @@ class FeaturePairIntegratedHessians(Attribution):
             >>> hessians.attribute((torch.rand(2, 3), torch.rand(2, 4))).shape
             torch.Size([2, 3, 4])
         """
-        if return_convergence_delta:
+        if flag("return_convergence_delta", return_convergence_delta):
             self._require_multiplied("return_convergence_delta")
         call = self._call(
             inputs,
@@ -775,6 +776,8 @@ def _masks(
 
 def _target_of(target: Any, row: int, rows: int) -> Optional[int]:
     """An example's class."""
+    if isinstance(target, Tensor):
+        check_tensor("target", target.reshape(1) if not target.ndim else target)
     values = target.flatten().tolist() if isinstance(target, Tensor) else target
     if isinstance(target, Tensor) and len(values) == 1:
         values = values[0]

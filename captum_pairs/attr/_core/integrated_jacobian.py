@@ -12,10 +12,10 @@ from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution, 
 from captum_pairs.attr._utils.example import BaselinePath, Example
 from captum_pairs.attr._utils.placement import (
     Density,
+    error_estimate,
     Scan,
     scan_nodes,
     SCANS,
-    share_of_change,
 )
 from captum_pairs.attr._utils.products import (
     check_slope,
@@ -36,6 +36,7 @@ from captum_pairs.attr._utils.quadrature import (
 )
 from captum_pairs.attr._utils.validation import (
     check_chunk,
+    flag,
     InvalidArgumentError,
     one_of,
     positive_float,
@@ -257,7 +258,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
             >>> contributions.shape, delta.shape
             (torch.Size([2, 4, 3]), torch.Size([2, 3]))
         """
-        if return_convergence_delta:
+        if flag("return_convergence_delta", return_convergence_delta):
             self._require_multiplied("return_convergence_delta")
         given = (inputs, baselines, feature_mask, additional_forward_args)
         side = self._side(*given, attribute_to_layer_input)
@@ -578,24 +579,25 @@ class Trial:
         return n > 2 and 2 * n + 1 <= self.wanted.settings.n_steps
 
     def _estimated(self, total: Tensor, change: Tensor) -> float:
-        share = share_of_change(self.n)
         path, along = self.wanted.path, self.wanted.along
         target = path.embedding - path.baseline_embedding
         if along is None:
             # k equations: of the embedding's difference, and of all contributions
-            missed = torch.linalg.vector_norm(total.sum(dim=0) - target)
-            missed = missed / _or_one(torch.linalg.vector_norm(target))
+            missing = torch.linalg.vector_norm(total.sum(dim=0) - target)
+            missing = missing / _or_one(torch.linalg.vector_norm(target))
             size = _or_one(torch.linalg.vector_norm(total))
             moved = torch.linalg.vector_norm(change) / size
-            return max(float(missed), share * float(moved))
-        # m equations, each beside the size of its readings, a typical one if its own
-        # are next to nothing
-        sizes = torch.linalg.vector_norm(total, dim=0)
-        sizes = _or_one(torch.maximum(sizes, sizes.median()))
-        missing = (total.sum(dim=0) - along @ target).abs()
-        moving = share * torch.linalg.vector_norm(change, dim=0)
-        errors = torch.maximum(missing, moving)
-        return float((errors / sizes).max()) if len(along) else 0.0
+        else:
+            # m equations, each beside the size of its readings, a typical one if its
+            # own are next to nothing
+            sizes = torch.linalg.vector_norm(total, dim=0)
+            sizes = _or_one(torch.maximum(sizes, sizes.median()))
+            missing = (total.sum(dim=0) - along @ target).abs() / sizes
+            moved = torch.linalg.vector_norm(change, dim=0) / sizes
+        if self.n < 3:  # no rule of every second node
+            moved = torch.zeros_like(moved)
+        errors = error_estimate(missing.cpu().numpy(), moved.cpu().numpy())
+        return float(np.max(errors, initial=0.0))
 
     def shares(self) -> Shares:
         """What was found."""

@@ -16,6 +16,7 @@ from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.attr._utils.validation import (
     check_chunk,
     describe,
+    flag,
     InvalidArgumentError,
     warn_caller,
 )
@@ -171,7 +172,7 @@ class EmbeddingLRP(EmbeddingAttribution[Passes]):
         side = self._side(inputs, None, feature_mask, additional_forward_args, False)
         asked = {"internal_batch_size": internal_batch_size}
         found = self._decomposed(side, asked)
-        if return_convergence_delta:
+        if flag("return_convergence_delta", return_convergence_delta):
             return found.contributions, found.convergence_delta
         return found.contributions
 
@@ -402,7 +403,7 @@ class FeaturePairBiLRP(PairAttribution):
         sides = self._sides(*given, False)
         asked = {"internal_batch_size": internal_batch_size}
         found = self._pairs(sides, asked, effects=False)
-        if return_convergence_delta:
+        if flag("return_convergence_delta", return_convergence_delta):
             return found.interactions, found.convergence_delta
         return found.interactions
 

@@ -42,13 +42,13 @@ class Windows:
 
     def __post_init__(self) -> None:
         check_chunk(self.internal_batch_size)
-        if self.grid is None and (self.window != 1 or self.stride != 1):
-            raise InvalidArgumentError(
-                "grid", "rows and columns, for windows", describe(self.grid)
-            )
         for name in ("grid", "window", "stride"):
             if name != "grid" or self.grid is not None:
                 object.__setattr__(self, name, _two(name, getattr(self, name)))
+        if self.grid is None and (*self.window, *self.stride) != (1, 1, 1, 1):
+            raise InvalidArgumentError(
+                "grid", "rows and columns, for windows", describe(self.grid)
+            )
 
     def masks(self, count: int) -> Tensor:
         """(windows, G), bool: what each window hides; every feature is in one."""

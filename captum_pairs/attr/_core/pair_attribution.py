@@ -27,6 +27,7 @@ from captum_pairs.attr._utils.similarity import (
 from captum_pairs.attr._utils.validation import (
     check_tensor,
     describe,
+    flag,
     InvalidArgumentError,
     optional_pair_of,
     pair_of,
@@ -107,7 +108,7 @@ def pair(
             f"vectors of width k = {first.shape[-1]}, as the first's",
             describe(second),
         )
-    if not all_pairs and first.shape[0] != second.shape[0]:
+    if not flag("all_pairs", all_pairs) and first.shape[0] != second.shape[0]:
         raise InvalidArgumentError(
             "contributions_second",
             f"a batch of {first.shape[0]}, as the first's (or all_pairs=True)",
@@ -341,7 +342,8 @@ class PairAttribution(Attribution):
                 "two batches of the same size",
                 f"batches of {values[0].shape[0]} and {values[1].shape[0]}",
             )
-        if attribute_to_layer_input and self.layer == (None, None):
+        at_input = flag("attribute_to_layer_input", attribute_to_layer_input)
+        if at_input and self.layer == (None, None):
             raise InvalidArgumentError(
                 "attribute_to_layer_input", "False for the encoders' inputs", "True"
             )

@@ -25,6 +25,7 @@ from captum_pairs.attr._utils.marginals import (
 from captum_pairs.attr._utils.quadrature import quadrature
 from captum_pairs.attr._utils.settings import described, settings_of, settings_of_pair
 from captum_pairs.attr._utils.subsets import Subsets
+from captum_pairs.attr._utils.validation import flag
 from torch import Tensor
 
 # Probabilities at which a sampled Shapley value is estimated: exact up to degree 7.
@@ -128,6 +129,7 @@ def _attribute(
         *Tensor*: (b, \*features, k), and with the flag standard errors of that shape,
         zero where all subsets were taken.
     """
+    flag("return_standard_error", return_standard_error)
     given = (inputs, baselines, feature_mask, additional_forward_args)
     side = self._side(*given, attribute_to_layer_input)
     asked = settings_of(self.settings_type, settings)
@@ -256,6 +258,7 @@ def _attribute_pairs(
         *Tensor*: (b, \*features of x, \*features of y), and with the flag standard
         errors of that shape.
     """
+    flag("return_standard_error", return_standard_error)
     given = (inputs, baselines, feature_mask, additional_forward_args)
     sides = self._sides(*given, attribute_to_layer_input)
     asked = settings_of_pair(self.embedding_attribution.settings_type, settings)

@@ -41,6 +41,7 @@ class Pooling:
             not isinstance(weights, Tensor)
             or weights.ndim != 2
             or not weights.is_floating_point()
+            or weights.layout != torch.strided
         ):
             raise InvalidArgumentError(
                 "weights", "a floating tensor (1 or b, positions)", describe(weights)

@@ -336,13 +336,20 @@ class BaselinePath(Example):
         return self.start + nodes * self.difference
 
 
+_OTHER_BASELINE = (
+    " (another one, such as small random values or a blurred input, or "
+    'similarity="dot", which needs no direction)'
+)
+
+
 def check_norm(embedding: Tensor, name: str) -> None:
     """Refuse an embedding that has no cosine."""
     if not bool(torch.linalg.vector_norm(embedding) > 0):
         raise InvalidArgumentError(
             "forward_func",
             "embeddings that the cosine is defined for",
-            f"an embedding of norm zero for {name}",
+            f"an embedding of norm zero for {name}"
+            + (_OTHER_BASELINE if "baselines" in name else ""),
         )
 
 

@@ -149,7 +149,8 @@ class ForwardPass:
                 )
                 for place in call.places
             ]
-            output = call.forward_func(*(each.clone() for each in inputs), *self._args)
+            with _whole_ids(inputs):
+                output = call.forward_func(*(e.clone() for e in inputs), *self._args)
             output = call.checked(output, 1, self.row).detach()
         for at, (place, visit) in enumerate(zip(call.places, visits)):
             if place is None or visit is None:
@@ -303,6 +304,29 @@ class ForwardPass:
         """How many points to run at once when autograd keeps ``graphs`` of theirs."""
         assert self._point_bytes is not None  # it was settled
         return points_that_fit(graphs * self._point_bytes, self.values[0].device)
+
+
+@contextmanager
+def _whole_ids(inputs: Sequence[Tensor]) -> Iterator[None]:
+    """
+    Refuse ids that are no whole numbers, as Captum's ``NoiseTunnel`` makes them.
+
+    Raises:
+        InvalidArgumentError: naming ``inputs``.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "'indices'" in str(error) and any(
+            each.is_floating_point() for each in inputs
+        ):
+            raise InvalidArgumentError(
+                "inputs",
+                "token ids as whole numbers (noise, as NoiseTunnel adds, makes other "
+                "numbers of them: give it an encoder of word embeddings, and these)",
+                f"{', '.join(str(each.dtype) for each in inputs)}",
+            ) from error
+        raise
 
 
 def _batch_axis(value: Tensor, argument: str) -> int:

@@ -159,13 +159,11 @@ class SeveralPaths(BaselinePath):
 
     Attributes:
 
-        numbers (Tensor): Which of all references they are, (M,).
         starts, start_embeddings (Tensor): Theirs, (M, \*value) and (M, k).
     """
 
     def __init__(self, paths: ReferencePaths, references: Any) -> None:
         self.__dict__.update(paths.__dict__)
-        self.numbers: Tensor = torch.arange(len(paths))[references]
         self.starts: Tensor = paths.starts[references]
         self.start_embeddings: Tensor = paths.start_embeddings[references]
 
@@ -187,8 +185,8 @@ class SeveralPaths(BaselinePath):
         return found
 
     def points(self, nodes: Tensor) -> Tensor:
-        """Points of the references at ``nodes`` (n, 2), each a reference's number and a
-        place on its path, and their differences, as (n, 2, *value)."""
+        """Points and their differences, (n, 2, *value), for ``nodes`` (n, 2): whose
+        path, and where on it."""
         starts = self.starts[nodes[:, 0].long()]
         differences = self.value - starts
         places = nodes[:, 1].reshape(-1, *[1] * self.value.ndim)

@@ -95,7 +95,12 @@ def baseline_of(argument: str, baseline: object, values: Tensor) -> Tensor:
             raise InvalidArgumentError(
                 argument, "whole numbers, as the input has", describe(baseline)
             )
-        return torch.full_like(values[:1], number, requires_grad=False)
+        try:
+            return torch.full_like(values[:1], number, requires_grad=False)
+        except (OverflowError, RuntimeError) as error:
+            raise InvalidArgumentError(
+                argument, f"a number that {values.dtype} holds", describe(baseline)
+            ) from error
     if not isinstance(baseline, Tensor):
         raise InvalidArgumentError(
             argument, "a number, a tensor or None", describe(baseline)

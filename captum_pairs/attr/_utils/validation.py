@@ -6,7 +6,11 @@ import sys
 from typing import Any, Optional
 from warnings import warn
 
-from torch import Tensor
+from torch import strided, Tensor
+
+
+# Of what came, in letters: of an argument the shown part, of an error all that is told.
+_SHOWN, _LONGEST = 100, 2000
 
 
 class InvalidArgumentError(ValueError):
@@ -24,6 +28,8 @@ class InvalidArgumentError(ValueError):
     """
 
     def __init__(self, argument: str, expected: str, got: str) -> None:
+        if len(got) > _LONGEST:
+            got = f"{got[:_LONGEST]}…"
         super().__init__(f"{argument}: expected {expected}, got {got}")
         self.argument = argument
         self.expected = expected
@@ -31,6 +37,10 @@ class InvalidArgumentError(ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         return type(self), (self.argument, self.expected, self.got)
+
+
+# What is counted fits into 32 bits.
+_MOST = 2**31 - 1
 
 
 def describe(value: object) -> str:
@@ -44,6 +54,10 @@ def describe(value: object) -> str:
             for part in value[:4]
         )
         return f"a {type(value).__name__} of {len(value)} ({parts})"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, str) and len(value) > _SHOWN:
+        return f"{value[:_SHOWN]!r}… ({len(value)} letters)"
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     return f"an object of type {type(value).__name__}"
@@ -61,11 +75,22 @@ def optional_pair_of(argument: str, value: object) -> tuple[Any, Any]:
     return (None, None) if value is None else pair_of(argument, value)
 
 
+def flag(argument: str, value: object) -> bool:
+    """``value`` if it is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(argument, "True or False", describe(value))
+    return value
+
+
 def positive_int(argument: str, value: object, least: int = 1) -> int:
-    """``value`` if it is a whole number of at least ``least``."""
+    """``value`` if it is a whole number of at least ``least``, and countable."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidArgumentError(
             argument, f"a whole number of at least {least}", describe(value)
+        )
+    if value > _MOST:
+        raise InvalidArgumentError(
+            argument, f"a whole number of at most {_MOST}", describe(value)
         )
     return value
 
@@ -108,6 +133,12 @@ def check_tensor(argument: str, value: object) -> Tensor:
     """``value`` if it is a tensor with at least one example in dimension 0."""
     if not isinstance(value, Tensor):
         raise InvalidArgumentError(argument, "a tensor", describe(value))
+    if value.is_meta or value.layout != strided:
+        raise InvalidArgumentError(
+            argument,
+            "a dense tensor with numbers",
+            f"a {'meta' if value.is_meta else str(value.layout)} one",
+        )
     if value.ndim == 0 or value.shape[0] == 0 or value.numel() == 0:
         raise InvalidArgumentError(
             argument, "a tensor (b, ...) of at least one example", describe(value)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attr._utils.marginals import validate_generator, validate_probability
-from captum_pairs.attr._utils.validation import describe, pair_of, positive_int
+from captum_pairs.attr._utils.validation import describe, flag, pair_of, positive_int
 from captum_pairs.metrics._core.correlation import pearson, ROUNDING, spearman
 from captum_pairs.metrics._core.subset_scores import (
     effects_of,
@@ -109,6 +109,7 @@ def faithfulness(
     p = validate_probability(p)
     positive_int("n_samples", n_samples, least=2)
     validate_generator(generator)
+    flag("rank", rank)
     found: list[list[Faithfulness]] = [[] for _ in methods]
     for game in subset_scores(
         forward_func,

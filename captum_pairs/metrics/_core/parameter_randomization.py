@@ -8,7 +8,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.attr._utils.marginals import validate_generator
-from captum_pairs.attr._utils.validation import describe, warn_caller
+from captum_pairs.attr._utils.validation import describe, flag, warn_caller
 from captum_pairs.metrics._core.correlation import rank_agreement
 from torch import nn, Tensor
 
@@ -75,6 +75,7 @@ def parameter_randomization(
             "attribute", "a function of no arguments", describe(attribute)
         )
     validate_generator(generator)
+    flag("independent", independent)
     named = dict(modules) if isinstance(modules, Mapping) else {}
     if not named:
         raise InvalidArgumentError(

@@ -8,6 +8,8 @@ Notation: b objects, one map each; (h, w) the grid; (H, W) the image in pixels.
 """
 
 import torch
+from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr._utils.validation import describe, pair_of, positive_int
 from torch import Tensor
 
 __all__ = [
@@ -42,8 +44,8 @@ def pointing_game_accuracy(
         scores its chance. The mean over objects is the accuracy.
 
     Raises:
-        ValueError: for anything else than the above, and for attributions that are not
-            finite.
+        InvalidArgumentError: for anything else than the above, and for attributions
+            that are not finite.
 
     Examples::
 
@@ -80,7 +82,7 @@ def pointing_game_energy(
         positive attribution.
 
     Raises:
-        ValueError: as :func:`pointing_game_accuracy`.
+        InvalidArgumentError: as :func:`pointing_game_accuracy`.
     """
     inside = _cells_inside(attributions, boxes, masks, image_size)
     positive = attributions.clamp(min=0)
@@ -108,7 +110,7 @@ def pointing_game_chance(
         (b,), in the dtype of the attributions, from 0 to 1.
 
     Raises:
-        ValueError: as :func:`pointing_game_accuracy`.
+        InvalidArgumentError: as :func:`pointing_game_accuracy`.
     """
     inside = _cells_inside(attributions, boxes, masks, image_size)
     return inside.to(attributions.dtype).mean((1, 2))
@@ -122,11 +124,16 @@ def _cells_inside(
 ) -> Tensor:
     """(b, h, w), bool: the cells whose centres lie in the object."""
     _check_attributions(attributions)
+    for name, given in (("boxes", boxes), ("masks", masks)):
+        if given is not None:
+            _check_tensor(name, given)
     if masks is not None and boxes is None:
         return _inside_masks(attributions, masks, image_size)
     if boxes is not None and masks is None:
         return _inside_boxes(attributions, boxes, image_size)
-    raise ValueError("expected either boxes or masks, and not both")
+    raise InvalidArgumentError(
+        "boxes", "either boxes or masks", "none" if boxes is None else "both"
+    )
 
 
 def _inside_boxes(
@@ -134,17 +141,20 @@ def _inside_boxes(
 ) -> Tensor:
     b, h, w = attributions.shape
     if boxes.shape != (b, 4) or boxes.is_complex() or boxes.dtype == torch.bool:
-        raise ValueError(
-            f"boxes must be numbers of shape ({b}, 4), one box for each map, "
-            f"got {tuple(boxes.shape)} of {boxes.dtype}"
+        raise InvalidArgumentError(
+            "boxes", f"numbers of shape ({b}, 4), one box for each map", describe(boxes)
         )
     if image_size is None:
-        raise ValueError("image_size must be given with boxes: (height, width)")
+        raise InvalidArgumentError(
+            "image_size", "(height, width), since there are boxes", "None"
+        )
     height, width = _checked_size(image_size)
     boxes = boxes.to(attributions.device, torch.float64)
     left, top, right, bottom = boxes[:, :, None].unbind(1)  # each (b, 1)
     if not bool(((left < right) & (top < bottom)).all()):
-        raise ValueError("boxes must have left < right and top < bottom")
+        raise InvalidArgumentError(
+            "boxes", "left < right and top < bottom", "others among them"
+        )
     x = _centers(w, width, attributions.device)
     y = _centers(h, height, attributions.device)
     columns = (left <= x) & (x < right)  # (b, w)
@@ -157,14 +167,16 @@ def _inside_masks(
 ) -> Tensor:
     b, h, w = attributions.shape
     if masks.ndim != 3 or len(masks) != b or masks.dtype != torch.bool:
-        raise ValueError(
-            f"masks must be bool of shape ({b}, height, width), one for each map, "
-            f"got {tuple(masks.shape)} of {masks.dtype}"
+        raise InvalidArgumentError(
+            "masks",
+            f"bool of shape ({b}, height, width), one for each map",
+            describe(masks),
         )
     if image_size is not None and _checked_size(image_size) != masks.shape[1:]:
-        raise ValueError(
-            f"image_size is {tuple(image_size)}, but masks are of "
-            f"{tuple(masks.shape[1:])}"
+        raise InvalidArgumentError(
+            "image_size",
+            f"that of the masks, {tuple(masks.shape[1:])}",
+            f"{image_size}",
         )
     height, width = masks.shape[1:]
     rows = _centers(h, height, masks.device).long()
@@ -178,22 +190,26 @@ def _centers(cells: int, pixels: int, device: torch.device) -> Tensor:
     return (index + 0.5) * (pixels / cells)
 
 
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor) or value.is_meta or value.layout != torch.strided:
+        raise InvalidArgumentError(name, "a dense tensor", describe(value))
+
+
 def _check_attributions(attributions: Tensor) -> None:
+    _check_tensor("attributions", attributions)
     shape = tuple(attributions.shape)
     if attributions.ndim != 3 or not attributions.is_floating_point():
-        raise ValueError(
-            "attributions must be floating, of shape (objects, height, width), "
-            f"got {shape} of {attributions.dtype}"
+        raise InvalidArgumentError(
+            "attributions",
+            "floating, of shape (objects, height, width)",
+            describe(attributions),
         )
     if attributions.numel() == 0:
-        raise ValueError(f"attributions must not be empty, got shape {shape}")
+        raise InvalidArgumentError("attributions", "at least one", f"shape {shape}")
     if not bool(attributions.isfinite().all()):
-        raise ValueError("attributions must be finite")
+        raise InvalidArgumentError("attributions", "finite ones", "NaN or infinity")
 
 
 def _checked_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    if len(image_size) != 2 or min(image_size) < 1:
-        raise ValueError(
-            f"image_size must be (height, width) in pixels, got {image_size}"
-        )
-    return image_size[0], image_size[1]
+    height, width = pair_of("image_size", image_size)
+    return positive_int("image_size", height), positive_int("image_size", width)

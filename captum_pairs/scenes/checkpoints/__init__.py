@@ -17,6 +17,7 @@ def checkpoint_path(name: str = "default") -> Path:
     Raises:
         ValueError: if there is no checkpoint of that name.
     """
-    if name not in CHECKPOINTS:
-        raise ValueError(f"name must be one of {CHECKPOINTS}, got {name!r}")
+    if not isinstance(name, str) or name not in CHECKPOINTS:
+        came = repr(name) if isinstance(name, str) else type(name).__name__
+        raise ValueError(f"name must be one of {CHECKPOINTS}, got {came}")
     return Path(__file__).parent / name

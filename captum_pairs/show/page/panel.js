@@ -32,10 +32,6 @@ export class Panel {
       this.element.append(this.regions.element);
     }
     this.element.classList.add(this.regions ? "seen" : "read");
-    if (isQuery) {
-      const said = "Orange speaks for the preferred one, purple for the other one.";
-      this.element.append(element("p", { class: "extent" }, said));
-    }
     this.addExtent();
     this.addText(name);
     this.addOthers(name);

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Aspect", "Box", "Frame", "outline"]
+__all__ = ["Aspect", "Box", "Frame", "grey", "outline"]
 
 Aspect = Literal["equal", "auto"]
 # Left, top, right, bottom.
@@ -92,8 +92,8 @@ class Frame:
             self._put(axes, np.concatenate([image, alpha], axis=2), extent)
         else:
             if is_blended := method == "blended_heat_map":
-                grey = image.mean(axis=2)
-                self._put(axes, grey, extent, cmap="gray", vmin=0, vmax=255)
+                look = {"cmap": "gray", "vmin": 0, "vmax": 255}
+                self._put(axes, grey(image), extent, **look)
             signed_map = scale.sign == "all"
             self._put(
                 axes,
@@ -122,6 +122,12 @@ class Frame:
             return np.full((*size, 3), 255, dtype=np.uint8)
         times = -(-_FINE // max(self.image.shape[:2]))
         return self.image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def grey(image: NDArray[np.uint8]) -> Floats:
+    """(h, w, 3) to (h, w), as bright as the colours look (ITU-R BT.601), so that what
+    differs in colour alone stays apart."""
+    return np.asarray(image @ np.array([0.299, 0.587, 0.114]), dtype=np.float64)
 
 
 def outline(axes: Axes, box: Box, dashed: bool = False) -> None:

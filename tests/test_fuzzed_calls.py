@@ -186,6 +186,7 @@ def _of_scenes() -> Iterator[tuple[str, Call]]:
         "first": 0,
         "second": 1,
         "number": 2,
+        "which": 0,
     }
     functions = [each for each in map(scenes.__dict__.get, scenes.__all__)]
     for function in (*functions, scene.relation_holds):

@@ -342,8 +342,9 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
 
 
 def _several(points: Points) -> SeveralPaths:
-    assert isinstance(points.example, SeveralPaths)  # as a split makes them
-    return points.example
+    paths = points.example
+    assert isinstance(paths, SeveralPaths)  # as a split makes them
+    return paths
 
 
 def _missed(values: Tensor, several: SeveralPaths) -> float:

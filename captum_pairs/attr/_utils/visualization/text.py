@@ -349,14 +349,23 @@ class Caption:
         size, colors = self.fontsize, scale.colors(values)
         for row, line in enumerate(self.lines(width_in_points(axes))):
             baseline = -(row * LEADING + 1.2) * size
-            for piece, x, width in line.pieces:
+            for at, (piece, x, width) in enumerate(line.pieces):
+                before, after = self._margins(line, at)
                 if self.is_right_to_left:
-                    x = -x - width
+                    x, before, after = -x - width, after, before
                 shade = None if piece.word is None else colors[piece.word]
                 if shade is not None:
-                    place = x - 0.1 * size, baseline - 0.38 * size
-                    self._mark(axes, place, width + 0.2 * size, shade)
+                    place = x - before, baseline - 0.38 * size
+                    self._mark(axes, place, before + width + after, shade)
                 self._write(axes, piece, x, baseline, shade)
+
+    def _margins(self, line: Line, at: int) -> tuple[float, float]:
+        """What a mark is larger than its word, on both sides: nothing where another word
+        begins at once, whose letters it would lie below."""
+        free = 0.1 * self.fontsize
+        before = at > 0 and line.pieces[at - 1][0].word is not None
+        after = at + 1 < len(line.pieces) and line.pieces[at + 1][0].word is not None
+        return 0.0 if before else free, 0.0 if after else free
 
     def _points(self, axes: Axes) -> Transform:
         """Points from the corner of axes where a text begins."""

@@ -210,9 +210,9 @@ def _place(side: ExplainedInput, group: Sequence[int]) -> str:
 def verdict_of_classes(found: ZeroShotLike) -> str:
     """Which class is most probable, and where the image speaks for it."""
     (best, share), *others = found.top(2)
-    if others and not bool(found.difference().any()) and share == others[0][1]:
+    if others and _are_one(found, best, others[0][0]):
         both = f"{quoted(best)} and {quoted(others[0][0])}"
-        return f"{both} are as probable, {share:.1%} each: the model reads the same."
+        return f"{both} are one class to the model, {share:.1%} each."
     line = f"{quoted(best)} is most probable, {share:.1%}"
     values = found.difference() if others else found.map(best)
     regions = [each for each in _regions(found.input, values.flatten()) if each[1] > 0]
@@ -225,6 +225,12 @@ def verdict_of_classes(found: ZeroShotLike) -> str:
         f"{line}; what tells it from {quoted(others[0][0])} most is {place}: "
         f"{plain(value)}."
     )
+
+
+def _are_one(found: ZeroShotLike, best: str, other: str) -> bool:
+    """Whether two classes have the same map, up to the last digits of its numbers."""
+    size = float(found.map(best).abs().max())
+    return 0 < size and float(found.difference().abs().max()) <= 1e-5 * size
 
 
 def verdict_of_comparison(comparison: ComparisonLike) -> str:

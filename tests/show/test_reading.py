@@ -171,13 +171,13 @@ def test_of_classes() -> None:
 
 
 def test_of_classes_that_are_the_same_to_the_model() -> None:
-    table = torch.rand(1, 6).expand(2, 6)
+    table = torch.rand(1, 6) * torch.tensor([[1.0], [1 + 1e-6]])
     same = replace(_classes(table, "a dog", "a wolf"), unknown=("dog", "wolf"))
     same = replace(same, probabilities=torch.tensor([0.5, 0.5]))
     assert same.summary().splitlines()[::3] == [
-        "“a dog” and “a wolf” are as probable, 50.0% each: the model reads the same.",
-        "The tokenizer does not know “dog” and “wolf”: the model reads the same unknown "
-        "word there.",
+        "“a dog” and “a wolf” are one class to the model, 50.0% each.",
+        "The tokenizer does not know “dog” and “wolf”: the model reads the same "
+        "unknown word there.",
     ]
     assert content_of([same])["entries"][0]["notes"] == reading.silence_of_classes(same)
 

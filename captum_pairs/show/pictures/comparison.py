@@ -62,8 +62,9 @@ def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
         WIDTH,
         typeset(verdict_of_comparison(comparison)),
         [*map(typeset, silence(first)), *missing],
-        f"{key(first.similarity, numbers=numbers)} Each row has its own scale. Faithfulness: how well a "
-        "method predicts the similarity when some features are left out (1: exactly).",
+        f"{key(first.similarity, numbers=numbers)} Each row has its own scale. "
+        "Faithfulness: how well a method predicts the similarity when some features "
+        "are left out (1: exactly).",
     )
 
 

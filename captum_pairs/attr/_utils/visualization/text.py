@@ -54,6 +54,8 @@ __all__ = [
 
 # Lines of a caption are so many times as high as its letters.
 LEADING = 1.75
+# A word's mark is so much larger than the word, on both sides, in sizes of its letters.
+_AROUND = 0.1
 # Around a figure's caption, in points.
 _MARGIN = 24.0
 # What a legend counts beyond its scale.
@@ -337,7 +339,9 @@ class Caption:
 
     def lines(self, width: float) -> list[Line]:
         """Of at most so many points."""
-        return lines_of(self.pieces, width, self.fontsize)
+        # the marks of two words without a space between do not overlap
+        apart = 2 * _AROUND * self.fontsize
+        return lines_of(self.pieces, width, self.fontsize, between=apart)
 
     def height(self, width: float) -> float:
         """In points, if it is at most so wide."""
@@ -349,23 +353,14 @@ class Caption:
         size, colors = self.fontsize, scale.colors(values)
         for row, line in enumerate(self.lines(width_in_points(axes))):
             baseline = -(row * LEADING + 1.2) * size
-            for at, (piece, x, width) in enumerate(line.pieces):
-                before, after = self._margins(line, at)
+            for piece, x, width in line.pieces:
                 if self.is_right_to_left:
-                    x, before, after = -x - width, after, before
+                    x = -x - width
                 shade = None if piece.word is None else colors[piece.word]
                 if shade is not None:
-                    place = x - before, baseline - 0.38 * size
-                    self._mark(axes, place, before + width + after, shade)
+                    place = x - _AROUND * size, baseline - 0.38 * size
+                    self._mark(axes, place, width + 2 * _AROUND * size, shade)
                 self._write(axes, piece, x, baseline, shade)
-
-    def _margins(self, line: Line, at: int) -> tuple[float, float]:
-        """What a mark is larger than its word, on both sides: nothing where another word
-        begins at once, whose letters it would lie below."""
-        free = 0.1 * self.fontsize
-        before = at > 0 and line.pieces[at - 1][0].word is not None
-        after = at + 1 < len(line.pieces) and line.pieces[at + 1][0].word is not None
-        return 0.0 if before else free, 0.0 if after else free
 
     def _points(self, axes: Axes) -> Transform:
         """Points from the corner of axes where a text begins."""

@@ -197,8 +197,8 @@ def main() -> None:
     beyond = 100 * np.mean([true > 1e-2 for _, true in reported])
     print(
         f"{len(factors)} integrals at a tolerance of 1e-2: true error above the "
-        f"reported one in {above:.1f} %, {factors.max():.2f} x at most; above the tolerance in "
-        f"{beyond:.1f} %"
+        f"reported one in {above:.1f} %, {factors.max():.2f} x at most; above the "
+        f"tolerance in {beyond:.1f} %"
     )
 
 

@@ -808,7 +808,7 @@ def test_waterfall_steps_from_zero_to_the_sum() -> None:
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == [*parts, "score"]
     said = [text.get_text() for text in axes.texts]
-    assert said == ["+0.500", "−0.700", "+0.100", "−2e-06", "0", "−0.100"]
+    assert said == ["+0.500", "−0.700", "+0.100", "−2e−06", "0", "−0.100"]
     right = axes.get_window_extent().x1
     assert all(text.get_window_extent().x1 <= right + 2 for text in axes.texts)
 

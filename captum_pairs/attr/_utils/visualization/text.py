@@ -501,7 +501,7 @@ def _html_legend(scale: Scale) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−", 1)
+    return f"{value:.3g}".replace("-", "−")
 
 
 # ---- matrices --------------------------------------------------------------

@@ -164,7 +164,7 @@ _method_option = click.option(
     type=MethodOption(),
     metavar="NAME",
     help=f"How contributions are found: {', '.join(METHODS)}, or package.module:Class; "
-    "only the first one accounts for the score.  [default: integrated_gradients]",
+    "only the first two account for the score.  [default: integrated_gradients]",
 )
 _settings_options = options(
     _layer_option,
@@ -694,7 +694,8 @@ def _check_box(box: Sequence[float], sizes: Sequence[tuple[int, int]]) -> None:
     fits = [box[2] <= width and box[3] <= height for width, height in sizes]
     if sizes and not any(fits):
         width, height = sizes[0]
-        message = f"a part of the image of {width} x {height} px"
+        came = ",".join(f"{edge:g}" for edge in box)
+        message = f"a part of the image of {width} x {height} px, not “{came}”"
         raise click.BadParameter(message, param_hint="--box")
 
 

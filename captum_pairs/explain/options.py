@@ -70,7 +70,8 @@ class Options:
         method: how contributions are found, by name ("integrated_gradients",
             "occlusion", "banzhaf" (at a probability of 1/2), "shapley", "lime",
             "jacobian_x_input", "token_similarity", or what was registered), or a class.
-            Only the first one accounts for the whole score.
+            Only the first one, and "expected_gradients" (which ``references`` choose),
+            account for the whole score.
         absent: what a method that leaves out features does with them: "baseline", they
             have the baseline's value, or "removed", words are taken out of the text and
             patches out of the layer's value.

@@ -63,6 +63,8 @@ __all__ = ["Match", "PairExplanation"]
 _FORMAT = 2
 _FIRST, _SECOND = "first", "second"
 _MERGE = "merge"
+# Pairs of regions that are grown, of which the strongest ones are told.
+_REGIONS = 24
 # A group of features: a phrase, a box, a mask, or the features' indices.
 Group = Union[str, tuple[float, float, float, float], Sequence[int], Tensor, Any]
 
@@ -295,8 +297,8 @@ class PairExplanation(Result):
         validation.positive_int("number", number, 0)
         grids = self.first.has_regions, self.second.has_regions
         if grids == (True, True):
-            return list(self._region_pairs(number))
-        if not any(grids):
+            found = self._region_pairs(max(number, _REGIONS))
+        elif not any(grids):
             found = self._word_pairs()
         else:
             found = self._word_regions(_SECOND if grids[0] else _FIRST)

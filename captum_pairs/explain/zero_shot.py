@@ -30,8 +30,9 @@ from captum_pairs.explain.sides import adopted, settled, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Feature, Source, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair, Head
+from captum_pairs.models.texts import PreparedText
 from captum_pairs.show.pictures import draw_zero_shot, Scales
-from captum_pairs.show.reading import silence, verdict_of_classes
+from captum_pairs.show.reading import silence_of_classes, verdict_of_classes
 from captum_pairs.show.wording import method_name, plain, sort
 from torch import Tensor
 
@@ -67,6 +68,7 @@ class ZeroShot(Result):
         attributions: (m, i).
         method: by which they were found.
         similarity: "cosine" or "dot".
+        unknown: words of the prompts that the tokenizer does not know.
     """
 
     model: str
@@ -79,6 +81,7 @@ class ZeroShot(Result):
     attributions: Tensor
     method: str = INTEGRATED_GRADIENTS
     similarity: str = "cosine"
+    unknown: tuple[str, ...] = ()
 
     def top(self, number: int = 5) -> list[tuple[str, float]]:
         """The most probable classes, and their probabilities."""
@@ -163,7 +166,7 @@ class ZeroShot(Result):
                 f"{plain(float(self.scores[self._index(name)]))} = {plain(baseline)} "
                 f"(the baseline) {plain(own)} (the {sort(self.input.kind)})"
             )
-        return "\n".join([*lines, *silence(self.by_class())])
+        return "\n".join([*lines, *silence_of_classes(self)])
 
     def plot(
         self,
@@ -229,6 +232,7 @@ class ZeroShot(Result):
             "input": input_to_json(self.input),
             "classes": self.classes,
             "prompts": self.prompts,
+            "unknown": self.unknown,
             "top": [
                 {
                     "class": self.classes[at],
@@ -258,6 +262,7 @@ class ZeroShot(Result):
                 **{each: tensors[each] for each in _TENSORS},
                 method=as_text(content["method"]),
                 similarity=as_similarity(content["similarity"]),
+                unknown=as_texts(content.get("unknown", [])),
             )
             count = len(result.classes)
             if result.attributions.shape != (count, len(result.input.features)):
@@ -284,7 +289,8 @@ def zero_shot(
         raise InvalidArgumentError("template", "a text with {} in it", came)
     check_width(adopted(options, image).method, "a classification")
     texts = tuple(template.replace("{}", name) for name in classes)
-    directions = torch.stack(_embeddings(model, texts))
+    embeddings, unknown = _embeddings(model, texts)
+    directions = torch.stack(embeddings)
     options = adopted(options, image)
     with tallied(options.progress) as tally, Session() as session:
         side = side_of(model, 0, image, options, session, tally)
@@ -304,6 +310,7 @@ def zero_shot(
         found.values.T.contiguous(),
         options.method_name,
         model.similarity,
+        unknown,
     )
 
 
@@ -329,13 +336,20 @@ def _classes(prompts: object) -> tuple[str, ...]:
     return classes
 
 
-def _embeddings(model: EncoderPair, texts: Sequence[str]) -> list[Tensor]:
-    """Texts' embeddings (k,), normalised if the similarity is the cosine."""
+def _embeddings(
+    model: EncoderPair, texts: Sequence[str]
+) -> tuple[list[Tensor], tuple[str, ...]]:
+    """Texts' embeddings (k,), normalised if the similarity is the cosine; words that
+    the tokenizer does not know."""
     found = []
+    unknown: dict[str, None] = {}
     # looks at the modules that run, as for an explanation
     with Session() as session, observed(session), torch.no_grad():
         for text in texts:
             prepared = model.second.prepare(text).to(model.second.device)
+            if isinstance(prepared, PreparedText):
+                features = (group.feature for group in prepared.groups())
+                unknown.update(dict.fromkeys(f.name for f in features if f.unknown))
             embedding = model.second.embed(prepared.inputs, *prepared.arguments)[0]
             norm = torch.linalg.vector_norm(embedding)
             if not bool(norm.isfinite()):
@@ -346,4 +360,4 @@ def _embeddings(model: EncoderPair, texts: Sequence[str]) -> list[Tensor]:
                 embedding = embedding / norm
             found.append(embedding.cpu())
         session.warn_if_random()
-    return found
+    return found, tuple(unknown)

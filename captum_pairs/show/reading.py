@@ -36,17 +36,25 @@ from torch import Tensor
 __all__ = [
     "key",
     "key_of_contrast",
+    "OF_PAIRS",
     "silence",
+    "silence_of_classes",
+    "SUMS",
     "verdict",
     "verdict_of_classes",
     "verdict_of_comparison",
     "verdict_of_contrast",
 ]
 
+# What numbers are that stand beside colours.
+SUMS = "A number above a map or a text is its sum."
+OF_PAIRS = "A number is that of a pair."
 # Pairs among which those are found that speak for and against most.
 _LOOKED_AT = 24
 # Words that are listed; of more, how many these are.
 _LISTED = 6
+# What is worth a word beside the strongest, as a share of that.
+_WORTH = 0.01
 # Methods whose exact zero means that the model does not look.
 _DERIVATIVES = ("integrated_gradients", "expected_gradients", "jacobian_x_input")
 # Parts of a score, by how their names end or begin, and what they mean.
@@ -117,7 +125,9 @@ def _pair(explanation: PairLike, match: MatchLike) -> tuple[str, str]:
     elif sides[0].kind == sides[1].kind != TEXT:
         names[0] += f" of {explanation.side_names[0]}"
         names[1] += f" of {explanation.side_names[1]}"
-    value = float(table[groups[0]][:, groups[1]].sum())
+    value = match.value
+    if groups != [list(match.first_features), list(match.second_features)]:
+        value = float(table[groups[0]][:, groups[1]].sum())
     return " and ".join(names), plain(value)
 
 
@@ -152,6 +162,8 @@ def verdict_of_contrast(contrast: ContrastLike) -> str:
     if not difference:
         return f"Both {sort(kind)}s are as similar, to the last digit."
     found = list(_what_decides(contrast))
+    worth = _WORTH * max((abs(value) for _, value in found), default=0.0)
+    found = [each for each in found if abs(each[1]) >= worth]
     line = f"The preferred {sort(kind)} is {'more' if difference > 0 else 'less'} "
     line += f"similar, by {plain(difference)} ({told})"
     speaking = [each for each in found if each[1] > 0]
@@ -198,6 +210,9 @@ def _place(side: ExplainedInput, group: Sequence[int]) -> str:
 def verdict_of_classes(found: ZeroShotLike) -> str:
     """Which class is most probable, and where the image speaks for it."""
     (best, share), *others = found.top(2)
+    if others and _are_one(found, best, others[0][0]):
+        both = f"{quoted(best)} and {quoted(others[0][0])}"
+        return f"{both} are one class to the model, {share:.1%} each."
     line = f"{quoted(best)} is most probable, {share:.1%}"
     values = found.difference() if others else found.map(best)
     regions = [each for each in _regions(found.input, values.flatten()) if each[1] > 0]
@@ -210,6 +225,12 @@ def verdict_of_classes(found: ZeroShotLike) -> str:
         f"{line}; what tells it from {quoted(others[0][0])} most is {place}: "
         f"{plain(value)}."
     )
+
+
+def _are_one(found: ZeroShotLike, best: str, other: str) -> bool:
+    """Whether two classes have the same map, up to the last digits of its numbers."""
+    size = float(found.map(best).abs().max())
+    return 0 < size and float(found.difference().abs().max()) <= 1e-5 * size
 
 
 def verdict_of_comparison(comparison: ComparisonLike) -> str:
@@ -286,12 +307,19 @@ def _unread(
             )
 
 
+def silence_of_classes(found: ZeroShotLike) -> list[str]:
+    """The same of a classification, and words of its prompts that the tokenizer does
+    not know."""
+    return [*silence(found.by_class()), *_not_known(list(found.unknown))]
+
+
 def _unknown(side: ExplainedInput) -> Iterator[str]:
-    words = [
-        quoted(side.names[i])
-        for i, feature in enumerate(side.features)
-        if feature.unknown
-    ]
+    features = enumerate(side.features)
+    yield from _not_known([side.names[i] for i, each in features if each.unknown])
+
+
+def _not_known(names: Sequence[str]) -> Iterator[str]:
+    words = [quoted(name) for name in names]
     if words:
         same = "an unknown word" if len(words) == 1 else "the same unknown word"
         yield (
@@ -335,19 +363,24 @@ def _listed(words: Sequence[str]) -> str:
 # ---- how to read it --------------------------------------------------------
 
 
-def key(similarity: str, aim: str = "the similarity") -> str:
-    """What colours and numbers mean, in plain words."""
-    return (
-        f"Orange adds to {aim}, purple takes away from it, white does neither; all in "
-        f"units of {unit(similarity)}. A number above a map or a text is its sum."
+def key(similarity: str, aim: str = "the similarity", numbers: str = SUMS) -> str:
+    """
+    What colours and numbers mean, in plain words.
+
+    Args:
+        numbers: what those mean that stand beside colours; "" where there are none.
+    """
+    said = (
+        f"Orange adds to {aim}, purple takes away from it, what has no colour does "
+        f"neither; all in units of {unit(similarity)}."
     )
+    return f"{said} {numbers}" if numbers else said
 
 
 def key_of_contrast(contrast: ContrastLike) -> str:
     """The same of a difference, in which one sign is for one candidate throughout."""
     return (
         f"Orange speaks for the preferred {sort(contrast.candidates[0].kind)}, purple "
-        "for the other one, white for neither; all in units of "
-        f"{unit(contrast.preferred.similarity)}. A number above a map or a text is its "
-        "sum."
+        "for the other one, what has no colour for neither; all in units of "
+        f"{unit(contrast.preferred.similarity)}. {SUMS}"
     )

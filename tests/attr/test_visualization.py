@@ -654,6 +654,21 @@ def test_words_are_coloured_and_the_rest_is_not() -> None:
         assert around.y0 <= inside.y0 + 1 and inside.y1 - 1 <= around.y1
 
 
+@pytest.mark.parametrize("words", [["red", "dot", "."], ["אדום", "!"]])
+def test_marks_of_words_without_a_space_between_do_not_overlap(words: Any) -> None:
+    text = " ".join(words[:-1]) + words[-1]
+    values = np.linspace(1, 0, len(words))
+    figure, axes = v.visualize_text_attr(values, words, text, use_pyplot=False)
+    rendered(figure)
+    spans = sorted(
+        (mark.get_window_extent().x0, mark.get_window_extent().x1)
+        for mark in marks(axes)
+    )
+    assert len(spans) == len(words)
+    for left, right in zip(spans, spans[1:]):
+        assert left[1] <= right[0] + 0.01
+
+
 @pytest.mark.parametrize(
     "word",
     [
@@ -793,7 +808,7 @@ def test_waterfall_steps_from_zero_to_the_sum() -> None:
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == [*parts, "score"]
     said = [text.get_text() for text in axes.texts]
-    assert said == ["+0.500", "−0.700", "+0.100", "−2e-06", "0", "−0.100"]
+    assert said == ["+0.500", "−0.700", "+0.100", "−2e−06", "0", "−0.100"]
     right = axes.get_window_extent().x1
     assert all(text.get_window_extent().x1 <= right + 2 for text in axes.texts)
 

@@ -354,8 +354,9 @@ def test_what_it_says_stands_above_and_how_to_read_it_below() -> None:
         "of +0.298: +0.200; “dot” and the top left (x 10–20, y 0–10 px) speak against "
         "it most: −0.100.",
         "The tokenizer does not know “dot”: the model reads an unknown word there.",
-        "Orange adds to the similarity, purple takes away from it, white does neither; "
-        "all in units of cosine. A number above a map or a text is its sum.",
+        "Orange adds to the similarity, purple takes away from it, what has no colour "
+        "does neither; all in units of cosine. A number above a map or a text is its "
+        "sum.",
     ]
     heights = [part.bbox.y0 for part in figure.subfigs]
     assert heights == sorted(heights, reverse=True) and len(heights) == 5

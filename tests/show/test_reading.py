@@ -101,6 +101,17 @@ def test_nothing_to_say() -> None:
     assert "not numbers (NaN)" in reading.verdict(nan)
 
 
+def test_of_two_images_the_strongest_region_is_told() -> None:
+    table = torch.zeros(6, 6)
+    table[0, 0] = 0.3  # the strongest patches, and three by two that are more
+    table[3:6, 4:6] = 0.2
+    found = replace(planted("a red dot", {}), second=image(), interactions=table)
+    values = [match.value for match in found.top_pairs(5)]
+    assert values == pytest.approx([1.2, 0.3])
+    assert found.top_pairs(1) == found.top_pairs(2)[:1]
+    assert ": +1.200." in reading.verdict(found)
+
+
 def test_two_images_and_a_region() -> None:
     table = torch.zeros(6, 6)
     table[0, 5] = 0.4
@@ -132,6 +143,10 @@ def test_of_a_contrast() -> None:
         "The preferred image is more similar, by +0.100 (cosine); “dot” speaks for it "
         "most: +0.100."
     )
+    for value, is_told in ((-0.05, True), (-0.099, False)):  # -0.05, -0.001 beside 0.2
+        weak = planted("a blue dot", {(0, 1): 0.1, (0, 2): value})
+        said = reading.verdict_of_contrast(Contrast(preferred, weak, "first"))
+        assert ("for the other one" in said) == is_told
     same = Contrast(preferred, preferred, "first")
     assert reading.verdict_of_contrast(same).startswith("Both texts are as similar")
 
@@ -153,6 +168,18 @@ def test_of_classes() -> None:
     assert alone.endswith(f"; {BOTTOM_RIGHT} speaks for it most: +0.200.")
     nothing = reading.verdict_of_classes(_classes(0 * table, "a dog", "a wolf"))
     assert nothing == "“a dog” is most probable, 75.0%."
+
+
+def test_of_classes_that_are_the_same_to_the_model() -> None:
+    table = torch.rand(1, 6) * torch.tensor([[1.0], [1 + 1e-6]])
+    same = replace(_classes(table, "a dog", "a wolf"), unknown=("dog", "wolf"))
+    same = replace(same, probabilities=torch.tensor([0.5, 0.5]))
+    assert same.summary().splitlines()[::3] == [
+        "“a dog” and “a wolf” are one class to the model, 50.0% each.",
+        "The tokenizer does not know “dog” and “wolf”: the model reads the same "
+        "unknown word there.",
+    ]
+    assert content_of([same])["entries"][0]["notes"] == reading.silence_of_classes(same)
 
 
 def test_of_several_methods() -> None:
@@ -252,11 +279,11 @@ def test_it_stands_in_every_summary_and_page() -> None:
         lines = result.summary().splitlines()
         assert lines[0] == verdict
         assert entry["verdict"] == verdict.replace("-", "−")
-    # the page has no number above a map, and each candidate in colours of its own
-    plain = reading.key("cosine").split(" A number above")[0]
-    assert entries[0]["key"] == entries[2]["key"] == plain
-    assert entries[1]["key"].startswith("Orange adds to a candidate's own similarity")
-    assert "the preferred one and purple for the other" in entries[1]["key"]
+    keys = [entry["key"] for entry in entries]
+    assert keys[0] == keys[2] == reading.key("cosine", numbers="")
+    own = reading.key("cosine", "a candidate's own similarity", "")
+    assert keys[1].startswith(own)
+    assert keys[1].endswith("preferred one and purple for the other.")
     assert "purple for the other one" in reading.key_of_contrast(contrast)
     assert all(note in found.summary() for note in notes)
     assert notes and entries[0]["notes"] == notes

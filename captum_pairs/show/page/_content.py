@@ -13,7 +13,9 @@ from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
 from captum_pairs.show.reading import (
+    key,
     silence,
+    silence_of_classes,
     verdict,
     verdict_of_classes,
     verdict_of_contrast,
@@ -34,7 +36,6 @@ from captum_pairs.show.wording import (
     sort,
     subject,
     typeset,
-    unit,
 )
 from numpy.typing import NDArray
 from PIL import Image
@@ -135,7 +136,9 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
         "measure": capitalized(measure(explanation.similarity)),
         "subheading": said,
         **_reading(
-            verdict(explanation), silence(explanation), _key(explanation.similarity)
+            verdict(explanation),
+            silence(explanation),
+            key(explanation.similarity, numbers=""),
         ),
         "pairs": [_pair(explanation, shared)],
         "parts": [list(part) for part in explanation.parts().items()],
@@ -146,7 +149,7 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
 def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
-    own = _key(preferred.similarity, "a candidate's own similarity")
+    own = key(preferred.similarity, "a candidate's own similarity", "")
     query = preferred.side_names[contrast.query_side == "second"]
     subheading = [
         f"{signed(preferred.score)} for the preferred {sort(kind)}, "
@@ -194,20 +197,14 @@ def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]
         "measure": f"{capitalized(measure(table.similarity))} with {quoted(best)}",
         "subheading": [f"{quoted(name)} {share:.1%}" for name, share in others],
         **_reading(
-            verdict_of_classes(zero_shot), silence(table), _key(table.similarity)
+            verdict_of_classes(zero_shot),
+            silence_of_classes(zero_shot),
+            key(table.similarity, numbers=""),
         ),
         "pairs": [pair],
         "parts": [list(part) for part in zero_shot.parts(best).items()],
         "facts": [*facts.items(), ("Prompts", "; ".join(zero_shot.prompts))],
     }
-
-
-def _key(similarity: str, aim: str = "the similarity") -> str:
-    """What the colours of the page mean."""
-    return (
-        f"Orange adds to {aim}, purple takes away from it, white does neither; all in "
-        f"units of {unit(similarity)}."
-    )
 
 
 def _reading(verdict: str, notes: Iterable[str], key: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from captum_pairs.attr import visualization
 from captum_pairs.inputs import box_around, ExplainedInput
 from captum_pairs.show.pictures.canvas import canvas_of, is_seen
 from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
-from captum_pairs.show.reading import key, silence, verdict
+from captum_pairs.show.reading import key, OF_PAIRS, silence, verdict
 from captum_pairs.show.results import PairLike
-from captum_pairs.show.wording import for_or_against, subject, typeset
+from captum_pairs.show.wording import capitalized, for_or_against, subject, typeset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,21 +53,22 @@ def draw_pairs(explanation: PairLike, number: int = 6) -> "Figure":
     label = for_or_against(explanation.similarity)
 
     def draw_on(figure: Any) -> None:
-        visualization.visualize_pair_lines(
+        _, axes = visualization.visualize_pair_lines(
             [match.value for match in matches],
             plt_fig_axis=(figure, figure.subplots()),
             use_pyplot=False,
             colorbar_label=label,
             **inputs,
         )
+        axes.set_anchor("C")  # beside its legend there is more room than it needs
 
     return visualization.visualize_sheet(
-        "\n".join(subject(explanation)),
+        capitalized("\n".join(subject(explanation))),
         [visualization.Part(max(height * scaled, 1.6), draw_on)],
         WIDTH,
         typeset(verdict(explanation)),
         list(map(typeset, silence(explanation))),
-        key(explanation.similarity),
+        key(explanation.similarity, numbers=OF_PAIRS),
     )
 
 

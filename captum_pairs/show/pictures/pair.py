@@ -18,9 +18,10 @@ from captum_pairs.show.pictures.maps import group_of, PATCHES, Scales, word_maps
 from captum_pairs.show.pictures.overview import overview
 from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
 from captum_pairs.show.pictures.texts import colored_text, matrix
-from captum_pairs.show.reading import key, silence, verdict
+from captum_pairs.show.reading import key, OF_PAIRS, silence, SUMS, verdict
 from captum_pairs.show.results import PairLike
 from captum_pairs.show.wording import (
+    capitalized,
     compared_with,
     for_or_against,
     logits,
@@ -73,12 +74,12 @@ def draw(explanation: PairLike, scales: Scales = Scales()) -> "Figure":
         title = f"{title}\n{compared}"
     upper = overview(pictures, waterfall, title)
     return visualization.visualize_sheet(
-        "\n".join(subject(explanation)),
+        capitalized("\n".join(subject(explanation))),
         [upper, lower],
         WIDTH,
         typeset(verdict(explanation)),
         list(map(typeset, silence(explanation))),
-        key(explanation.similarity),
+        key(explanation.similarity, numbers=SUMS if any(seen) else OF_PAIRS),
     )
 
 

@@ -6,9 +6,9 @@ from captum_pairs.attr import visualization
 from captum_pairs.show.pictures.canvas import as_seen, show_input
 from captum_pairs.show.pictures.maps import map_grid, Scales
 from captum_pairs.show.pictures.sheet import WIDTH
-from captum_pairs.show.reading import key, silence, verdict_of_classes
+from captum_pairs.show.reading import key, silence_of_classes, verdict_of_classes
 from captum_pairs.show.results import ZeroShotLike
-from captum_pairs.show.wording import typeset
+from captum_pairs.show.wording import for_or_against, typeset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,19 +29,19 @@ def draw_zero_shot(
     if len(top) > 1:
         maps.append(zero_shot.difference())
         titles.append(f"{top[0][0]} rather than {top[1][0]}")
+    table = zero_shot.by_class()
     upper = _probabilities(zero_shot)
-    label = "for (orange) or against (purple) the class, similarity"
+    label = for_or_against(table.similarity, "the class")
     flat = [each.flatten() for each in maps]
     lower = map_grid(zero_shot.input, flat, titles, label, scales)
     heading = f"“{top[0][0]}”, with a probability of {top[0][1]:.1%}"
-    table = zero_shot.by_class()
     return visualization.visualize_sheet(
         heading,
         [upper, lower],
         WIDTH,
         typeset(verdict_of_classes(zero_shot)),
-        list(map(typeset, silence(table))),
-        key(table.similarity, "the similarity with the class"),
+        list(map(typeset, silence_of_classes(zero_shot))),
+        key(table.similarity, "the similarity with the class", ""),
     )
 
 

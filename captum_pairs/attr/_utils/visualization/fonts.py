@@ -246,27 +246,40 @@ def _spaced(words: Sequence[str]) -> list[Piece]:
 
 
 def lines_of(
-    pieces: Sequence[Piece], most: float, size: float, weight: str = "normal"
+    pieces: Sequence[Piece],
+    most: float,
+    size: float,
+    weight: str = "normal",
+    between: float = 0.0,
 ) -> list[Line]:
     """Pieces in lines at most so many points wide: broken at spaces, between words that
-    have none, and within a word only if it is wider than a line."""
+    have none, and within a word only if it is wider than a line. Words that have no
+    space between stand so many points apart."""
     space = width_of(" ", size, weight)
     lines = [Line([], 0.0)]
     for spaced, unit in _units(pieces, most, size, weight):
-        widths = [width_of(piece.text, size, weight) for piece in unit]
         line = lines[-1]
         gap = space if spaced and line.pieces else 0.0
-        if line.pieces and line.width + gap + sum(widths) > most:
+        behind = line.pieces[-1][0] if line.pieces and not spaced else None
+        before = [between * _adjoin(*two) for two in zip([behind, *unit], unit)]
+        widths = [width_of(piece.text, size, weight) for piece in unit]
+        if line.pieces and line.width + gap + sum(before) + sum(widths) > most:
             lines.append(line := Line([], 0.0))
-            gap = 0.0
+            gap = before[0] = 0.0
         if gap:
             line.pieces.append((Piece(" ", None), line.width, gap))
         x = line.width + gap
-        for piece, width in zip(unit, widths):
-            line.pieces.append((piece, x, width))
-            x += width
+        for piece, apart, width in zip(unit, before, widths):
+            line.pieces.append((piece, x + apart, width))
+            x += apart + width
         lines[-1] = Line(line.pieces, x)
     return lines
+
+
+def _adjoin(one: Optional[Piece], other: Piece) -> bool:
+    """Whether two pieces are words, and not parts of the same."""
+    words = (None if one is None else one.word), other.word
+    return None not in words and words[0] != words[1]
 
 
 def _units(

@@ -142,7 +142,7 @@ def _shown(value: float, largest: float) -> str:
     if value == 0:
         return "0"
     if round(value, digits) == 0:
-        return f"{value:+.0e}".replace("-", "−", 1)
+        return f"{value:+.0e}".replace("-", "−")
     return signed(value, digits)
 
 

@@ -54,6 +54,8 @@ __all__ = [
 
 # Lines of a caption are so many times as high as its letters.
 LEADING = 1.75
+# A word's mark is so much larger than the word, on both sides, in sizes of its letters.
+_AROUND = 0.1
 # Around a figure's caption, in points.
 _MARGIN = 24.0
 # What a legend counts beyond its scale.
@@ -337,7 +339,9 @@ class Caption:
 
     def lines(self, width: float) -> list[Line]:
         """Of at most so many points."""
-        return lines_of(self.pieces, width, self.fontsize)
+        # the marks of two words without a space between do not overlap
+        apart = 2 * _AROUND * self.fontsize
+        return lines_of(self.pieces, width, self.fontsize, between=apart)
 
     def height(self, width: float) -> float:
         """In points, if it is at most so wide."""
@@ -354,8 +358,8 @@ class Caption:
                     x = -x - width
                 shade = None if piece.word is None else colors[piece.word]
                 if shade is not None:
-                    place = x - 0.1 * size, baseline - 0.38 * size
-                    self._mark(axes, place, width + 0.2 * size, shade)
+                    place = x - _AROUND * size, baseline - 0.38 * size
+                    self._mark(axes, place, width + 2 * _AROUND * size, shade)
                 self._write(axes, piece, x, baseline, shade)
 
     def _points(self, axes: Axes) -> Transform:
@@ -497,7 +501,7 @@ def _html_legend(scale: Scale) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−", 1)
+    return f"{value:.3g}".replace("-", "−")
 
 
 # ---- matrices --------------------------------------------------------------

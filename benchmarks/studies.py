@@ -127,10 +127,15 @@ def what_gaps_must_show(out: Path) -> None:
 
 
 def _captioned(name: str, scene: Scene, which: int) -> Row:
-    """A row whose caption names one object."""
-    item = scene.objects[which]
-    description = Description((Phrase(item.shape, item.color),))
-    return row_of_scene(name, scene, write(description, ((which,),)))
+    """A row whose caption names one object first, and two others: what their phrases
+    light is what a correlation is measured against."""
+    others = [at for at in range(len(scene.objects)) if at != which]
+    chosen = [which, *others[:2]]
+    items = [scene.objects[at] for at in chosen]
+    phrases = tuple(Phrase(item.shape, item.color) for item in items)
+    return row_of_scene(
+        name, scene, write(Description(phrases), tuple((at,) for at in chosen))
+    )
 
 
 Pairs = Iterator[tuple[Scene, Scene, int]]
@@ -200,14 +205,15 @@ def planted(number: int, checkpoints: list[str], out: Path) -> None:
         results = grounding.run(
             study, Given(rows, f"planted-{cause}"), f"scenes:{checkpoint}", folder
         )
-        objects = {row["id"]: row for row in results.tables()["objects"].to_pylist()}
+        every = results.tables()["objects"].to_pylist()
+        objects = {row["id"]: row for row in every if row["span"] == 0}
         failed = [
             objects[f"with-{at}"]
             for at in range(number)
             if objects[f"with-{at}"]["badly_grounded"]
             and not objects[f"without-{at}"]["badly_grounded"]
         ]
-        well = [row for row in objects.values() if not row["badly_grounded"]]
+        well = [row for row in every if not row["badly_grounded"]]
         names = [*CAUSES, "unexplained"]
         lines.append(
             {

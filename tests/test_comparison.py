@@ -240,8 +240,8 @@ def test_methods_that_could_not_run_are_named(found: Comparison) -> None:
     words = [
         " ".join(text.get_text() for text in figure.findobj(Text)) for figure in figures
     ]
-    assert "could not run" not in words[0]
-    assert "could not run: lime" in words[1]
+    assert "Could not run" not in words[0]
+    assert "Could not run: lime" in words[1]
 
 
 def test_two_images_and_two_texts(model: DualEncoder) -> None:

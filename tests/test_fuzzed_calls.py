@@ -53,6 +53,7 @@ ALSO = {
     "method": {"n_steps", "n_samples", "tolerance"},
     "name": {"directory"},
     "other": {"text"},
+    "images": {"image", "first"},
     "phrase": {"occurrence"},
     "preferred": {"text"},
     "query": {"image", "text"},
@@ -61,6 +62,7 @@ ALSO = {
     "second": {"text", "phrase", "merge", "name", "region"},
     "source": {"image"},
     "stride": {"grid"},
+    "texts": {"text", "second"},
     "wanted": {"layer"},
     "where": {"region"},
     "window": {"grid"},
@@ -184,6 +186,7 @@ def _of_scenes() -> Iterator[tuple[str, Call]]:
         "first": 0,
         "second": 1,
         "number": 2,
+        "which": 0,
     }
     functions = [each for each in map(scenes.__dict__.get, scenes.__all__)]
     for function in (*functions, scene.relation_holds):
@@ -252,6 +255,13 @@ def _of_explanations(model: Any, folder: Path) -> Iterator[tuple[str, Call]]:
     yield "explain a phrase", (model.explain, {**pair, **options, **phrase})
     region = {"region": (2, 0, 20, 20), "side": "first"}
     yield "explain a region", (model.explain, {**pair, **options, **region})
+    related = [(_photo(), text), (_photo(1), "a blue square")]
+    yield "baseline_report", (
+        functools.partial(captum_pairs.baseline_report, model),
+        {"inputs": related, "layer": 0},
+    )
+    sampled = {"images": [_photo(), _photo(1)], "texts": [text, "a square"], "size": 2}
+    yield "references", (model.references, {**sampled, "seed": 0})
     candidates = {"preferred": text, "other": "a square", "side": None}
     yield "contrast", (model.contrast, {"query": _photo(), **candidates, **options})
     yield "compare", (model.compare, {**pair, **own, "methods": several})

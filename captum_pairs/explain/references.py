@@ -23,6 +23,7 @@ from captum_pairs.attr import (
 from captum_pairs.models import PreparedText, TextEncoder
 from captum_pairs.models.encoder import AUDIO, Encoder, IMAGE, Layer, Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
+from captum_pairs.models.paths import directory, file
 from captum_pairs.models.text_references import other_texts, other_words
 from PIL.Image import Image
 from torch import Tensor
@@ -297,9 +298,9 @@ def _files(name: str, place: Path, kind: str) -> Sequence[Any]:
     """The files of a directory and those in it; of texts the lines of these, or of one
     file."""
     endings = _ENDINGS.get(kind, "").split()
-    if kind == TEXT and place.is_file():
+    if kind == TEXT and file(place) is not None:
         return _lines(name, place)
-    if not place.is_dir():
+    if directory(place) is None:
         what = "a directory" if kind != TEXT else "a directory, or a file of a text a "
         what += "" if kind != TEXT else "line"
         raise InvalidArgumentError(name, what, f"{place}")

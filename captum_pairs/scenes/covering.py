@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import numpy as np
+from captum_pairs.scenes.arguments import check, check_kinds
 from captum_pairs.scenes.render import visible_shares
 from captum_pairs.scenes.scene import Kind, Scene, SceneObject
 from captum_pairs.scenes.vocabulary import COLORS, SHAPES, SIZES
@@ -41,9 +42,17 @@ def cover(
     Raises:
         ValueError: if `which` or `visible` is out of range, or no kind is left.
     """
+    check(
+        rng=(rng, np.random.Generator),
+        scene=(scene, Scene),
+        which=(which, int),
+        visible=(visible, tuple),
+    )
+    check_kinds("withheld", withheld)
     if not 0 <= which < len(scene.objects):
         raise ValueError(f"which must be an object's index, got {which}")
-    if not 0 < visible[0] < visible[1] < 1:
+    numbers = [each for each in visible if isinstance(each, (int, float))]
+    if len(numbers) != 2 or len(visible) != 2 or not 0 < visible[0] < visible[1] < 1:
         raise ValueError(f"visible must be a range inside (0, 1), got {visible}")
     shapes = {item.shape for item in scene.objects}
     colors = {item.color for item in scene.objects}

@@ -37,7 +37,9 @@ def test_the_demo_of_seed_0_is_the_same_to_1e_6() -> None:
     image, caption = render(scene).image, sample_caption(rng, scene, plain=True)
     assert caption.text == "a pink star to the right of a green star and a blue star"
     model = captum_pairs.load("scenes")
-    found = model.explain(image, caption.text, tolerance=0.02)
+    # the rule that these were found by: nodes that are placed are as exact, elsewhere
+    rule = {"method": "gausslegendre"}
+    found = model.explain(image, caption.text, tolerance=0.02, settings=rule)
 
     def same(number: float) -> object:
         return pytest.approx(number, rel=0, abs=1e-6)
@@ -55,4 +57,13 @@ def test_the_demo_of_seed_0_is_the_same_to_1e_6() -> None:
     pairs = found.top_pairs(5)
     assert [(p.second, p.first_box, p.value) for p in pairs] == [
         (word, box, same(value)) for word, box, value in TOP_PAIRS
+    ]
+    placed = model.explain(image, caption.text, tolerance=0.02)
+    exact = model.explain(
+        image, caption.text, tolerance=1e-4, n_steps=512, settings=rule
+    ).interactions
+    error = float((placed.interactions - exact).norm() / exact.norm())
+    assert error <= 0.02 and placed.first.n_steps < found.first.n_steps
+    assert [(p.second, p.first_box) for p in placed.top_pairs(5)] == [
+        (word, box) for word, box, _ in TOP_PAIRS
     ]

@@ -240,9 +240,12 @@ def test_photos_of_coco() -> None:
     )
     assert len(data) + left_out == len(captions) == 435
     assert len(data) > 350 and len({row.group for row in data}) > 80
+    seen: dict[str, tuple[int, int]] = {}
     for row in data:
-        with Image.open(row.image) as opened:
-            width, height = opened.size
+        if row.image not in seen:
+            with Image.open(row.image) as opened:
+                seen[row.image] = opened.size
+        width, height = seen[row.image]
         for span in row.spans:
             for left, top, right, bottom in span.regions:
                 assert -1 <= left < right <= width + 1 and -1 <= top < bottom
@@ -251,7 +254,7 @@ def test_photos_of_coco() -> None:
     names = {each["id"]: each["name"] for each in content["categories"]}
     assert names == dict(COCO_CLASSES) and list(SYNONYMS) == list(names.values())
     masked = open_data(f"coco:{COCO}", images=str(COCO / "images"), masks=True)
-    shapes = {np.shape(r) for row in masked[:40] for s in row.spans for r in s.regions}
+    shapes = {np.shape(r) for row in masked[:12] for s in row.spans for r in s.regions}
     assert any(len(shape) == 2 for shape in shapes)
 
 

@@ -151,11 +151,12 @@ def test_a_batch_is_embedded_as_each_alone(
 @pytest.mark.parametrize("family", IMAGES)
 def test_a_region_and_a_phrase(directories: dict[str, Path], family: str) -> None:
     model = load(directories[family])
-    found = model.explain(_photo(), TEXT)
+    # a phrase alone takes other steps than all words, to the tolerance
+    found = model.explain(_photo(), TEXT, tolerance=1e-4)
     whole = found.region((0, 0, 44, 31))
     patches = found.interactions[: found.first.count, : found.second.count]
     torch.testing.assert_close(whole, patches.sum(0), atol=1e-5, rtol=1e-4)
-    part = model.explain(_photo(), TEXT, phrase="red circle")
+    part = model.explain(_photo(), TEXT, phrase="red circle", tolerance=1e-4)
     torch.testing.assert_close(
         part.maps()[0], found.phrase("red circle"), atol=1e-5, rtol=1e-3
     )

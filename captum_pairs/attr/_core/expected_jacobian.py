@@ -33,7 +33,7 @@ from captum_pairs.attr._utils.references import (
 )
 from captum_pairs.attr._utils.settings import described, settings_of
 from captum_pairs.attr._utils.spread import standard_error
-from captum_pairs.attr._utils.validation import one_of, positive_int, warn_caller
+from captum_pairs.attr._utils.validation import flag, one_of, positive_int, warn_caller
 from torch import nn, Tensor
 
 Found = Union[Tensor, tuple[Tensor, ...]]
@@ -342,8 +342,9 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
 
 
 def _several(points: Points) -> SeveralPaths:
-    assert isinstance(points.example, SeveralPaths)  # as a split makes them
-    return points.example
+    paths = points.example
+    assert isinstance(paths, SeveralPaths)  # as a split makes them
+    return paths
 
 
 def _missed(values: Tensor, several: SeveralPaths) -> float:
@@ -440,6 +441,8 @@ def _attribute(
     given = (inputs, baselines, feature_mask, additional_forward_args)
     side = self._side(*given, attribute_to_layer_input)
     asked = settings_of(self.settings_type, settings)
+    flag("return_standard_error", return_standard_error)
+    flag("return_convergence_delta", return_convergence_delta)
     values, errors, deltas = [], [], []
     for paths in self._examples(side):
         check_size([paths], len(side), paths.embedding.numel())

@@ -13,6 +13,7 @@ from captum_pairs.attr._core.expected_jacobian import (
 from captum_pairs.attr._core.pair_attribution import PairAttribution
 from captum_pairs.attr._utils.settings import described, settings_of_pair
 from captum_pairs.attr._utils.spread import standard_error_of_products
+from captum_pairs.attr._utils.validation import flag
 from torch import Tensor
 
 
@@ -104,6 +105,8 @@ def _attribute(
     given = (inputs, baselines, feature_mask, additional_forward_args)
     sides = self._sides(*given, attribute_to_layer_input)
     asked = settings_of_pair(ExpectedIntegration, settings)
+    flag("return_standard_error", return_standard_error)
+    flag("return_convergence_delta", return_convergence_delta)
     values, errors, deltas = [], [], []
     methods = self.first, self.second
     x: Any

@@ -589,7 +589,7 @@ class Trial:
             moved = torch.linalg.vector_norm(change) / size
         else:
             # m equations, each beside the size of its readings, a typical one if its
-            # own are next to nothing
+            # own are next to nothing; of these relative errors the root mean square
             sizes = torch.linalg.vector_norm(total, dim=0)
             sizes = _or_one(torch.maximum(sizes, sizes.median()))
             missing = (total.sum(dim=0) - along @ target).abs() / sizes
@@ -597,7 +597,7 @@ class Trial:
         if self.n < 3:  # no rule of every second node
             moved = torch.zeros_like(moved)
         errors = error_estimate(missing.cpu().numpy(), moved.cpu().numpy())
-        return float(np.max(errors, initial=0.0))
+        return float(np.sqrt(np.mean(errors**2))) if errors.size else 0.0
 
     def shares(self) -> Shares:
         """What was found."""

@@ -63,15 +63,14 @@ def error_estimate(missing: Any, change: Any) -> Any:
     How far an integral is from exact.
 
     Over scenes at every block and sentences this fell short of the true error in one
-    case of fifty, by a third at most; of small steep networks in one of eight, twofold.
+    case of forty, by a tenth at most; of small steep networks in one of five, twofold.
 
     Args:
-        missing: how far the sum of all features is from what it is known to be; of the
-            features' own errors some cancel in it.
+        missing: how far the sum of all features is from what it is known to be.
         change: from the rule of every second node, feature by feature, of which only a
             part is the error of the finer rule.
     """
-    return np.maximum(1.25 * missing, 0.15 * change)
+    return np.maximum(missing, 0.12 * change)
 
 
 @lru_cache(maxsize=64)

@@ -107,10 +107,9 @@ class Faithfulness(Study):
         arguments = metric_arguments(
             model, (row.image, row.caption), Options.of(_taken(shared, "occlusion"))
         )
-        scores = insertion_deletion(
+        scores: Any = insertion_deletion(  # a list, of several orders
             attributions=worth, n_steps=self.n_steps, **arguments
         )
-        assert isinstance(scores, list)  # of several orders
         return [
             {"method": method, "order": order, "score": score, **_areas(each)}
             for (method, order), each in zip(orders, scores)

@@ -6,7 +6,7 @@ from math import ceil, floor, isfinite, log10
 from typing import Optional
 
 import numpy as np
-from captum_pairs.grounding.report.drawing import Drawing, fitted, SMALL, width_of
+from captum_pairs.grounding.report.drawing import Drawing, fitted, SMALL, TEXT, width_of
 from captum_pairs.grounding.report.wording import number, share
 from numpy.typing import NDArray
 
@@ -113,7 +113,8 @@ def intervals(
         is_change: it is drawn as the start of a line to the value.
         is_share: values are shares of a whole.
     """
-    left, right = 124.0, WIDTH - 62
+    longest = max((width_of(fitted(bar.label, 170), TEXT) for bar in bars), default=0)
+    left, right = min(max(longest + 16, 90.0), 180.0), WIDTH - 62
     values = [v for bar in bars for v in (bar.value, bar.low, bar.high, bar.other)]
     axis = _Axis(values, left, right, is_share)
     top = 28.0
@@ -191,7 +192,7 @@ def distribution(
     every = [there.min(), there.max()] if len(there) else [0.0, 1.0]
     if len(others):
         every += [others.min(), others.max()]
-    left, right, top, bottom = 40.0, WIDTH - 14, 28.0, 190.0
+    left, right, top, bottom = 40.0, WIDTH - 22, 28.0, 190.0
     axis = _Axis([float(v) for v in every], left, right, is_share)
     edges = np.linspace(axis.low, axis.high, bins + 1)
     counts = np.histogram(there, edges)[0]

@@ -386,7 +386,7 @@ class _Maker:
         for area, better in self.study.compared.items():
             bars = [
                 Bar(
-                    f"{row['method'].replace('_', ' ')}, {row['order']}",
+                    f"{row['order']}, {row['method'].replace('_', ' ')}",
                     row[area],
                     row[f"{area}_low"],
                     row[f"{area}_high"],

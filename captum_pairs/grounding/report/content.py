@@ -28,6 +28,13 @@ __all__ = ["Content", "content_of", "Figure", "Group", "Section", "Sheet", "Tile
 # What a figure has room for.
 _BARS, _NAMES = 30, 16
 _LEAST_IMAGES = 10
+_NULLS = {
+    "model": "this model",
+    "chance": "chance",
+    "center": "the middle",
+    "other": "other words",
+    "permuted": "shuffled model",
+}
 _MORE = {1: "more", -1: "less"}
 
 
@@ -112,6 +119,7 @@ def content_of(
         content.changes = _changes(compared, made.measure)
         content.sections += _change_sections(compared, made.measure, against, results)
     content.sections += [*made.causes(), *made.contexts(), *made.areas()]
+    content.sections += made.nulls()
     content.sections += [*made.sizes(), *made.distributions(), *made.others()]
     return content
 
@@ -467,6 +475,28 @@ class _Maker:
                 ),
             ],
         )
+
+    def nulls(self) -> Iterator[Section]:
+        """Of what knows nothing the same measures as of the model."""
+        rows = self.tables["figures"].to_pylist() if self.has("hit_center") else []
+        figures = []
+        for measure in ("hit", "energy") if rows else ():
+            values = {row["of"]: row for row in rows if row["measure"] == measure}
+            bars = [
+                Bar(words, values[of]["value"], values[of]["low"], values[of]["high"])
+                for of, words in _NULLS.items()
+            ]
+            title = _upper(MEASURES[measure])
+            figures.append(Figure(f"nulls-{measure}", title, intervals(bars, title)))
+        if figures:
+            yield Section(
+                "nulls",
+                "Against what knows nothing",
+                "The same objects, found by chance; by a map that only knows that "
+                "things are in the middle; by words of another picture on this one; and "
+                "by the model with its parameters in random order.",
+                figures,
+            )
 
     # ---- sizes and distributions -------------------------------------------
 

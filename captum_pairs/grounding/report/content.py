@@ -493,8 +493,8 @@ class _Maker:
                 "nulls",
                 "Against what knows nothing",
                 "The same objects, found by chance; by a map that only knows that "
-                "things are in the middle; by words of another picture on this one; and "
-                "by the model with its parameters in random order.",
+                "things are in the middle; by words of another picture on this one; "
+                "and by the model with its parameters in random order.",
                 figures,
             )
 

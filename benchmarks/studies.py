@@ -12,7 +12,7 @@
 - correlated: is its pair of shapes first in the matrix of contexts?
 - throughput: the phrases of a row, in embeddings of the row (a CLIP ViT-B/32, last
   blocks, random weights), and rows a second by one and by two actors of Ray (--ray);
-- report: the tables of a million synthetic rows, seconds and memory.
+- million: the tables and the report of a million synthetic rows, seconds and memory.
 
 A run that was stopped goes on. The tables are printed as Markdown.
 """
@@ -334,7 +334,8 @@ def _plan(study: Any, size: int) -> dict[str, Any]:
 
 
 def a_million_rows(out: Path, number: int = 1_000_000) -> None:
-    """The tables of as many synthetic rows: seconds, and the process's peak memory."""
+    """The tables of as many synthetic rows, and the report: seconds, and each process's
+    peak memory."""
     study = grounding.STUDIES["gaps"]()
     folder = out / "million"
     if not (folder / "plan.json").exists():
@@ -343,14 +344,24 @@ def a_million_rows(out: Path, number: int = 1_000_000) -> None:
         rng = np.random.default_rng(0)
         for start in range(0, number, 50_000):
             shards.add_table(_synthetic(shards.schema, rng, start, 50_000))
-    took, peak = in_own_process(__file__, "--tables-of", str(folder))
-    say("a million rows", f"{took:.1f} s, {peak:.2f} GB")
+    for what in ("tables", "report"):
+        took, peak = in_own_process(__file__, f"--{what}-of", str(folder))
+        say(f"a million rows: {what}", f"{took:.1f} s, {peak:.2f} GB")
 
 
 def tables_of(folder: str) -> None:
     """Prints the seconds that a result's tables take, and the peak memory in GB."""
     began = time.perf_counter()
     grounding.load(folder).tables()
+    took = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps([took, peak]))
+
+
+def report_of(folder: str) -> None:
+    """As :func:`tables_of`, of the report with all that stands beside it."""
+    began = time.perf_counter()
+    grounding.load(folder).report(Path(folder) / "report.html")
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(json.dumps([took, peak]))
@@ -393,9 +404,13 @@ def main() -> None:
         choices=["studies", "planted", "throughput", "million"],
     )
     parser.add_argument("--tables-of", help=argparse.SUPPRESS)
+    parser.add_argument("--report-of", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.tables_of:
         tables_of(asked.tables_of)
+        return
+    if asked.report_of:
+        report_of(asked.report_of)
         return
     os.makedirs(asked.out, exist_ok=True)
     if "studies" in asked.only:

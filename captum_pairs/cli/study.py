@@ -244,3 +244,60 @@ def compare(before: Path, after: Path) -> None:
         click.echo(f"{name}:")
         for line in in_columns(table, 200):
             click.echo(f"  {line}")
+
+
+@study.command("report")
+@click.argument("results", type=FolderOption())
+@click.option(
+    "--against",
+    type=FolderOption(),
+    metavar="DIRECTORY",
+    help="An earlier run of the same study, which this one is set against.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The report; its figures and tables stand beside it.  "
+    "[default: report.html in RESULTS]",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="In each gallery, each with a page of its own.",
+)
+@click.option(
+    "--model",
+    type=ModelOption(),
+    metavar="NAME_OR_DIR",
+    help="By which examples are explained.  [default: the one that was studied]",
+)
+@click.option("--device", type=DeviceOption(), help='Such as "cuda".')
+def report(
+    results: Path,
+    against: Optional[Path],
+    out: Optional[Path],
+    examples: int,
+    model: Optional[str],
+    device: Optional[str],
+) -> None:
+    """The results of a study (RESULTS) as one HTML file."""
+    with announced("importing PyTorch"):
+        import captum_pairs
+        from captum_pairs import grounding
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    found = grounding.load(results)
+    earlier = None if against is None else grounding.load(against)
+    name = model or (found.plan["model"] if device is not None else None)
+    with announced("writing the report"):
+        written = found.report(
+            results / "report.html" if out is None else out,
+            against=earlier,
+            examples=examples,
+            model=None if name is None else captum_pairs.load(name, device=device),
+        )
+    click.echo(f"the report: {written}")

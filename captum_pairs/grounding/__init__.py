@@ -6,8 +6,9 @@
 >>> results.tables()["figures"], results.to_frame()
 """
 
-from captum_pairs.grounding.comparing import compare, curve, DuringTraining
+from captum_pairs.grounding.comparing import compare, curve
 from captum_pairs.grounding.data import open_data, Row
+from captum_pairs.grounding.during_training import DuringTraining
 from captum_pairs.grounding.results import load, Results
 from captum_pairs.grounding.running import run
 from captum_pairs.grounding.studies import STUDIES, study_of

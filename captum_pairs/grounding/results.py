@@ -35,8 +35,10 @@ import pyarrow.parquet as parquet
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.grounding.data import open_data
 from captum_pairs.grounding.data.row import Data, Row
+from captum_pairs.grounding.report import write_report
 from captum_pairs.grounding.studies import study_of
 from captum_pairs.grounding.study import Columns, Record, schema_of, Study
+from captum_pairs.model import DualEncoder
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -334,6 +336,33 @@ class Results:
             ImportError: without pandas.
         """
         return self.rows.to_pandas()
+
+    def report(
+        self,
+        path: Union[str, Path],
+        against: Optional["Results"] = None,
+        examples: int = 10,
+        model: Optional[DualEncoder] = None,
+    ) -> Path:
+        """
+        Writes a report: one HTML file that needs nothing else, and beside it a folder
+        (its name and "_files") with every figure, table and example's page.
+
+        Args:
+            path: of the file, such as "report.html"; folders are made.
+            against: an earlier run of the same study, which this one is set against.
+            examples: in each gallery; 0 for none.
+            model: by which examples are explained. Default: the one that was studied,
+                loaded by its name
+
+        Returns:
+            the file.
+
+        Raises:
+            InvalidArgumentError: naming ``path``, if it can't be written; ``after``, if
+                the earlier run is of another study.
+        """
+        return write_report(self, path, against, examples, model)
 
 
 def load(directory: Union[str, Path]) -> Results:

@@ -43,6 +43,8 @@ def test_a_study_and_two_compared(tmp_path: Path) -> None:
         (("gaps", "--on", "moon"), "no place “moon”"),
         (("gaps", "--data-option", "objects"), "NAME=VALUE"),
         (("compare", "nowhere", "nothing"), "directory: expected the results"),
+        (("report", "nowhere"), "directory: expected the results"),
+        (("report", "nowhere", "--examples", "-1"), "--examples"),
     ],
 )
 def test_what_is_refused(arguments: tuple[str, ...], message: str) -> None:

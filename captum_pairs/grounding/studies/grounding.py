@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from captum_pairs.grounding.results import Results
 
-__all__ = ["bounding_box", "Grounding", "place_of", "PLACE"]
+__all__ = ["bounding_box", "Grounding", "place_of", "PLACE", "UP_TO"]
 
 # What is known of an object, whatever a model makes of it.
 PLACE: Columns = {
@@ -314,7 +314,7 @@ class Grounding(Study):
             "sizes": by_group(
                 resampling,
                 "area up to",
-                _UP_TO[np.searchsorted(_UP_TO[:-1], column("area"))],
+                UP_TO[np.searchsorted(UP_TO[:-1], column("area"))],
                 grouped,
             ),
             "positions": by_group(
@@ -337,7 +337,7 @@ _POOL, _LOOKED_AT = 64, 500
 _vectors: dict[tuple[Any, ...], torch.Tensor] = {}
 _permuted: dict[str, DualEncoder] = {}
 # Shares of what the model saw.
-_UP_TO = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+UP_TO = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
 _ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "middle", "right")
 
 

@@ -34,13 +34,13 @@ def _matches_separate_explanations(model: DualEncoder, found: Contrast) -> None:
 
 
 def test_two_captions_of_an_image(model: DualEncoder) -> None:
-    found = model.contrast(_photo(), A, B)
+    found = model.contrast(_photo(), A, B, tolerance=1e-4)
     _matches_separate_explanations(model, found)
     assert found.query_side == "first" and found.query.kind == "image"
     for one, text in ((found.preferred, A), (found.other, B)):
-        alone = model.explain(_photo(), text)
+        alone = model.explain(_photo(), text, tolerance=1e-4)
         assert one.score == pytest.approx(alone.score, abs=1e-6)
-        # the image takes as many steps for a caption as for two
+        # the image takes other steps for a caption than for two, to the tolerance
         torch.testing.assert_close(
             one.interactions, alone.interactions, atol=1e-5, rtol=0
         )

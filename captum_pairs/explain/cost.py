@@ -123,13 +123,16 @@ def _announce_finer(
 
 
 def _steps(side: Side) -> int:
-    """How many it takes, by the residual of a few of all features as one: it halves, at
-    least, when they are doubled."""
+    """How many it takes: as a scan expects it; or by the residual of a few of all
+    features as one, which halves, at least, when they are doubled."""
     if not isinstance(side, PreparedSide):
         return 0
     settings = side.settings
     if settings.tolerance is None:
         return int(settings.n_steps)
+    expected = side.asking.method.expected_steps(side.example, settings)
+    if expected is not None:
+        return int(expected)
     mask = torch.zeros_like(side.layout.mask)
     whole = side.example.masked(side.asking.on_device(mask))
     trial = replace(settings, n_steps=min(settings.n_steps, _TRIED))

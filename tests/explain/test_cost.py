@@ -73,7 +73,8 @@ def test_a_product_for_each_feature_and_the_baseline() -> None:
     found = explain_pair(model, (images()[0], text), options, tally=tally)
     count = len(found.second.features)
     steps = found.first.n_steps, found.second.n_steps
-    assert told.n_steps == pytest.approx(steps, rel=0.2)
+    for expected, taken in zip(told.n_steps, steps):
+        assert taken in (expected, 2 * expected + 1)  # doubled where it did not do
     assert told.gradients == told.n_steps[1] * count + told.n_steps[0] * (count + 1)
     # those along the words' vectors are run one by one, others before
     assert tally.backwards >= steps[0] * (count + 1)

@@ -416,6 +416,14 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         fewest = width if self.direction == "reverse" else min(count, width)
         return self.direction != "forward" and len(directions) <= fewest
 
+    def expected_steps(
+        self, path: BaselinePath, settings: Integration
+    ) -> Optional[int]:
+        """How many steps a scan expects a tolerance to take, by a few forward passes;
+        None if no scan chooses them."""
+        wanted = Wanted(path, settings)
+        return scanned([wanted])[0][1] if self._is_placed(wanted) else None
+
     def most_together(self, path: BaselinePath) -> int:
         # as many as have room in a pass of the costlier kind
         return max(1, path.chunk_size(None, GRAPHS_FORWARD) // _POINTS_OF_EXAMPLE)

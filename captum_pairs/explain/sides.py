@@ -9,7 +9,6 @@ from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import (
-    blocks_of,
     ExpectedJacobian,
     IntegratedJacobian,
     InvalidArgumentError,
@@ -41,7 +40,6 @@ __all__ = [
     "side_of_query",
     "sides_of",
     "stored",
-    "stored_of",
     "weighted_of",
 ]
 
@@ -433,37 +431,14 @@ def stored(
     model: EncoderPair, at: int, raw: Any, options: Options
 ) -> InputContributions:
     """All of an input's contributions."""
-    return stored_of(model, at, [raw], options)[0]
-
-
-def stored_of(
-    model: EncoderPair, at: int, raws: Sequence[Any], options: Options
-) -> list[InputContributions]:
-    """All contributions of several inputs, which share passes where they can."""
-    found: list[Any] = [
-        (
-            matching(model, raw, options, at)
-            if isinstance(raw, InputContributions)
-            else None
-        )
-        for raw in raws
-    ]
-    waiting = [place for place, each in enumerate(found) if each is None]
+    if isinstance(raw, InputContributions):
+        return matching(model, raw, options, at)
     settings = settings_of_side(model, at, options)
     with Session() as session:
-        given = (raws[place] for place in waiting)
-        sides = sides_of(model, at, given, options, session)
-        blocks = blocks_of(sides, lambda side: side.most_together)
-        places = iter(waiting)
-        for block in blocks:
-            for side, shares in zip(block, shares_of(block)):
-                found[next(places)] = InputContributions(
-                    settled(side.input, shares),
-                    *shares[:3],
-                    model.fingerprint,
-                    settings,
-                )
-    return found
+        side = side_of(model, at, raw, options, session)
+        shares = side.shares()
+        given = settled(side.input, shares)
+        return InputContributions(given, *shares[:3], model.fingerprint, settings)
 
 
 def matching(

@@ -287,12 +287,10 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
     ) -> None:
         """Warn of integrals that did not reach their tolerance."""
         if settings.tolerance is not None and found.residual > settings.tolerance:
-            name = paths.side.names[0]
-            side = f" of {name}" if name != "inputs" else ""
             warn_caller(
-                f"the path integrals{side} have a residual of {found.residual:.1e} "
-                f"with {found.n_steps} points of each reference's path, above "
-                f"tolerance={settings.tolerance:.1e}"
+                f"the path integrals{paths.side.in_words} have a residual of "
+                f"{found.residual:.1e} with {found.n_steps} points of each "
+                f"reference's path, above tolerance={settings.tolerance:.1e}"
             )
 
     # ---- the products ------------------------------------------------------

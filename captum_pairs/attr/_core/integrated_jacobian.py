@@ -433,11 +433,9 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
     ) -> None:
         """Warn of an integral that did not reach its tolerance."""
         if settings.tolerance is not None and found.residual > settings.tolerance:
-            name = path.side.names[0]
-            side = f" of {name}" if name != "inputs" else ""
             warn_caller(
-                f"the path integral{side} has a residual of {found.residual:.1e} "
-                f"after n_steps={found.n_steps}, above "
+                f"the path integral{path.side.in_words} has a residual of "
+                f"{found.residual:.1e} after n_steps={found.n_steps}, above "
                 f"tolerance={settings.tolerance:.1e}"
             )
 
@@ -494,23 +492,19 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
     ) -> list[Tensor]:
         """(s, G, k) of each path, or (s, G, m) along its directions."""
         results: list[Any] = [None] * len(wanted)
+        size = _size_of(wanted)
         for reads in (False, True):
             part = [at for at, w in enumerate(wanted) if (w.along is not None) == reads]
-            # internal_batch_size is one for all examples of a call
-            for size in {wanted[at].settings.internal_batch_size for at in part}:
-                some = [
-                    at for at in part if wanted[at].settings.internal_batch_size == size
-                ]
-                own = [points[at] for at in some]
-                scales = [self._scale(wanted[at].path) for at in some]
-                if reads:
-                    asked = (wanted[at].along for at in some)
-                    along = [each for each in asked if each is not None]
-                    found = reverse_products(own, along, scales, size)
-                else:
-                    found = feature_products(own, scales, self.direction, size)
-                for at, sums in zip(some, found):
-                    results[at] = sums
+            own = [points[at] for at in part]
+            scales = [self._scale(wanted[at].path) for at in part]
+            if reads:
+                asked = (wanted[at].along for at in part)
+                along = [each for each in asked if each is not None]
+                found = reverse_products(own, along, scales, size)
+            else:
+                found = feature_products(own, scales, self.direction, size)
+            for at, sums in zip(part, found):
+                results[at] = sums
         return results
 
     def _scale(self, path: BaselinePath) -> Tensor:
@@ -526,6 +520,11 @@ class Wanted(NamedTuple):
     path: BaselinePath
     settings: Integration
     along: Optional[Tensor] = None
+
+
+def _size_of(wanted: Sequence[Wanted]) -> Optional[int]:
+    """The most points of a pass: what was said is said for all examples of a call."""
+    return next((each.settings.internal_batch_size for each in wanted), None)
 
 
 class Trial:
@@ -626,7 +625,7 @@ def scanned(wanted: Sequence[Wanted]) -> list[tuple[Density, int]]:
     and the tolerance allow, shared where they can be.
     """
     paths = [each.path for each in wanted]
-    size = next((each.settings.internal_batch_size for each in wanted), None)
+    size = _size_of(wanted)
     ends = [(path.baseline_embedding, path.embedding) for path in paths]
     curves = [torch.stack(each).double().cpu().numpy() for each in ends]
     found: list[Any] = [None] * len(paths)

@@ -52,6 +52,12 @@ class Side(Call):
         """The layer, or None for the input."""
         return self.places[0]
 
+    @property
+    def in_words(self) -> str:
+        """Of a pair whose side it is, to be put after a noun."""
+        name = self.names[0]
+        return f" of {name}" if name != "inputs" else ""
+
     def name(self, role: str) -> str:
         """What an example or its baseline is called in an error."""
         return self.names[0].replace("inputs", role)

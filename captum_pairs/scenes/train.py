@@ -156,6 +156,21 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
             ),
         ),
     ),
+    "correlated": (
+        (
+            500,
+            Settings(
+                seed=7,
+                scenes=16_000,
+                steps=500,
+                batch_size=128,
+                learning_rate=3e-4,
+                warmup=50,
+                decay=0.7,
+                blank_from=0,
+            ),
+        ),
+    ),
 }
 
 # How those are to be trained that take their place: neutral where nothing is seen, in

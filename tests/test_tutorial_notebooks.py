@@ -5,12 +5,16 @@ That every notebook runs and finds what it says is the gate ``notebooks``."""
 import json
 import re
 import runpy
+from base64 import b64decode, b64encode
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 SOURCES = sorted(TUTORIALS.glob("[0-9][0-9]_*.md"))
@@ -157,6 +161,19 @@ def test_what_is_shown_is_the_same_each_time(
     for count, cell in enumerate(shown["cells"][1:], 1):
         assert cell["execution_count"] == cell["outputs"][1]["execution_count"] == count
     nbformat.validate(nbformat.reads(text, 4))
+
+
+def test_pictures_keep_their_pixels(runner: SimpleNamespace) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[0, 0] = (10, 20, 30, 0)  # nothing there: the page is white
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    smaller = runner._smaller(b64encode(file.getvalue()).decode())
+    assert runner._smaller(smaller) == smaller
+    found = np.asarray(Image.open(BytesIO(b64decode(smaller))))
+    pixels[0, 0] = 255
+    assert (found == pixels[..., :3]).all()
 
 
 def test_a_notebook_that_there_is_not(

@@ -40,7 +40,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_site", "upstream", "search.md"]
 
-myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 # the notebooks are executed by tutorials/run.py, which also tests what they claim
 nb_execution_mode = "off"
@@ -62,6 +62,7 @@ html_theme = "furo"
 html_title = f"captum-pairs {version}"
 html_static_path = ["_static", "_made"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_theme_options = {
     "source_repository": outside.REPOSITORY,

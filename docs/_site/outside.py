@@ -17,7 +17,9 @@ PAGES = {
     "docs/search.md": "retrieval.md",
 }
 # Between these the site has the same as the README, which says it once.
-_INCLUDED = re.compile(r"<!-- README: (.*), first (block|table) -->.*?<!-- end -->", re.S)
+_INCLUDED = re.compile(
+    r"<!-- README: (.*), first (block|table) -->.*?<!-- end -->", re.DOTALL
+)
 _KINDS = {"block": r"```.*?\n```\n", "table": r"(?:^\|[^\n]*\n)+"}
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|<)([^)\s#]*)((?:#[^)\s]*)?)(?=\))")
 
@@ -64,7 +66,7 @@ def lead_out(app: Any, name: str, text: list[str]) -> None:
     page = docs / name
     if page.is_relative_to(docs / "api") or page.parent.name == "tutorials":
         return
-    text[0] = _INCLUDED.sub(lambda mark: _of_readme(docs, page, *mark.groups()), text[0])
+    text[0] = _INCLUDED.sub(lambda mark: _of_readme(page, *mark.groups()), text[0])
     text[0] = _moved(text[0], page, page.parent)
     if name == "index":
         for each in OPTIONAL:
@@ -72,9 +74,9 @@ def lead_out(app: Any, name: str, text: list[str]) -> None:
                 text[0] = text[0].replace(f"\n{each}\n", "\n")
 
 
-def _of_readme(docs: Path, page: Path, section: str, kind: str) -> str:
+def _of_readme(page: Path, section: str, kind: str) -> str:
     """The first block or table below a heading of the README."""
-    readme = docs.parent / "README.md"
+    readme = Path(__file__).parents[2] / "README.md"
     _, _, below = readme.read_text("utf-8").partition(f"\n## {section}\n")
     found = re.search(_KINDS[kind], below, re.MULTILINE | re.DOTALL)
     if found is None:

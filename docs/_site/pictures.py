@@ -93,7 +93,8 @@ def of_steps(model: Any, image: Any) -> None:
     """How fast the embedding moves along the path, and where the nodes lie."""
     encoder = model.first
     given = encoder.prepare(image)
-    jacobian = IntegratedJacobian(encoder.embed, normalize=True, layer=encoder.blocks[0])
+    block = encoder.blocks[0]
+    jacobian = IntegratedJacobian(encoder.embed, normalize=True, layer=block)
     alphas = torch.linspace(0, 1, 257)
     with torch.no_grad():
         (example,) = jacobian.examples(

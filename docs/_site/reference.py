@@ -9,6 +9,7 @@ import ast
 import functools
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import zlib
@@ -238,7 +239,9 @@ def process(
         else:
             found.append(line)
     found = [_STAR.sub(lambda star: r"\*" * len(star[1]), line) for line in found]
-    lines[:] = [_KIND.sub(r"\1", line) for line in found]
+    # of a property napoleon takes what stands before a colon for its type
+    start = [""] if what == "property" else []
+    lines[:] = [*start, *(_KIND.sub(r"\1", line) for line in found)]
 
 
 def _matching(pattern: str, names: dict[str, Any]) -> Iterator[str]:
@@ -279,13 +282,60 @@ version.
 def _page(page: Page, found: list[Entry], taken: set[str]) -> Iterator[str]:
     yield _heading(page.title, "=")
     yield f"\n{page.text}\n"
-    last = ""
-    # a function may have the name of its module
-    for entry in found:
-        if entry.module != last:
-            last = entry.module
-            yield from _module(last, last in taken)
-        yield from _entry(entry)
+    for module, named in itertools.groupby(found, lambda entry: entry.module):
+        # a function may have the name of its module
+        yield from _module(module, module in taken)
+        for group, members in _grouped(module, list(named)):
+            if group:
+                yield "\n" + _heading(group, "^") + "\n"
+            if not page.name.startswith("inside"):
+                yield from _overview(members)
+            for entry in members:
+                yield from _entry(entry)
+
+
+def _grouped(module: str, named: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
+    """The names of captum_pairs.attr by what they are for; others as they come."""
+    if module != "captum_pairs.attr":
+        yield "", named
+        return
+    left = list(named)
+    for title, pattern in _GROUPS.items():
+        yield title, [each for each in left if re.fullmatch(pattern, each.name)]
+        left = [each for each in left if not re.fullmatch(pattern, each.name)]
+
+
+_GROUPS = {
+    "Attributions to pairs": r"(Layer)?FeaturePair.*",
+    "Contribution vectors of one input": r"(Layer)?IntegratedJacobian|ExpectedJacobian"
+    r"|JacobianXInput|Embedding(Occlusion|Banzhaf|Shapley|Lime|LRP)|TokenDecomposition",
+    "The product, and what comes back": r"pair|.*Decomposition|EmbeddingReading"
+    r"|Convergence|confidence_factor|ReferenceValues|InvalidArgumentError",
+    "For a method of your own": r".*",
+}
+
+
+def _overview(found: list[Entry]) -> Iterator[str]:
+    """A table of names, each with the first sentence of what it is."""
+    shown = [each for each in found if not each.elsewhere and _first_sentence(each)]
+    if len(shown) < 2:
+        return
+    yield "\n.. list-table::\n   :widths: 35 65\n"
+    for entry in shown:
+        yield f"   * - :py:obj:`{entry.name} <{entry.full_name}>`"
+        yield f"     - {_first_sentence(entry)}"
+    yield ""
+
+
+def _first_sentence(entry: Entry) -> str:
+    """In one line; none, if it would be cut inside of its marks."""
+    if not (isinstance(entry.value, type) or inspect.isroutine(entry.value)):
+        return ""
+    text = (inspect.getdoc(entry.value) or "").split("\n\n")[0]
+    sentence = re.split(r"(?<=[.:]) ", " ".join(text.split()) + " ")[0].rstrip(" :")
+    sentence = _STAR.sub(lambda star: r"\*" * len(star[1]), sentence)
+    is_whole = sentence.count("`") % 2 == 0 and sentence.count("*") % 2 == 0
+    return sentence if is_whole and not sentence.startswith("Args") else ""
 
 
 def _module(name: str, is_taken: bool) -> Iterator[str]:
@@ -308,8 +358,8 @@ def _entry(entry: Entry) -> Iterator[str]:
     elif entry.elsewhere:
         yield f"\n``{entry.name}``: :any:`{entry.elsewhere}`\n"
     elif isinstance(value, type):
-        yield f"\n.. autoclass:: {name}"
-        yield f"   :members:\n   :inherited-members: {_FOREIGN}\n   :show-inheritance:\n"
+        yield f"\n.. autoclass:: {name}\n   :members:\n   :show-inheritance:"
+        yield f"   :inherited-members: {_FOREIGN}\n"
     elif inspect.isroutine(value):
         yield f"\n.. autofunction:: {name}\n"
     else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from captum_pairs.model import DualEncoder, from_functions, load, siamese
     from captum_pairs.models import register_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is; imported when it is asked for, so that the command line
 # answers at once and captum_pairs.attr needs nothing but torch and captum.

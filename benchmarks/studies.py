@@ -9,7 +9,8 @@
   covered by more than half; of a kind that was never trained on; its companion beside
   it). Of the objects that are grounded without the plant and not with it, the share
   whose cause is found, a confusion table and the base rates;
-- correlated: is its pair of shapes first in the matrix of contexts?
+- correlated: is its pair of shapes first in the matrix of contexts, of scenes as it has
+  learnt from?
 - throughput: the phrases of a row, in embeddings of the row (a CLIP ViT-B/32, last
   blocks, random weights), beside a phrase as explain.py times it; and rows a second by
   one and by two actors of Ray (--only ray);
@@ -103,13 +104,14 @@ def every_study(scenes: int, checkpoints: list[str], out: Path) -> None:
 
 
 def _parameters(study: str, checkpoint: str) -> dict[str, Any]:
-    """What each was trained on, as far as a class was or was not among it."""
+    """What each was trained on, as far as a class was or was not among it. Failures are
+    those of the class word alone: a colour finds an object whatever its shape."""
     if study not in ("gaps", "failures"):
         return {}
     seen = {shape: 1000 for shape in SHAPES}
     if checkpoint == "withheld":
         seen |= dict.fromkeys(NEVER_SEEN, 0)
-    return {"trained_on": seen}
+    return {"trained_on": seen, **({"of": "word"} if study == "failures" else {})}
 
 
 def what_gaps_must_show(out: Path) -> None:
@@ -305,7 +307,7 @@ def planted_cause(cause: str, number: int, out: Path, **options: Any) -> dict[st
         without, with_plant, which = next(pairs)
         rows.append(_captioned(f"without-{at}", without, which))
         rows.append(_captioned(f"with-{at}", with_plant, which))
-    study = Failures(trained_on=_parameters("gaps", checkpoint)["trained_on"])
+    study = Failures(**_parameters("failures", checkpoint))
     folder = out / f"planted-{cause.replace(' ', '-')}"
     results = grounding.run(
         study,
@@ -336,9 +338,21 @@ def _share(rows: list[dict[str, Any]], name: str) -> float:
     return sum(row[name] for row in rows) / len(rows) if rows else float("nan")
 
 
-def first_in_the_matrix(out: Path) -> None:
-    matrix = grounding.load(out / "correlated" / "failures").tables()["matrix"]
-    say("correlated: the first pairs of the matrix", markdown(matrix.slice(0, 5)))
+def first_in_the_matrix(scenes: int, out: Path, **options: Any) -> list[dict[str, Any]]:
+    """Of scenes as `correlated` has learnt from, the first pairs of the matrix."""
+    results = grounding.run(
+        "failures",
+        f"scenes:{scenes}",
+        "scenes:correlated",
+        out / "correlated" / "failures in such scenes",
+        data_options={"seed": 1_000_003, "correlated": True},
+        parameters=_parameters("failures", "correlated"),
+        **options,
+    )
+    rows: list[dict[str, Any]] = results.tables()["matrix"].to_pylist()
+    first = pyarrow.Table.from_pylist(rows[:5])
+    say("correlated: the first pairs of the matrix", markdown(first))
+    return rows
 
 
 # ---- cost --------------------------------------------------------------------
@@ -517,7 +531,7 @@ def main() -> None:
         if {"withheld", "finetuned"} <= set(asked.checkpoints):
             what_gaps_must_show(asked.out)
         if "correlated" in asked.checkpoints:
-            first_in_the_matrix(asked.out)
+            first_in_the_matrix(asked.scenes, asked.out)
     if "studies" in asked.only or "summary" in asked.only:
         summary(asked.out, asked.checkpoints)
     if "planted" in asked.only:

@@ -132,6 +132,7 @@ class ComparedLike(Protocol):
     def seconds(self) -> float: ...
 
 
+@runtime_checkable
 class ComparisonLike(Protocol):
     """Several methods on the same pair, and those that could not run, with why."""
 
@@ -139,6 +140,7 @@ class ComparisonLike(Protocol):
     def compared(self) -> Sequence[ComparedLike]: ...
     @property
     def failed(self) -> Mapping[str, str]: ...
+    def summary(self) -> str: ...
 
 
 @runtime_checkable

@@ -13,11 +13,11 @@ from typing import Any, Union
 
 from captum_pairs.show.page._content import content_of
 from captum_pairs.show.page._script import joined_script, part
-from captum_pairs.show.results import ContrastLike, PairLike, ZeroShotLike
+from captum_pairs.show.results import ContrastLike, HitsLike, PairLike, ZeroShotLike
 
 __all__ = ["page_frame", "page_html", "write_page"]
 
-Explained = Union[PairLike, ContrastLike, ZeroShotLike]
+Explained = Union[PairLike, ContrastLike, ZeroShotLike, HitsLike]
 _TITLE = "Feature-pair attribution"
 # In pixels, until the page has said how tall it is.
 _FRAME_HEIGHT = 820
@@ -40,7 +40,7 @@ def write_page(
     keyboard.
 
     Args:
-        explanations: one, or several to step through.
+        explanations: one, or several to step through; or hits of a search.
         path: of the file, such as "out.html"; folders are made.
 
     Raises:
@@ -96,6 +96,9 @@ def page_frame(explanation: Union[Explained, Sequence[Explained]]) -> str:
 
 def _in_words(content: dict[str, Any], several: Sequence[Explained]) -> Iterator[str]:
     """What is there without scripts."""
+    if isinstance(several[0], HitsLike):
+        yield f"{content['title']}\n{several[0].summary()}"
+        return
     for entry, explanation in zip(content["entries"], several):
         yield f"{entry['label']}\n{explanation.summary()}"
 

@@ -39,7 +39,7 @@ _MAGIC = b"cpairs v"
 # records that tell of them.
 _SYNC = 1.5
 # Numbers that are multiplied at a time: what a processor's caches hold.
-_AT_ONCE = 1 << 21
+_AT_ONCE = 1 << 19
 # Rows that are compared with what was written at a time.
 _CHECKED = 4096
 # Half of the distance from 1 to the next number of single precision.
@@ -203,18 +203,20 @@ class Items(KeptFiles):
     def scores(self, query: NDArray[np.float64]) -> NDArray[np.float32]:
         """Inner products (n,) of all items with a vector (k,), in single precision."""
         asked = torch.from_numpy(query.astype(np.float32))
-        found: list[NDArray[np.float32]] = []
-        for block in self._blocks():
-            found.append((block @ asked).numpy())
+        found = [(block @ asked).numpy() for block in self._blocks()]
         return self._of_items(np.concatenate(found))
 
     def _blocks(self) -> Iterator[Tensor]:
-        """All vectors of all parts, some at a time, in single precision."""
+        """All vectors of all parts, some at a time, in single precision; what comes is
+        good until the next one does."""
         for number in np.unique(self._parts).tolist():
             vectors = self.vectors(number)
             step = max(_AT_ONCE // vectors.shape[1], 1)
+            room = torch.empty(step, vectors.shape[1])
             for start in range(0, len(vectors), step):
-                yield torch.from_numpy(vectors[start : start + step]).float()
+                block = torch.from_numpy(vectors[start : start + step])
+                is_single = block.dtype == torch.float32
+                yield block if is_single else room[: len(block)].copy_(block)
 
     def _of_items(self, values: NDArray[Any]) -> NDArray[Any]:
         """Of what all vectors have that of the items."""

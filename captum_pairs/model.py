@@ -21,6 +21,7 @@ from captum_pairs.explain.sides import InputContributions, side_of_query
 from captum_pairs.explain.zero_shot import zero_shot, ZeroShot
 from captum_pairs.inputs import Where
 from captum_pairs.models import Encoder, EncoderPair
+from captum_pairs.search.index import Index, index_of
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
@@ -231,6 +232,54 @@ class DualEncoder(EncoderPair):
         """
         settings = Options.of({**options})
         return contribute(self, inputs, side, directory, keys, dtype, settings)
+
+    def index(
+        self,
+        inputs: Optional[Iterable[Any]] = None,
+        *,
+        side: Optional[str] = None,
+        directory: Union[str, Path, None] = None,
+        keys: Optional[Sequence[str]] = None,
+        dtype: str = "float32",
+        keep: bool = True,
+        **options: Unpack[OptionsLike],
+    ) -> Index:
+        """
+        An index of many inputs, to be searched by inputs of either side: what a query
+        finds, why one item stands before another, why two wordings find different ones.
+
+        Args:
+            inputs: a list of them, as for :meth:`explain`. What can't be read is left
+                out and listed in the index's `failed`. Default: none but those that the
+                directory has.
+            side: "first" or "second", which of a pair's inputs they are; default: told
+                by what the first of them is.
+            directory: kept there, beside all that is there already: the index is the
+                whole. An input of the same name and content is not embedded again; one
+                of other content takes the place of what had its name. Several processes
+                may write to one. Default: in memory only.
+            keys: their names; default: paths and texts as they are, else numbers (in a
+                directory such inputs need names).
+            dtype: "float32" or "float16", as embeddings are kept.
+            keep: what a hit contributes is computed whole when it is first explained,
+                and kept: any other query is then explained by a matrix product. False:
+                hits are explained for the query that is asked, which is several times
+                as fast for a text's few words, and nothing is kept.
+            **options: how hits will be explained, see
+                :class:`captum_pairs.explain.options.Options`.
+
+        Raises:
+            InvalidArgumentError: naming ``inputs`` for one alone, or none without a
+                directory; ``directory``, if it is of another model, damaged, or can't
+                be written to.
+
+        >>> index = model.index(paths, directory="kept")
+        >>> hits = index.search("a brown dog")
+        >>> print(index.explain("a brown dog", hits).summary())
+        """
+        settings = Options.of({**options})
+        given = inputs, side, directory, keys, dtype, keep
+        return index_of(self, *given, settings)
 
     def references(
         self,

@@ -41,6 +41,7 @@ __all__ = [
     "silence",
     "silence_of_classes",
     "SUMS",
+    "unknown_words",
     "verdict",
     "verdict_of_classes",
     "verdict_of_comparison",
@@ -275,7 +276,7 @@ def silence(explanation: PairLike) -> list[str]:
     said = []
     for (side, rows, effects), name in zip(sides, explanation.side_names):
         said += list(_unread(side, rows, effects, explanation.method))
-        said += list(_unknown(side))
+        said += list(unknown_words(side))
         said += list(_unseen(side, name))
     return said
 
@@ -318,7 +319,7 @@ def silence_of_classes(found: ZeroShotLike) -> list[str]:
     return [*silence(found.by_class()), *_not_known(list(found.unknown))]
 
 
-def _unknown(side: ExplainedInput) -> Iterator[str]:
+def unknown_words(side: ExplainedInput) -> Iterator[str]:
     features = enumerate(side.features)
     yield from _not_known([side.names[i] for i, each in features if each.unknown])
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from captum_pairs.explain.pair import PairExplanation
     from captum_pairs.explain.references import References
     from captum_pairs.explain.zero_shot import ZeroShot
-    from captum_pairs.model import DualEncoder, from_functions, load, siamese
+    from captum_pairs.model import (
+        DualEncoder,
+        from_functions,
+        LateInteraction,
+        load,
+        siamese,
+    )
     from captum_pairs.models import register_loader
 
 __version__ = "0.1.0"
@@ -31,6 +37,7 @@ _HOMES = {
     "Contributions": "captum_pairs.explain.contributions",
     "DualEncoder": "captum_pairs.model",
     "from_functions": "captum_pairs.model",
+    "LateInteraction": "captum_pairs.model",
     "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
     "References": "captum_pairs.explain.references",
@@ -48,6 +55,7 @@ __all__ = [
     "Contributions",
     "DualEncoder",
     "from_functions",
+    "LateInteraction",
     "load",
     "PairExplanation",
     "References",

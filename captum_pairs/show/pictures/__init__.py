@@ -9,6 +9,7 @@ from captum_pairs.show.pictures.contrast import draw_contrast
 from captum_pairs.show.pictures.lines import draw_pairs
 from captum_pairs.show.pictures.maps import Scales
 from captum_pairs.show.pictures.pair import draw, save_picture
+from captum_pairs.show.pictures.tokens import draw_token_map
 from captum_pairs.show.pictures.zero_shot import draw_zero_shot
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "draw_comparison",
     "draw_contrast",
     "draw_pairs",
+    "draw_token_map",
     "draw_zero_shot",
     "save_picture",
     "Scales",

@@ -22,7 +22,11 @@ from captum_pairs.explain.sides import InputContributions, PreparedSide, side_of
 from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import Prepared
 from captum_pairs.models.encoder_pair import EncoderPair
-from captum_pairs.models.late_interaction import LateInteractionPair, OutputTokens
+from captum_pairs.models.late_interaction import (
+    LateInteractionPair,
+    MAXSIM,
+    OutputTokens,
+)
 from torch import Tensor
 
 __all__ = [
@@ -50,6 +54,10 @@ class _Assigned(NamedTuple):
     model: EncoderPair
     inputs: tuple[Prepared, Prepared]
     maxsim: MaxSim
+
+    def told(self, explanation: PairExplanation) -> PairExplanation:
+        """What was explained as an inner product is the score that it is."""
+        return replace(explanation, similarity=MAXSIM, maxsim=self.maxsim)
 
 
 def refused(what: str) -> InvalidArgumentError:
@@ -150,7 +158,7 @@ def compare_assigned(
     found = _assigned(model, inputs, options)
     result = compare(found.model, *found.inputs, methods, options, settings)
     compared = (
-        replace(each, explanation=replace(each.explanation, maxsim=found.maxsim))
+        replace(each, explanation=found.told(each.explanation))
         for each in result.compared
     )
     return replace(result, compared=tuple(compared))
@@ -183,7 +191,7 @@ def _explained(
 ) -> PairExplanation:
     found = _assigned(model, pair, options, tally)
     result = explain_pair(found.model, found.inputs, options, asked)
-    return replace(result, maxsim=found.maxsim)
+    return found.told(result)
 
 
 def _assigned(

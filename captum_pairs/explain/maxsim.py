@@ -21,8 +21,8 @@ _TABLES = ("fixed", "own", "switched")
 # The four corners, (first, second) at the input or at the baseline.
 _CORNERS = (
     "at the inputs",
-    "the first input at its baseline",
     "the second input at its baseline",
+    "the first input at its baseline",
     "both at their baselines",
 )
 

@@ -19,7 +19,10 @@ from captum_pairs.models.encoder import Encoder, Prepared
 from captum_pairs.models.encoder_pair import EncoderPair
 from torch import Tensor
 
-__all__ = ["LateInteractionPair", "OutputTokens", "TokenEncoder"]
+__all__ = ["LateInteractionPair", "MAXSIM", "OutputTokens", "TokenEncoder"]
+
+# What the score is called.
+MAXSIM = "maxsim"
 
 Self = TypeVar("Self", bound="TokenEncoder")
 
@@ -122,7 +125,7 @@ class LateInteractionPair(EncoderPair):
         mean: whether the score is divided by the number of the query's tokens.
     """
 
-    similarity: str = "maxsim"
+    similarity: str = MAXSIM
     query: int = 0
     mean: bool = False
 
@@ -146,7 +149,7 @@ class LateInteractionPair(EncoderPair):
             first.choosing(places[0], factor),
             second.choosing(places[1]),
             self.heads,
-            self.similarity,
+            similarity="dot",
         )
 
     def tokens_of(self, at: int, prepared: Prepared) -> OutputTokens:

@@ -43,7 +43,7 @@ class Difference(NamedTuple):
     tokens: str
 
     def __str__(self) -> str:
-        return f"“{self.word}”: {self.attribution}; of output tokens {self.tokens}"
+        return f"{self.word}: {self.attribution} (of output tokens: {self.tokens})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -49,6 +49,19 @@ class MultiVectorTextEncoder(TokenEncoder, SentenceEncoder):
     ``encode_query`` or ``encode_document`` does.
     """
 
+    def __init__(self, model: Any, task: str) -> None:
+        """
+        Args:
+            model: a MultiVectorEncoder in evaluation mode.
+            task: "query" or "document".
+
+        Raises:
+            ModelUnavailableError: if no transformer reads the text.
+        """
+        # at the first block's input a token is its own word only; at the last one's it
+        # has read nearly all that an output token has (docs/late_interaction.md)
+        super().__init__(model, task, default_block=0)
+
     def token_embeddings(self, inputs: Tensor, *arguments: Any) -> Tensor:
         found: Tensor = self._outputs(inputs, *arguments)["token_embeddings"]
         return found

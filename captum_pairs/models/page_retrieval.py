@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Optional
 
 import PIL.Image
 import torch
+import transformers
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.models.checkpoints import pointer_in
 from captum_pairs.models.encoder import Feature, IMAGE, Layout, Prepared
@@ -44,16 +45,19 @@ from captum_pairs.models.vocabulary import check_ids, check_vocabulary
 from captum_pairs.models.words import offsets_of, surface_of
 from torch import nn, Tensor
 from transformers import AutoConfig, AutoProcessor
-from transformers.models.colmodernvbert import ColModernVBertForRetrieval
-from transformers.models.colpali import ColPaliForRetrieval
-from transformers.models.colqwen2 import ColQwen2ForRetrieval
 
 __all__ = ["adopt_page_retriever", "load_page_retriever"]
 
+_NAMES = {
+    "colpali": "ColPaliForRetrieval",
+    "colqwen2": "ColQwen2ForRetrieval",
+    "colmodernvbert": "ColModernVBertForRetrieval",
+}
+# Those that the installed transformers has, by their model_type.
 _CLASSES: dict[str, Any] = {
-    "colpali": ColPaliForRetrieval,
-    "colqwen2": ColQwen2ForRetrieval,
-    "colmodernvbert": ColModernVBertForRetrieval,
+    kind: getattr(transformers, name)
+    for kind, name in _NAMES.items()
+    if hasattr(transformers, name)
 }
 # What a token is that the processor puts before the text, and behind it.
 PROMPT, AUGMENTATION = "prompt", "query augmentation"

@@ -22,13 +22,14 @@ from captum_pairs.models import (
     TokenEncoder,
 )
 from matplotlib.figure import Figure
-from tiny_late_interaction import PROMPTS, save_multi_vector
 from torch import Tensor
 
-pytest.importorskip(
+for name in (
     "sentence_transformers.multi_vector_encoder",
-    reason="sentence-transformers has no MultiVectorEncoder",
-)
+    "transformers.models.colmodernvbert",
+):
+    pytest.importorskip(name, reason=f"there is no {name}")
+from tiny_late_interaction import PROMPTS, save_multi_vector  # noqa: E402  # needs both
 
 QUERY, DOCUMENT = "what is a big circle", "the small red square, left of the big circle"
 OTHER = "find a red square"

@@ -11,13 +11,18 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError, TextLengthError
 from captum_pairs.testing import check_encoder
 from PIL import Image
-from tiny_late_interaction import PROMPTS, save_multi_vector, save_page_retriever
 
-pytest.importorskip(
+for name in (
     "sentence_transformers.multi_vector_encoder",
-    reason="sentence-transformers has no MultiVectorEncoder",
-)
+    "transformers.models.colmodernvbert",
+):
+    pytest.importorskip(name, reason=f"there is no {name}")
 from sentence_transformers import MultiVectorEncoder  # noqa: E402  # needs it
+from tiny_late_interaction import (  # noqa: E402  # needs both
+    PROMPTS,
+    save_multi_vector,
+    save_page_retriever,
+)
 
 QUERY, DOCUMENT = "what is a big circle", "the small red square, left of the big circle"
 PAGES = ("colpali", "colqwen2", "colmodernvbert")

@@ -22,6 +22,7 @@ __all__ = [
     "MoverLike",
     "PairLike",
     "ParaphrasesLike",
+    "TokenMapLike",
     "WhyLike",
     "ZeroShotLike",
 ]
@@ -79,6 +80,18 @@ class PairLike(Protocol):
     def parts(self) -> dict[str, float]: ...
     def top_pairs(self, number: int) -> Sequence[MatchLike]: ...
     def summary(self) -> str: ...
+
+
+class TokenMapLike(Protocol):
+    """Similarities (i, j) of what the output tokens of two inputs lie on, NaN where
+    there are none."""
+
+    @property
+    def first(self) -> ExplainedInput: ...
+    @property
+    def second(self) -> ExplainedInput: ...
+    @property
+    def values(self) -> Tensor: ...
 
 
 class ChangeLike(Protocol):

@@ -56,6 +56,12 @@ PAGES = (
         ),
     ),
     Page(
+        "search",
+        "Search",
+        "``captum_pairs.search``: an index of many inputs, and what is found in it.",
+        ("captum_pairs.search.*",),
+    ),
+    Page(
         "attr",
         "Methods, in Captum's manner",
         "``captum_pairs.attr``: attributions to pairs, contribution vectors of one "

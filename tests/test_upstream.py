@@ -2,17 +2,20 @@
 into what Captum distributes."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import captum
+import nbformat
 import pytest
 import torch
+import transformers
 from captum.attr._core import layer as captum_layer
 from captum_pairs import attr as ours
 from torch import nn, Tensor
@@ -332,8 +335,63 @@ def test_the_bundle_is_captums_in_form_and_small(made: dict[str, str]) -> None:
     for name, text in python.items():
         assert text.startswith("#!/usr/bin/env python3\n\n# pyre-"), name
         assert "captum_pairs" not in text
+        ast.parse(text, name, feature_version=(3, 10))  # the oldest that Captum takes
         assert max(map(len, text.splitlines())) <= 88
     assert sum(len(text.splitlines()) for text in python.values()) <= 3500
+
+
+def test_the_tutorial_is_a_notebook_without_outputs(made: dict[str, str]) -> None:
+    (name,) = [name for name in made if name.startswith("tutorials/")]
+    notebook = nbformat.reads(made[name], as_version=4)
+    nbformat.validate(notebook)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds.count("code") >= 8 and kinds[0] == "markdown"
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            compile(cell.source, name, "exec")
+        else:
+            assert not cell.source.startswith("#%") and cell.source.strip()
+    config = (UPSTREAM / "edits.toml").read_text()
+    assert f'"id": "{Path(name).stem}"' in config
+
+
+@pytest.mark.slow
+def test_the_clip_of_the_tutorial_runs(
+    theirs: ModuleType, made: dict[str, str]
+) -> None:
+    """With a small random CLIP in the place of the one that it would download."""
+    notebook = nbformat.reads(made["tutorials/Feature_Pair_Interpret.ipynb"], 4)
+    (code,) = re.findall(r"```python\n(.*?)```", notebook.cells[-1].source, re.DOTALL)
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={**tower, "vocab_size": 60, "max_position_embeddings": 12}
+        | {"bos_token_id": 58, "eos_token_id": 59, "pad_token_id": 0},
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+        projection_dim=24,
+    )
+    model = transformers.CLIPModel(config).double()
+    given = {
+        "pixel_values": torch.randn(2, 3, 32, 32).double(),
+        "input_ids": torch.tensor([[58, 3, 4, 5, 59, 0], [58, 7, 8, 9, 6, 59]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]]),
+    }
+    names = {**vars(theirs), "image": None, "caption": None}
+    for name, found in {"CLIPModel": model, "CLIPProcessor": lambda **_: given}.items():
+        names[name] = SimpleNamespace(from_pretrained=lambda _, found=found: found)
+    imports = "from transformers import CLIPModel, CLIPProcessor\n"
+    assert imports in code
+    exec(code.replace(imports, ""), names)
+    assert names["attributions"].shape == (2, 4, 4, 6)
+    pairs = ours.LayerFeaturePairIntegratedGradients(
+        (names["encode_image"], names["encode_text"]), names["layers"]
+    )
+    expected = pairs.attribute(
+        (given["pixel_values"], given["input_ids"]),
+        additional_forward_args=(None, given["attention_mask"]),
+    )
+    _same(names["attributions"], expected)
+    assert float(expected.abs().max()) > 1e-4
 
 
 def test_what_can_not_be_taken_is_said(

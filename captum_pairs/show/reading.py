@@ -34,6 +34,7 @@ from captum_pairs.show.wording import (
 from torch import Tensor
 
 __all__ = [
+    "FAITHFULNESS",
     "key",
     "key_of_contrast",
     "OF_PAIRS",
@@ -50,6 +51,10 @@ __all__ = [
 # What numbers are that stand beside colours.
 SUMS = "A number above a map or a text is its sum."
 OF_PAIRS = "A number is that of a pair."
+FAITHFULNESS = (
+    "how well a method predicts the similarity when some features are left out "
+    "(1: exactly)"
+)
 # Pairs among which those are found that speak for and against most.
 _LOOKED_AT = 24
 # Words that are listed; of more, how many these are.

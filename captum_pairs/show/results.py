@@ -22,6 +22,7 @@ __all__ = [
     "MoverLike",
     "PairLike",
     "ParaphrasesLike",
+    "TokenMapLike",
     "WhyLike",
     "ZeroShotLike",
 ]
@@ -81,6 +82,18 @@ class PairLike(Protocol):
     def summary(self) -> str: ...
 
 
+class TokenMapLike(Protocol):
+    """Similarities (i, j) of what the output tokens of two inputs lie on, NaN where
+    there are none."""
+
+    @property
+    def first(self) -> ExplainedInput: ...
+    @property
+    def second(self) -> ExplainedInput: ...
+    @property
+    def values(self) -> Tensor: ...
+
+
 class ChangeLike(Protocol):
     """Words of two candidates that stand in the same place, "" where one has none, and
     what each feature of the query makes of the difference."""
@@ -138,6 +151,7 @@ class ComparedLike(Protocol):
     def seconds(self) -> float: ...
 
 
+@runtime_checkable
 class ComparisonLike(Protocol):
     """Several methods on the same pair, and those that could not run, with why."""
 
@@ -145,6 +159,7 @@ class ComparisonLike(Protocol):
     def compared(self) -> Sequence[ComparedLike]: ...
     @property
     def failed(self) -> Mapping[str, str]: ...
+    def summary(self) -> str: ...
 
 
 @runtime_checkable

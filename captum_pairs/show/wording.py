@@ -45,6 +45,7 @@ _MEANS = "expected_gradients"
 _MEASURES = {
     "cosine": ("cosine similarity", "cosine similarities"),
     "dot": ("inner product", "inner products"),
+    "maxsim": ("MaxSim", "MaxSim scores"),
 }
 
 

@@ -13,6 +13,7 @@ from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
 from captum_pairs.show.reading import (
+    FAITHFULNESS,
     key,
     silence,
     silence_of_classes,
@@ -21,6 +22,8 @@ from captum_pairs.show.reading import (
     verdict_of_contrast,
 )
 from captum_pairs.show.results import (
+    ComparedLike,
+    ComparisonLike,
     ContrastLike,
     HitsLike,
     MatchLike,
@@ -102,7 +105,7 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     Raises:
         InvalidArgumentError: if there is nothing, or not finite numbers.
     """
-    wanted = "a PairExplanation, a Contrast, a ZeroShot, or several of them"
+    wanted = "a PairExplanation, a Contrast, a Comparison, a ZeroShot, or several"
     if not explanations:
         raise InvalidArgumentError("explanations", wanted, "none")
     shared = _Shared()
@@ -112,13 +115,15 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     for each in explanations:
         if isinstance(each, PairLike):
             entries.append(_entry(each, shared))
+        elif isinstance(each, ComparisonLike):
+            entries += _compared_entries(each, shared)
         elif isinstance(each, ContrastLike):
             entries.append(_contrast_entry(each, shared))
         elif isinstance(each, ZeroShotLike):
             entries.append(_zero_shot_entry(each, shared))
         else:
             raise InvalidArgumentError("explanations", wanted, type(each).__name__)
-    _tell_apart(explanations, entries)
+    _tell_apart(entries)
     title = entries[0]["label"] if len(entries) == 1 else f"{len(entries)} explanations"
     return {
         "title": f"{title} – feature-pair attribution",
@@ -128,12 +133,13 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _tell_apart(explanations: Sequence[Any], entries: list[dict[str, Any]]) -> None:
+def _tell_apart(entries: list[dict[str, Any]]) -> None:
     """Of several explanations of the same pair each has its method's name."""
     often = Counter(entry["label"] for entry in entries)
-    for each, entry in zip(explanations, entries):
-        if often[entry["label"]] > 1 and isinstance(each, PairLike):
-            name = capitalized(method_name(each.method))
+    for entry in entries:
+        method = entry.pop("method", None)
+        if often[entry["label"]] > 1 and method is not None:
+            name = capitalized(method_name(method))
             entry["label"] = f"{name}: {entry['label']}"
 
 
@@ -144,6 +150,7 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
     said = [f"{name} {signed(value, 2)}" for name, value in logits(explanation)]
     return {
         "label": capitalized(" and ".join(subject(explanation))),
+        "method": explanation.method,
         "score": explanation.score,
         "measure": capitalized(measure(explanation.similarity)),
         "subheading": said,
@@ -156,6 +163,31 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
         "parts": [list(part) for part in explanation.parts().items()],
         "facts": list(_facts(explanation)),
     }
+
+
+def _compared_entries(
+    comparison: ComparisonLike, shared: _Shared
+) -> Iterator[dict[str, Any]]:
+    """One of each method that could run."""
+    names = ", ".join(map(method_name, comparison.failed))
+    for each in comparison.compared:
+        entry = _entry(each.explanation, shared)
+        faithful = _faithfulness(each)
+        entry["subheading"] = [faithful, *entry["subheading"]]
+        entry["notes"] += [typeset(f"Could not run: {names}.")] if names else []
+        said = f"{capitalized(faithful)}: {FAITHFULNESS}"
+        entry["facts"] += [
+            ("Faithfulness", typeset(said)),
+            ("Took", typeset(f"{each.seconds:.2g} s")),
+        ]
+        yield entry
+
+
+def _faithfulness(compared: ComparedLike) -> str:
+    pairs = f"of pairs alone {compared.faithfulness_of_pairs:.2f}"
+    if compared.faithfulness is None:
+        return typeset(f"faithfulness {pairs}")
+    return typeset(f"faithfulness {compared.faithfulness:.2f}, {pairs}")
 
 
 def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:

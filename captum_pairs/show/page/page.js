@@ -82,7 +82,8 @@ export class Page {
       save("explanation.json", new Blob([text], { type: "application/json" }));
     });
     byId("save-picture").addEventListener("click", () => {
-      const picture = pictureOf(this.entry, this.shown(), this.option("grey") !== "");
+      const isGrey = this.option("grey") !== "";
+      const picture = pictureOf(this.entry, this.shown(), isGrey, this.crossing);
       picture.toBlob((blob) => blob && save("explanation.png", blob));
     });
   }

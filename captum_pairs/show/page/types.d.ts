@@ -127,4 +127,5 @@ interface Told<Selected = number[]> {
 type Numbers = import("./pair.js").Numbers;
 type Boxes = import("./boxes.js").Boxes;
 type Panel = import("./panel.js").Panel;
+type Crossing = import("./crossing.js").Crossing;
 type Regions = import("./regions.js").Regions;

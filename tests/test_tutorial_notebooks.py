@@ -19,6 +19,8 @@ from PIL import Image
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 SOURCES = sorted(TUTORIALS.glob("[0-9][0-9]_*.md"))
 BYTES = 600_000
+# names of real weights: each notebook says how to run it on some
+HUB = re.compile(r"(openai|google|laion|lightonai|sentence-transformers)/[\w.-]{4,}")
 # what differs from machine to machine, or from run to run
 LOCAL = re.compile(r"/root/|/home/|/tmp/|/Users/|0x[0-9a-f]{6,}|ipykernel_\d+")
 
@@ -72,7 +74,7 @@ def test_the_copy_is_small_and_of_no_machine(source: Path) -> None:
             pictures += "image/png" in data
             texts = [_joined(v) for kind, v in data.items() if kind.startswith("text/")]
             assert [text for text in texts if LOCAL.search(text)] == []
-    assert pictures >= 2
+    assert pictures >= 1
     assert source.with_suffix(".ipynb").stat().st_size < BYTES
 
 
@@ -84,7 +86,7 @@ def test_a_notebook_says_what_it_is_and_checks_what_it_says(
     first = cells[0].source
     assert first.startswith("# ")
     assert re.search(r"\d+ minutes", first) and "pip install" in first
-    assert "openai/clip-vit-base-patch32" in "".join(cell.source for cell in cells)
+    assert HUB.search("".join(cell.source for cell in cells)), "no real weights"
     unseen = [cell.source for cell in cells if _unseen(cell)]
     assert unseen and all(re.search(r"^\s*assert ", s, re.M) for s in unseen)
     for cell in cells:

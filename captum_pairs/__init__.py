@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from captum_pairs.explain.pair import PairExplanation
     from captum_pairs.explain.references import References
     from captum_pairs.explain.zero_shot import ZeroShot
-    from captum_pairs.model import DualEncoder, from_functions, load, siamese
+    from captum_pairs.model import (
+        DualEncoder,
+        from_functions,
+        LateInteraction,
+        load,
+        siamese,
+    )
     from captum_pairs.models import register_loader
+    from captum_pairs.search.index import Index
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is; imported when it is asked for, so that the command line
 # answers at once and captum_pairs.attr needs nothing but torch and captum.
@@ -31,6 +38,8 @@ _HOMES = {
     "Contributions": "captum_pairs.explain.contributions",
     "DualEncoder": "captum_pairs.model",
     "from_functions": "captum_pairs.model",
+    "Index": "captum_pairs.search.index",
+    "LateInteraction": "captum_pairs.model",
     "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
     "References": "captum_pairs.explain.references",
@@ -48,6 +57,8 @@ __all__ = [
     "Contributions",
     "DualEncoder",
     "from_functions",
+    "Index",
+    "LateInteraction",
     "load",
     "PairExplanation",
     "References",

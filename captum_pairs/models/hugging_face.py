@@ -44,6 +44,8 @@ from transformers import (
 
 __all__ = [
     "adopt_hugging_face",
+    "check_precision",
+    "check_weights",
     "HuggingFaceImageEncoder",
     "HuggingFaceTextEncoder",
     "load_hugging_face",
@@ -461,7 +463,7 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
     kind: str = config.model_type
     made: list[str] = list(config.architectures or [])
     _check_kind(name, kind, made)
-    _check_precision(name, config)
+    check_precision(name, config)
     with loading(name):
         loader: Any = AutoModel
         if "BlipForImageTextRetrieval" in made:
@@ -475,12 +477,12 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
             **({"trust_remote_code": False} if loader is AutoModel else {}),
         )
         processor = _processor(source, kind)
-    _check_weights(name, found)
+    check_weights(name, found)
     model.train(False).requires_grad_(False)
     return FAMILIES[kind](name, model, processor)
 
 
-def _check_precision(name: str, config: Any) -> None:
+def check_precision(name: str, config: Any) -> None:
     """Refuse weights of a few bits, which have no derivatives."""
     settings = getattr(config, "quantization_config", None)
     if settings is None:
@@ -493,7 +495,7 @@ def _check_precision(name: str, config: Any) -> None:
     )
 
 
-def _check_weights(name: str, found: Any) -> None:
+def check_weights(name: str, found: Any) -> None:
     """Refuse weights that are missing, of another size, or those of blocks that the
     configuration does not have."""
     mismatched = sorted(

@@ -9,6 +9,7 @@ from urllib.request import getproxies
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.known import did_you_mean, KINDS
+from captum_pairs.models.checkpoints import saved_json
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError, reason_of
 from captum_pairs.models.paths import directory, file
@@ -248,6 +249,30 @@ def _is_sentence_transformer(source: str) -> bool:
     return found is not None
 
 
+def _is_multi_vector(source: str) -> bool:
+    """Whether it is late interaction of texts, as sentence-transformers, PyLate or
+    Stanford's ColBERT save it."""
+    made = _saved(source, "config.json").get("architectures")
+    if isinstance(made, list) and "HF_ColBERT" in made:
+        return True
+    if not _is_sentence_transformer(source):
+        return False
+    settings = _saved(source, "config_sentence_transformers.json")
+    return settings.get("model_type") in ("MultiVectorEncoder", "ColBERT")
+
+
+def _is_page_retriever(source: str) -> bool:
+    """Whether it is one of transformers' late interactions with page images."""
+    return _saved(source, "config.json").get("model_type") in _PAGES
+
+
+def _saved(source: str, file: str) -> dict[str, Any]:
+    """The settings in a file of a saved model; none if it is not there."""
+    found = saved_json(source, file)
+    return found if isinstance(found, dict) else {}
+
+
+_PAGES = ("colpali", "colqwen2", "colmodernvbert")
 _HERE = "captum_pairs.models"
 register_loader(
     "scenes",
@@ -283,6 +308,22 @@ register_loader(
     adopter=f"{_HERE}.sentences:adopt_sentence_transformer",
     classes=("sentence_transformers",),
     claims=_is_sentence_transformer,
+)
+register_loader(
+    "multi-vector",
+    f"{_HERE}.multi_vector:load_multi_vector",
+    **KINDS["multi-vector"]._asdict(),
+    adopter=f"{_HERE}.multi_vector:adopt_multi_vector",
+    classes=("sentence_transformers.multi_vector_encoder",),
+    claims=_is_multi_vector,
+)
+register_loader(
+    "page-retrieval",
+    f"{_HERE}.page_retrieval:load_page_retriever",
+    **KINDS["page-retrieval"]._asdict(),
+    adopter=f"{_HERE}.page_retrieval:adopt_page_retriever",
+    classes=tuple(f"transformers.models.{kind}" for kind in _PAGES),
+    claims=_is_page_retriever,
 )
 register_loader(
     "torchvision",

@@ -1,0 +1,13 @@
+/* A page to explore says how tall it is; tables that scroll can be reached by keys. */
+addEventListener("message", ({ data, source }) => {
+  const height = data && data.captumPairsHeight;
+  if (typeof height !== "number" || !(height > 0 && height < 20000)) return;
+  for (const frame of document.querySelectorAll("iframe.explore")) {
+    if (frame.contentWindow === source) frame.style.height = `${Math.ceil(height)}px`;
+  }
+});
+addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll(".table-wrapper, .highlight pre, .math")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+});

@@ -197,9 +197,8 @@ def _causes(tables: dict[str, pyarrow.Table]) -> dict[str, str]:
         found[row["kind"]] = f"{row['rate']:.2f} / {row['base_rate']:.2f}"
     for at, row in enumerate(tables["matrix"].to_pylist()[:3]):
         pair = f"{row['label']}, {row['other']}"
-        found[f"matrix, {at + 1}"] = (
-            f"{pair}: {_between({**row, 'lift_low': row['low'], 'lift_high': row['high']}, 'lift')}"
-        )
+        lift = {**row, "lift_low": row["low"], "lift_high": row["high"]}
+        found[f"matrix, {at + 1}"] = f"{pair}: {_between(lift, 'lift')}"
     return found
 
 

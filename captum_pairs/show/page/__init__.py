@@ -103,15 +103,13 @@ def page_frame(explanation: Union[Explained, Sequence[Explained]]) -> str:
 def _in_words(content: dict[str, Any], several: Sequence[Explained]) -> Iterator[str]:
     """What is there without scripts."""
     if isinstance(several[0], HitsLike):
-        yield f"{content['title']}
-{several[0].summary()}"
+        yield f"{content['title']}\n{several[0].summary()}"
         return
     entries = iter(content["entries"])
     for each in several:
         own = each.compared if isinstance(each, ComparisonLike) else [each]
         first, *_ = [next(entries) for _ in own]
-        yield f"{first['label']}
-{each.summary()}"
+        yield f"{first['label']}\n{each.summary()}"
 
 
 def _digest(text: str) -> str:

@@ -16,6 +16,7 @@ from captum_pairs.attr._utils.placement import (
     Scan,
     scan_nodes,
     SCANS,
+    share_of_change,
 )
 from captum_pairs.attr._utils.products import (
     check_slope,
@@ -422,7 +423,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         """How many steps a scan expects a tolerance to take, by a few forward passes;
         None if no scan chooses them."""
         wanted = Wanted(path, settings)
-        return scanned([wanted])[0][1] if self._is_placed(wanted) else None
+        return scanned([wanted])[0].n if self._is_placed(wanted) else None
 
     def most_together(self, path: BaselinePath) -> int:
         # as many as have room in a pass of the costlier kind
@@ -477,7 +478,7 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
 
     def _placed(self, wanted: Sequence["Wanted"]) -> list[Shares]:
         """At nodes where the embedding moves, as many as the tolerance takes."""
-        trials = [Trial(each, *placed) for each, placed in zip(wanted, scanned(wanted))]
+        trials = [Trial(*each) for each in zip(wanted, scanned(wanted))]
         waiting = trials
         while waiting:
             own = [trial.wanted for trial in waiting]
@@ -521,6 +522,19 @@ class Wanted(NamedTuple):
     settings: Integration
     along: Optional[Tensor] = None
 
+    @property
+    def equations(self) -> int:
+        """How many sums of its features are known."""
+        return self.path.embedding.numel() if self.along is None else len(self.along)
+
+
+class Placed(NamedTuple):
+    """Where the nodes of a path go and how many are expected to do, by a scan."""
+
+    scan: Scan
+    density: Density
+    n: int
+
 
 def _size_of(wanted: Sequence[Wanted]) -> Optional[int]:
     """The most points of a pass: what was said is said for all examples of a call."""
@@ -536,10 +550,11 @@ class Trial:
     by feature: a phrase alone is a single equation, which holds by accident too.
     """
 
-    def __init__(self, wanted: Wanted, density: Density, n: int) -> None:
-        self.wanted, self.n = wanted, n
+    def __init__(self, wanted: Wanted, placed: Placed) -> None:
+        self.wanted, self.n = wanted, placed.n
         self.is_done = False
-        self._density = density
+        self._placed = placed
+        self._density = placed.density
         self._sums: Optional[Tensor] = None
         self._known: Optional[tuple[Tensor, Tensor]] = None
         self._error = float("inf")
@@ -573,7 +588,7 @@ class Trial:
             if len(sums) > 2:
                 self._known = total, sums[2]
         self._sums = total
-        self._error = self._estimated(total, total - half)
+        self._error = self._estimated(total, half)
         settings = self.wanted.settings
         assert settings.tolerance is not None  # only then nodes are placed
         larger = 2 * self.n + 1
@@ -585,26 +600,43 @@ class Trial:
     def _may_double(self, n: int) -> bool:
         return n > 2 and 2 * n + 1 <= self.wanted.settings.n_steps
 
-    def _estimated(self, total: Tensor, change: Tensor) -> float:
+    def _estimated(self, total: Tensor, half: Tensor) -> float:
         path, along = self.wanted.path, self.wanted.along
         target = path.embedding - path.baseline_embedding
         if along is None:
             # k equations: of the embedding's difference, and of all contributions
-            missing = torch.linalg.vector_norm(total.sum(dim=0) - target)
-            missing = missing / _or_one(torch.linalg.vector_norm(target))
+            sizes = _or_one(torch.linalg.vector_norm(target))
+            missing, missing_of_half = (
+                torch.linalg.vector_norm(each.sum(dim=0) - target)[None] / sizes
+                for each in (total, half)
+            )
             size = _or_one(torch.linalg.vector_norm(total))
-            moved = torch.linalg.vector_norm(change) / size
+            moved = torch.linalg.vector_norm(total - half)[None] / size
         else:
             # m equations, each beside the size of its readings, a typical one if its
             # own are next to nothing; of these relative errors the root mean square
             sizes = torch.linalg.vector_norm(total, dim=0)
             sizes = _or_one(torch.maximum(sizes, sizes.median()))
-            missing = (total.sum(dim=0) - along @ target).abs() / sizes
-            moved = torch.linalg.vector_norm(change, dim=0) / sizes
+            missing, missing_of_half = (
+                (each.sum(dim=0) - along @ target).abs() / sizes
+                for each in (total, half)
+            )
+            moved = torch.linalg.vector_norm(total - half, dim=0) / sizes
         if self.n < 3:  # no rule of every second node
             moved = torch.zeros_like(moved)
-        errors = error_estimate(missing.cpu().numpy(), moved.cpu().numpy())
-        return float(np.sqrt(np.mean(errors**2))) if errors.size else 0.0
+        share = self._share(_mean(missing), _mean(missing_of_half))
+        return _mean(
+            torch.from_numpy(
+                error_estimate(missing.cpu().numpy(), moved.cpu().numpy(), share)
+            )
+        )
+
+    def _share(self, missing: float, missing_of_half: float) -> float:
+        """The part of the change that is an error: the larger one of what the scan
+        expected and of what was seen of the sums."""
+        scan, density, _ = self._placed
+        expected = scan.share(density, self.n, self.wanted.equations)
+        return max(expected, share_of_change(missing, missing_of_half))
 
     def shares(self) -> Shares:
         """What was found."""
@@ -614,12 +646,17 @@ class Trial:
         return Shares(self._sums, *ends, self.n, self._error)
 
 
+def _mean(errors: Tensor) -> float:
+    """The root of their mean square; of none, 0."""
+    return float(errors.double().square().mean().sqrt()) if errors.numel() else 0.0
+
+
 def _or_one(sizes: Tensor) -> Tensor:
     """Sizes to divide by: of nothing, one."""
     return torch.where(sizes > 0, sizes, torch.ones_like(sizes))
 
 
-def scanned(wanted: Sequence[Wanted]) -> list[tuple[Density, int]]:
+def scanned(wanted: Sequence[Wanted]) -> list[Placed]:
     """
     Where nodes go on each path and how many, from as few forward passes as the curve
     and the tolerance allow, shared where they can be.
@@ -646,8 +683,9 @@ def scanned(wanted: Sequence[Wanted]) -> list[tuple[Density, int]]:
             curves[at], scan = grown, Scan(grown)
             settings = wanted[at].settings
             tolerance = settings.tolerance or 1.0
-            found[at] = scan.nodes_within(tolerance, settings.n_steps)
-            if scan.is_trusted(found[at][1], tolerance):
+            most, equations = settings.n_steps, wanted[at].equations
+            found[at] = Placed(scan, *scan.nodes_within(tolerance, most, equations))
+            if scan.is_trusted(found[at].n, tolerance):
                 done.add(at)
         waiting = [at for at in waiting if at not in done]
     return found

@@ -40,6 +40,11 @@ _CELLS = 4096
 _COARSE = 1e-3
 # What may be left of a curve beyond a scan that saw all of it.
 _SEEN = 1e-2
+# The least and the largest part of a change that is taken for an error.
+_SHARES = (0.03, 0.12)
+# Equations from which on their errors tell how fast a rule converges; one of a few may
+# hold by accident.
+_EQUATIONS = 5
 
 
 class Rule(NamedTuple):
@@ -58,7 +63,7 @@ class Rule(NamedTuple):
     half: Array
 
 
-def error_estimate(missing: Any, change: Any) -> Any:
+def error_estimate(missing: Any, change: Any, share: float = _SHARES[1]) -> Any:
     """
     How far an integral is from exact.
 
@@ -69,8 +74,20 @@ def error_estimate(missing: Any, change: Any) -> Any:
         missing: how far the sum of all features is from what it is known to be.
         change: from the rule of every second node, feature by feature, of which only a
             part is the error of the finer rule.
+        share: which part.
     """
-    return np.maximum(missing, 0.12 * change)
+    return np.maximum(missing, share * change)
+
+
+def share_of_change(missing: float, missing_of_half: float) -> float:
+    """
+    Which part of the change is taken for the error of the finer rule: twice as much as
+    of the sums, whose errors are known; what a curve that is smooth for both rules
+    makes small.
+    """
+    if not missing_of_half > 0:
+        return _SHARES[1]
+    return float(np.clip(2.0 * missing / missing_of_half, *_SHARES))
 
 
 @lru_cache(maxsize=64)
@@ -164,31 +181,39 @@ class Scan:
         density /= (density[1:] + density[:-1]).mean() / 2.0
         return Density((1.0 - _UNIFORM) * density + _UNIFORM)
 
-    def nodes_within(self, tolerance: float, most: int) -> tuple[Density, int]:
-        """Where nodes go and how many are expected to do, at most so many."""
+    def nodes_within(
+        self, tolerance: float, most: int, equations: int = 1
+    ) -> tuple[Density, int]:
+        """Where nodes go and how many are expected to do, at most so many, where so
+        many sums are known."""
         ladder = _ladder(most)
         for n in ladder:
-            if self._error_by_speed(n) <= tolerance:
-                return self._by_speed, n
-            if self._is_resolved(tolerance) and self._error_evenly(n) <= tolerance:
-                return EVEN, n
+            for density in (self._by_speed, EVEN):
+                if density is not self._by_speed and not self._is_resolved(tolerance):
+                    continue
+                share = self.share(density, n, equations)
+                errors = self._errors(density, n)
+                if error_estimate(*errors, share) <= tolerance:
+                    return density, n
         return self._by_speed, ladder[-1]
 
-    def _error_by_speed(self, n: int) -> float:
-        """What the rule of n nodes makes of the curve as it was scanned, relative,
-        estimated as it will be."""
-        nodes, weights, half = self._by_speed.rule(n)
+    def share(self, density: Density, n: int, equations: int) -> float:
+        """The part of the change that is expected to be the error of n nodes."""
+        if equations < _EQUATIONS or n > _TRUSTED[-2]:
+            return _SHARES[1]
+        return share_of_change(*self._errors(density, n))
+
+    def _errors(self, density: Density, n: int) -> tuple[float, float]:
+        """How far from the curve as it was scanned n nodes are expected to be, and the
+        change from half as many; relative."""
+        if density is not self._by_speed:  # evenly
+            return 2.0 * self._tail_at(n), 2.0 * self._tail_at(n // 2)
+        nodes, weights, half = density.rule(n)
         speeds = _spline(self._nodes, self._curve, self._bends, nodes)[1]
         whole = weights @ speeds
         missed = float(np.linalg.norm(whole - self._difference))
         change = float(np.linalg.norm(whole - half @ speeds))
-        return float(error_estimate(missed, change)) / self._size
-
-    def _error_evenly(self, n: int) -> float:
-        """What is expected of n nodes spread evenly: their error, or a share of that
-        of half as many."""
-        errors = [2.0 * self._tail_at(count) for count in (n, n // 2)]
-        return float(error_estimate(*errors))
+        return missed / self._size, change / self._size
 
     def _tail_at(self, degree: int) -> float:
         """The size of the curve's Chebyshev coefficients from a degree on, relative;

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from captum_pairs.explain.pair import PairExplanation
     from captum_pairs.explain.references import References
     from captum_pairs.explain.zero_shot import ZeroShot
-    from captum_pairs.model import DualEncoder, from_functions, load, siamese
+    from captum_pairs.model import (
+        DualEncoder,
+        from_functions,
+        from_score,
+        load,
+        PairScorer,
+        siamese,
+    )
     from captum_pairs.models import register_loader
 
 __version__ = "0.1.0"
@@ -31,8 +38,10 @@ _HOMES = {
     "Contributions": "captum_pairs.explain.contributions",
     "DualEncoder": "captum_pairs.model",
     "from_functions": "captum_pairs.model",
+    "from_score": "captum_pairs.model",
     "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
+    "PairScorer": "captum_pairs.model",
     "References": "captum_pairs.explain.references",
     "register_loader": "captum_pairs.models",
     "register_method": "captum_pairs.explain.methods",
@@ -48,8 +57,10 @@ __all__ = [
     "Contributions",
     "DualEncoder",
     "from_functions",
+    "from_score",
     "load",
     "PairExplanation",
+    "PairScorer",
     "References",
     "register_loader",
     "register_method",

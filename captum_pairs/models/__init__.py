@@ -20,7 +20,7 @@ from captum_pairs.models.errors import (
     UnreadableImageError,
     UnreadableSoundError,
 )
-from captum_pairs.models.functions import from_functions
+from captum_pairs.models.functions import from_functions, from_score
 from captum_pairs.models.images import ImageEncoder, PreparedImage
 from captum_pairs.models.loading import load
 from captum_pairs.models.photo import read_image
@@ -35,6 +35,7 @@ __all__ = [
     "EncoderPair",
     "Feature",
     "from_functions",
+    "from_score",
     "Head",
     "ImageEncoder",
     "Layer",

@@ -176,7 +176,9 @@ class CrossEncoderScorer(Scorer):
         names = self._tokenizer.convert_ids_to_tokens(read["input_ids"])
         found = []
         for side, text in enumerate((first, second)):
-            positions = [at for at, own in enumerate(read.sequence_ids()) if own == side]
+            positions = [
+                at for at, own in enumerate(read.sequence_ids()) if own == side
+            ]
             if not positions:
                 raise TextLengthError("text", "at least one word", "an empty text")
             tokens = tuple(

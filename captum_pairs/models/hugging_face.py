@@ -605,7 +605,9 @@ def processor_of(source: str, kind: str) -> Any:
         source, trust_remote_code=False
     )
     try:
-        return processor_parts(processor, "feature_extractor" if kind == "clap" else None)
+        return processor_parts(
+            processor, "feature_extractor" if kind == "clap" else None
+        )
     except InvalidArgumentError as error:
         raise OSError(
             f"no processor with {error.expected} beside the weights"

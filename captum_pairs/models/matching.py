@@ -175,7 +175,10 @@ def _bridgetower(name: str, model: Any, processor: Any) -> EncoderPair:
         model,
         processor,
         images,
-        (tower.vision_model.visual.transformer.resblocks, find_blocks(tower.text_model)),
+        (
+            tower.vision_model.visual.transformer.resblocks,
+            find_blocks(tower.text_model),
+        ),
         # positions begin behind the padding's
         int(config.max_position_embeddings) - int(config.pad_token_id) - 1,
         tower.text_model.get_input_embeddings(),
@@ -190,9 +193,7 @@ _FAMILIES: dict[str, tuple[Any, Callable[[str, Any, Any], EncoderPair]]] = {
     "vilt": (ViltForImageAndTextRetrieval, _vilt),
 }
 # Models with such a head that is none of two inputs as they are.
-_REFUSED = {
-    "flava": "FLAVA's matching head reads masked inputs, as in its training"
-}
+_REFUSED = {"flava": "FLAVA's matching head reads masked inputs, as in its training"}
 
 
 def load_matching(name: str, source: str) -> EncoderPair:

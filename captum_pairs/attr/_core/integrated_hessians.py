@@ -244,7 +244,7 @@ class _Line:
         # (s, n), (n, *value) -> (s, *value)
         values = torch.tensordot(weights.to(self.start), gradients.to(self.start), 1)
         values = values * self.difference if multiplied else values
-        totals = values.new_zeros(len(values), self.count + 1)
+        totals: Tensor = values.new_zeros(len(values), self.count + 1)
         ids = self.ids.flatten() + 1
         return totals.index_add_(1, ids, values.flatten(1))[:, 1:]
 

@@ -45,7 +45,7 @@ _MANY = 127
 # Deeper layers that are looked at.
 _DEEPER = 4
 # Points at which passes are timed, and the features of these.
-_POINTS, _FEW, _SOME = 2, 1, 3
+_POINTS, _FEW, _SOME = 8, 1, 3
 
 
 class AskedLike(Protocol):
@@ -211,8 +211,8 @@ class ScoredPair:
         return n_steps[0] * n_steps[1] * point
 
     def deeper(self) -> Optional[tuple[Any, tuple[int, int]]]:
-        """The first of the blocks behind, as ``layer=`` takes it, at which a scan expects
-        no more steps than are allowed; and how many."""
+        """The first of the blocks behind, as ``layer=`` takes it, at which the
+        tolerance is reached for all features as one; and in how many steps."""
         sides = self.model.first, self.model.second
         now = [_block_of(*each) for each in zip(sides, self.layers)]
         asked = self.options.layers(self.model)
@@ -231,11 +231,24 @@ class ScoredPair:
                 self.tally,
                 layers,
             )
-            pair.settings = replace(self.settings, n_steps=(_MANY, _MANY))
-            steps = pair.expected_steps(pair.surface())
-            if max(steps) <= self.options.n_steps:
+            steps = pair.steps_of_all()
+            if steps is not None:
                 return layers[0] if self.scorer.is_joint else tuple(layers), steps
         return None
+
+    def steps_of_all(self) -> Optional[tuple[int, int]]:
+        """How many it takes for all features of each side as one; None if the tolerance
+        is not reached with those that are allowed."""
+        merged = [
+            Layout(each.features[:1], each.mask.clamp(max=0)) for each in self.layouts
+        ]
+        surface = self.surface(merged)
+        wide = replace(self.settings, n_steps=(_MANY, _MANY))
+        if max(n for _, n in scanned(surface, wide)) > self.options.n_steps:
+            return None
+        found = self.method.parts_of(surface, self.settings)
+        is_reached = max(found.residuals) <= self.options.tolerance
+        return found.n_steps if is_reached else None
 
 
 def score_options(given: Mapping[str, Any]) -> Options:
@@ -365,7 +378,9 @@ def _offer(pair: ScoredPair, found: PathParts) -> None:
         said += "; more steps (n_steps=) bring it down, unless the score has kinks"
     else:
         layer, steps = deeper
-        said += f"; layer={layer} is expected to do with {steps[0]} x {steps[1]}"
+        said += (
+            f"; layer={layer} does with {steps[0]} x {steps[1]}, all features as one"
+        )
     print(said, file=sys.stderr)
 
 

@@ -17,7 +17,7 @@ from captum_pairs.models.hugging_face import (
     processor_of,
     processor_parts,
 )
-from captum_pairs.models.observed import find_blocks
+from captum_pairs.models.observed import find_blocks, Patches
 from captum_pairs.models.scorer import ScorerOfTwo
 from torch import nn, Tensor
 from transformers import (
@@ -42,6 +42,25 @@ def _logit(classes: Tensor) -> Tensor:
     return classes[:, _YES] - classes[:, _NO]
 
 
+class _CutImages(HuggingFaceImageEncoder):
+    """Images of a network that cuts them into patches of a known size, and shuffles
+    these."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self._size = int(model.config.patch_size)
+        embed = partial(_patches, model.vilt.embeddings.patch_embeddings)
+        super().__init__(model, embed, processor.image_processor, ())
+
+    def patches(self, pixels: Tensor) -> Patches:
+        height, width = (int(side) // self._size for side in pixels.shape[-2:])
+        return Patches((height, width), (float(self._size), float(self._size)))
+
+
+def _patches(cut: Embed, pixels: Tensor) -> Tensor:
+    """Their mean, (b, d)."""
+    return torch.as_tensor(cut(pixels).flatten(2).mean(2))
+
+
 class _Parts:
     """An image side and a text side of one model."""
 
@@ -49,32 +68,29 @@ class _Parts:
         self,
         model: Any,
         processor: Any,
-        embed: Embed,
-        blocks: tuple[Sequence[nn.Module], Sequence[nn.Module]],
+        image: HuggingFaceImageEncoder,
+        blocks: Sequence[nn.Module],
         longest: int,
         entrance: nn.Module,
     ) -> None:
         """
         Args:
-            embed: pixels to anything (b, k), through the layer that cuts patches.
-            blocks: of the image's part, before it is mixed with the text, and of the
-                text's; none for the inputs themselves.
+            image: its blocks are those before it is mixed with the text.
+            blocks: of the text's part; none for its words themselves.
             longest: how many tokens it reads.
             entrance: its word embedding.
         """
-        self.image = HuggingFaceImageEncoder(
-            model, embed, processor.image_processor, blocks[0]
-        )
+        self.image = image
         self.text = HuggingFaceTextEncoder(
             model,
             _no_embedding,
             processor.tokenizer,
-            blocks[1],
+            blocks,
             entrance,
             min(longest, int(processor.tokenizer.model_max_length)),
         )
-        for side, own in zip((self.image, self.text), blocks):
-            if not own:
+        for side in (self.image, self.text):
+            if not side.blocks:
                 side.default_block = None
 
     def pair(self, name: str, score: Embed, heads: tuple[Head, ...]) -> EncoderPair:
@@ -87,6 +103,19 @@ def _no_embedding(*arguments: Any) -> Tensor:
     raise NotImplementedError("a matching head embeds no text alone")
 
 
+def _images(model: Any, processor: Any, vision: nn.Module) -> HuggingFaceImageEncoder:
+    """Images of a model, in its part that sees them alone."""
+    embed = partial(_first_token, vision)
+    blocks = find_blocks(vision)
+    return HuggingFaceImageEncoder(model, embed, processor.image_processor, blocks)
+
+
+def _first_token(vision: Embed, pixels: Tensor) -> Tensor:
+    found = vision(pixels)
+    states = getattr(found, "last_hidden_state", found)
+    return torch.as_tensor(states[:, 0])
+
+
 def _blip(name: str, model: Any, processor: Any) -> EncoderPair:
     def score(pixels: Tensor, ids: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         found = model(input_ids=ids, pixel_values=pixels, attention_mask=mask)
@@ -95,8 +124,8 @@ def _blip(name: str, model: Any, processor: Any) -> EncoderPair:
     parts = _Parts(
         model,
         processor,
-        model.vision_model,
-        (find_blocks(model.vision_model), find_blocks(model.text_encoder)),
+        _images(model, processor, model.vision_model),
+        find_blocks(model.text_encoder),
         int(model.config.text_config.max_position_embeddings),
         model.text_encoder.get_input_embeddings(),
     )
@@ -125,8 +154,8 @@ def _blip_2(name: str, model: Any, processor: Any) -> EncoderPair:
     parts = _Parts(
         model,
         processor,
-        model.vision_model,
-        (find_blocks(model.vision_model), ()),
+        _images(model, processor, model.vision_model),
+        (),
         int(config.qformer_config.max_position_embeddings),
         model.get_input_embeddings(),
     )
@@ -135,10 +164,6 @@ def _blip_2(name: str, model: Any, processor: Any) -> EncoderPair:
 
 def _vilt(name: str, model: Any, processor: Any) -> EncoderPair:
     """Its patches are shuffled within the model, so that only pixels have a place."""
-
-    def patches(pixels: Tensor) -> Tensor:
-        found = model.vilt.embeddings.patch_embeddings(pixels)
-        return torch.as_tensor(found.flatten(2).mean(2))
 
     def score(pixels: Tensor, ids: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         rows = max(len(pixels), len(ids))
@@ -152,8 +177,8 @@ def _vilt(name: str, model: Any, processor: Any) -> EncoderPair:
     parts = _Parts(
         model,
         processor,
-        patches,
-        ((), ()),
+        _CutImages(model, processor),
+        (),
         int(model.config.max_position_embeddings),
         model.get_input_embeddings(),
     )
@@ -164,9 +189,6 @@ def _bridgetower(name: str, model: Any, processor: Any) -> EncoderPair:
     tower = model.bridgetower
     config = model.config.text_config
 
-    def images(pixels: Tensor) -> Tensor:
-        return torch.as_tensor(tower.vision_model(pixels)[:, 0])
-
     def score(pixels: Tensor, ids: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         found = model(input_ids=ids, attention_mask=mask, pixel_values=pixels)
         return _logit(found.logits)
@@ -174,11 +196,8 @@ def _bridgetower(name: str, model: Any, processor: Any) -> EncoderPair:
     parts = _Parts(
         model,
         processor,
-        images,
-        (
-            tower.vision_model.visual.transformer.resblocks,
-            find_blocks(tower.text_model),
-        ),
+        _images(model, processor, tower.vision_model),
+        find_blocks(tower.text_model),
         # positions begin behind the padding's
         int(config.max_position_embeddings) - int(config.pad_token_id) - 1,
         tower.text_model.get_input_embeddings(),

@@ -26,7 +26,7 @@ __all__ = ["EncoderPair", "Head"]
 @dataclass(frozen=True)
 class Head:
     """
-    What a model makes of the similarity s: scale * s + bias, or that in between 0 and 1.
+    What a model makes of the similarity s: scale * s + bias, or that between 0 and 1.
 
     Args:
         name: as the model's output is called.
@@ -80,8 +80,8 @@ class EncoderPair:
             raise InvalidArgumentError(
                 "model",
                 f"one that embeds each input, for {what}",
-                f"{self.name}, whose score needs both inputs at once (explain, contrast "
-                "and estimate take it)",
+                f"{self.name}, whose score needs both inputs at once (explain, "
+                "contrast and estimate take it)",
             )
 
     @property

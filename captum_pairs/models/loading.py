@@ -45,9 +45,9 @@ def load(
         model: a directory that ``save_pretrained`` wrote or a model's id on the Hugging
             Face hub (transformers or sentence-transformers);
             ``open_clip:ARCHITECTURE/WEIGHTS`` (a tag of open_clip's or a file),
-            ``clip:NAME`` (OpenAI's package), ``itm:`` and such a directory or id for the
-            matching head of a model that has two embeddings as well (BLIP), ``torchvision:NAME/WEIGHTS`` (a tag or a
-            file); or "scenes" for the model that comes with the package
+            ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
+            file), ``itm:`` and a directory or id for the matching head of a model that
+            has embeddings as well (BLIP); or "scenes" for the model that comes with the package
             ("scenes:withheld", "scenes:finetuned": see its card). It is loaded in
             float32, in evaluation mode, its parameters frozen.
 

@@ -905,14 +905,16 @@ class _Errors(NamedTuple):
     def larger(
         self, placed: Sequence[Placed], settings: PathIntegration
     ) -> Optional[list[Placed]]:
-        """Twice the nodes of the path that needs them, or of both; None if none are
-        needed or allowed."""
+        """Twice the nodes of the path that needs them, or of both, or as many as are
+        allowed; None if no more are needed or allowed."""
         tolerance = settings.tolerance
         assert tolerance is not None  # only then nodes are placed
         if self.residual <= tolerance:
             return None
-        doubled = [2 * n + 1 for _, n in placed]
-        may = [n <= most for n, most in zip(doubled, settings.n_steps)]
+        # of an even number there would be no rule of every second node
+        most = [n - 1 + n % 2 for n in settings.n_steps]
+        doubled = [min(2 * n + 1, largest) for (_, n), largest in zip(placed, most)]
+        may = [more > n for more, (_, n) in zip(doubled, placed)]
         worst = max((c for c, free in zip(self.changes, may) if free), default=0.0)
         if not any(may):
             return None

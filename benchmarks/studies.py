@@ -9,18 +9,22 @@
   covered by more than half; of a kind that was never trained on; its companion beside
   it). Of the objects that are grounded without the plant and not with it, the share
   whose cause is found, a confusion table and the base rates;
-- correlated: is its pair of shapes first in the matrix of contexts?
+- correlated: is its pair of shapes first in the matrix of contexts, of scenes as it has
+  learnt from?
 - throughput: the phrases of a row, in embeddings of the row (a CLIP ViT-B/32, last
-  blocks, random weights), and rows a second by one and by two actors of Ray (--ray);
+  blocks, random weights), beside a phrase as explain.py times it; and rows a second by
+  one and by two actors of Ray (--only ray);
 - million: the tables and the report of a million synthetic rows, seconds and memory.
 
-A run that was stopped goes on. The tables are printed as Markdown.
+A run that was stopped goes on. The tables are printed as Markdown; --only summary has
+what there is until now, a column for each checkpoint.
 """
 
 import argparse
 import json
 import os
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -45,6 +49,7 @@ from captum_pairs.scenes import (
     cover,
     Description,
     Phrase,
+    render,
     sample_scene,
     Scene,
     WITHHELD,
@@ -52,7 +57,9 @@ from captum_pairs.scenes import (
 )
 from captum_pairs.scenes.scene import CORRELATED, SceneObject
 from captum_pairs.scenes.vocabulary import SHAPES
-from common import clip_pair, in_own_process, seconds
+from common import in_own_process, seconds
+from explain import CAPTION, clip_of_size
+from PIL import Image
 
 STUDIES = ("grounding", "faithfulness", "negatives", "gaps", "failures", "retrieval")
 NEVER_SEEN = [shape for shape, color in WITHHELD if color is None]
@@ -97,13 +104,14 @@ def every_study(scenes: int, checkpoints: list[str], out: Path) -> None:
 
 
 def _parameters(study: str, checkpoint: str) -> dict[str, Any]:
-    """What each was trained on, as far as a class was or was not among it."""
+    """What each was trained on, as far as a class was or was not among it. Failures are
+    those of the class word alone: a colour finds an object whatever its shape."""
     if study not in ("gaps", "failures"):
         return {}
     seen = {shape: 1000 for shape in SHAPES}
     if checkpoint == "withheld":
         seen |= dict.fromkeys(NEVER_SEEN, 0)
-    return {"trained_on": seen}
+    return {"trained_on": seen, **({"of": "word"} if study == "failures" else {})}
 
 
 def what_gaps_must_show(out: Path) -> None:
@@ -121,6 +129,96 @@ def what_gaps_must_show(out: Path) -> None:
     )
     for name, table in grounding.compare(before, after).items():
         say(f"withheld to finetuned: {name}", markdown(table))
+
+
+# ---- what was found, side by side ---------------------------------------------
+
+
+def summary(out: Path, checkpoints: list[str]) -> None:
+    """The results that are there, a column for each checkpoint."""
+    for study, tell in (
+        ("gaps", _class_words),
+        ("grounding", _figures),
+        ("negatives", _figures),
+        ("failures", _causes),
+        ("retrieval", _recalls),
+        ("faithfulness", _areas),
+    ):
+        found = {
+            name: grounding.load(out / name / study)
+            for name in checkpoints
+            if (out / name / study / "plan.json").exists()
+        }
+        columns = {name: tell(each.tables()) for name, each in found.items()}
+        columns = {name: each for name, each in columns.items() if each}
+        if not columns:
+            continue
+        rows: dict[str, Any] = dict.fromkeys(
+            k for each in columns.values() for k in each
+        )
+        lines = [{"rows": "scenes", **{n: found[n].counts["done"] for n in columns}}]
+        lines += [
+            {"rows": row, **{name: each.get(row) for name, each in columns.items()}}
+            for row in rows
+        ]
+        text = [
+            {k: None if v is None else str(v) for k, v in line.items()}
+            for line in lines
+        ]
+        say(f"{study}, by checkpoint", markdown(pyarrow.Table.from_pylist(text)))
+
+
+def _between(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if low is None else f"{value:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _class_words(tables: dict[str, pyarrow.Table]) -> dict[str, str]:
+    rows = sorted(tables["classes"].to_pylist(), key=lambda row: str(row["label"]))
+    return {
+        row["label"]: f"{_between(row, 'word_g')}, {row['verdict']}" for row in rows
+    }
+
+
+def _figures(tables: dict[str, pyarrow.Table]) -> dict[str, str]:
+    rows = [
+        {**r, "value_low": r["low"], "value_high": r["high"]}
+        for r in tables["figures"].to_pylist()
+    ]
+    return {f"{row['measure']}, {row['of']}": _between(row, "value") for row in rows}
+
+
+def _causes(tables: dict[str, pyarrow.Table]) -> dict[str, str]:
+    bad = np.mean(tables["objects"]["badly_grounded"].to_pylist())
+    found = {"badly grounded": f"{bad:.2f}"}
+    for row in tables["causes"].to_pylist():
+        found[row["kind"]] = f"{row['rate']:.2f} / {row['base_rate']:.2f}"
+    for at, row in enumerate(tables["matrix"].to_pylist()[:3]):
+        ends = {"lift_low": row["low"], "lift_high": row["high"]}
+        lift = _between({**row, **ends}, "lift")
+        found[f"matrix, {at + 1}"] = f"{row['label']}, {row['other']}: {lift}"
+    return found
+
+
+def _recalls(tables: dict[str, pyarrow.Table]) -> dict[str, str]:
+    rows = [
+        {**r, "value_low": r["low"], "value_high": r["high"]}
+        for r in tables["recall"].to_pylist()
+    ]
+    return {
+        f"{row['direction']}, {row['recall_at']}": _between(row, "value")
+        for row in rows
+    }
+
+
+def _areas(tables: dict[str, pyarrow.Table]) -> dict[str, str]:
+    return {
+        f"{row['method']}, {row['order']}, {area}": _between(row, area)
+        for row in tables["areas"].to_pylist()
+        for area in ("image_insertion", "image_deletion")
+    }
 
 
 # ---- planted causes ----------------------------------------------------------
@@ -187,106 +285,121 @@ PLANTS: dict[str, tuple[str, Callable[[np.random.Generator], Pairs]]] = {
 
 
 def planted(number: int, checkpoints: list[str], out: Path) -> None:
-    """Of the objects that are grounded without the plant and not with it, the causes
-    that are found, and their rates among all that are well grounded."""
+    """Of each plant that there is a checkpoint for, what is found."""
     lines = []
-    for cause, (checkpoint, pairs_of) in PLANTS.items():
-        if checkpoint not in checkpoints:
+    for cause, (checkpoint, _) in PLANTS.items():
+        if checkpoint in checkpoints:
+            lines.append(planted_cause(cause, number, out))
+        else:
             say(f"planted: {cause}", f"there is no checkpoint {checkpoint}")
-            continue
-        pairs = pairs_of(np.random.default_rng(7))
-        rows = []
-        for at in range(number):
-            without, with_plant, which = next(pairs)
-            rows.append(_captioned(f"without-{at}", without, which))
-            rows.append(_captioned(f"with-{at}", with_plant, which))
-        study = Failures(trained_on=_parameters("gaps", checkpoint)["trained_on"])
-        folder = out / f"planted-{cause.replace(' ', '-')}"
-        results = grounding.run(
-            study, Given(rows, f"planted-{cause}"), f"scenes:{checkpoint}", folder
-        )
-        every = results.tables()["objects"].to_pylist()
-        objects = {row["id"]: row for row in every if row["span"] == 0}
-        failed = [
-            objects[f"with-{at}"]
-            for at in range(number)
-            if objects[f"with-{at}"]["badly_grounded"]
-            and not objects[f"without-{at}"]["badly_grounded"]
-        ]
-        well = [row for row in every if not row["badly_grounded"]]
-        names = [*CAUSES, "unexplained"]
-        lines.append(
-            {
-                "planted": cause,
-                "fail by it": len(failed),
-                **{name: _share(failed, name) for name in names},
-                **{f"{name}, base": _share(well, name) for name in names},
-            }
-        )
     if lines:
         say("planted causes found", markdown(pyarrow.Table.from_pylist(lines)))
+
+
+def planted_cause(cause: str, number: int, out: Path, **options: Any) -> dict[str, Any]:
+    """Of the objects that are grounded without the plant and not with it, the share of
+    which each cause is found, and its base rate: among all that are well grounded."""
+    checkpoint, pairs_of = PLANTS[cause]
+    pairs = pairs_of(np.random.default_rng(7))
+    rows = []
+    for at in range(number):
+        without, with_plant, which = next(pairs)
+        rows.append(_captioned(f"without-{at}", without, which))
+        rows.append(_captioned(f"with-{at}", with_plant, which))
+    study = Failures(**_parameters("failures", checkpoint))
+    folder = out / f"planted-{cause.replace(' ', '-')}"
+    results = grounding.run(
+        study,
+        Given(rows, f"planted-{cause}"),
+        f"scenes:{checkpoint}",
+        folder,
+        **options,
+    )
+    every = results.tables()["objects"].to_pylist()
+    objects = {row["id"]: row for row in every if row["span"] == 0}
+    failed = [
+        objects[f"with-{at}"]
+        for at in range(number)
+        if objects[f"with-{at}"]["badly_grounded"]
+        and not objects[f"without-{at}"]["badly_grounded"]
+    ]
+    well = [row for row in every if not row["badly_grounded"]]
+    names = [*CAUSES, "unexplained"]
+    return {
+        "planted": cause,
+        "fail by it": len(failed),
+        **{name: _share(failed, name) for name in names},
+        **{f"{name}, base": _share(well, name) for name in names},
+    }
 
 
 def _share(rows: list[dict[str, Any]], name: str) -> float:
     return sum(row[name] for row in rows) / len(rows) if rows else float("nan")
 
 
-def first_in_the_matrix(out: Path) -> None:
-    matrix = grounding.load(out / "correlated" / "failures").tables()["matrix"]
-    say("correlated: the first pairs of the matrix", markdown(matrix.slice(0, 5)))
+def first_in_the_matrix(scenes: int, out: Path, **options: Any) -> list[dict[str, Any]]:
+    """Of scenes as `correlated` has learnt from, the first pairs of the matrix."""
+    results = grounding.run(
+        "failures",
+        f"scenes:{scenes}",
+        "scenes:correlated",
+        out / "correlated" / "failures in such scenes",
+        data_options={"seed": 1_000_003, "correlated": True},
+        parameters=_parameters("failures", "correlated"),
+        **options,
+    )
+    rows: list[dict[str, Any]] = results.tables()["matrix"].to_pylist()
+    first = pyarrow.Table.from_pylist(rows[:5])
+    say("correlated: the first pairs of the matrix", markdown(first))
+    return rows
 
 
 # ---- cost --------------------------------------------------------------------
 
 
-def throughput() -> None:
-    """The phrases of a row in embeddings of the row: ViT-B/32, last blocks."""
+def throughput(rounds: int = 9) -> None:
+    """The phrases of a row in embeddings of the row, beside what explain.py times: a
+    phrase of the same picture and caption, by the same model at the last blocks."""
     torch.set_num_threads(1)
-    pair = clip_pair()
-    model = _with_words(pair.model)
-    study = grounding.STUDIES["gaps"](options={"layer": [-1, -1], "tolerance": 1e-2})
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    caption = "a red circle and a blue square near a green star"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CLIP_OF_SIZE"] = folder
+        model = load(clip_of_size())
+    options = {"layer": (-1, -1)}
+    study = grounding.STUDIES["gaps"](options=options)
+    scene = sample_scene(np.random.default_rng(11), 3)
+    picture = Image.fromarray(render(scene).image).resize((224, 224))
     box = ((10.0, 10.0, 90.0, 90.0),)
-    words = ("red circle", "blue square", "green star")
-    starts = [caption.index(each) for each in words]
-    spans = [(s, s + len(w), w, box) for s, w in zip(starts, words)]
-    row = Row("a", image, caption, tuple(spans))
-    study.records(row, model)
-    took = seconds(lambda: study.records(row, model), 5)
-    embed = seconds(lambda: _embedded(model, row), 20)
-    say(
-        "throughput",
-        f"{len(words)} phrases of a row: {took:.3f} s, {took / embed:.1f} embeddings "
-        f"of the row ({embed:.4f} s each), {took / embed / len(words):.1f} a phrase",
+    phrases = ["red circle", "small blue square"]
+    starts = [CAPTION.index(phrase) for phrase in phrases]
+    spans = [(s, s + len(p), p, box) for s, p in zip(starts, phrases)]
+    one, two = (
+        Row("a", np.asarray(picture), CAPTION, tuple(spans[:number]))
+        for number in (1, 2)
     )
-
-
-def _with_words(clip: Any) -> Any:
-    """The model with a tokenizer of this script's words, and a processor."""
-    from tokenizers import models, pre_tokenizers, processors, Tokenizer
-    from transformers import CLIPImageProcessor, CLIPProcessor, PreTrainedTokenizerFast
-
-    words = "a the of red circle and blue square near green star".split()
-    names = ["<start>", "<end>", "<pad>", "[UNK]", *words]
-    known = {word: at for at, word in enumerate(names)}
-    tokenizer = Tokenizer(models.WordLevel(known, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        "<start> $A <end>", special_tokens=[("<start>", 0), ("<end>", 1)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<start>",
-        eos_token="<end>",
-        pad_token="<pad>",
-        unk_token="[UNK]",
-        model_max_length=77,
-    )
-    clip.text_model.eos_token_id = 1
-    clip.config.text_config.eos_token_id = 1
-    return load(clip, CLIPProcessor(CLIPImageProcessor(), fast))
+    cases: dict[str, Callable[[], Any]] = {
+        "an embedding of the row": lambda: _embedded(model, one),
+        "a phrase by explain": lambda: model.explain(
+            picture, CAPTION, phrase=phrases[0], **options
+        ),
+        "a row of one phrase": lambda: study.records(one, model),
+        "a row of two phrases": lambda: study.records(two, model),
+    }
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds + 1):  # the first one warms up
+        for name, case in cases.items():
+            times[name].append(seconds(case))
+    took = {name: statistics.median(each[1:]) for name, each in times.items()}
+    embedding, phrase, *_ = took.values()
+    lines = [
+        {
+            "what": name,
+            "seconds": each,
+            "embeddings": each / embedding,
+            "of a phrase by explain": each / phrase,
+        }
+        for name, each in took.items()
+    ]
+    say("throughput, one thread", markdown(pyarrow.Table.from_pylist(lines)))
 
 
 def _embedded(model: Any, row: Row) -> None:
@@ -396,12 +509,11 @@ def main() -> None:
     parser.add_argument("--planted", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("studies"))
     parser.add_argument("--checkpoints", nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--ray", action="store_true")
     parser.add_argument(
         "--only",
         nargs="+",
         default=["studies", "planted", "throughput", "million"],
-        choices=["studies", "planted", "throughput", "million"],
+        choices=["studies", "summary", "planted", "throughput", "million", "ray"],
     )
     parser.add_argument("--tables-of", help=argparse.SUPPRESS)
     parser.add_argument("--report-of", help=argparse.SUPPRESS)
@@ -418,14 +530,16 @@ def main() -> None:
         if {"withheld", "finetuned"} <= set(asked.checkpoints):
             what_gaps_must_show(asked.out)
         if "correlated" in asked.checkpoints:
-            first_in_the_matrix(asked.out)
+            first_in_the_matrix(asked.scenes, asked.out)
+    if "studies" in asked.only or "summary" in asked.only:
+        summary(asked.out, asked.checkpoints)
     if "planted" in asked.only:
         planted(asked.planted, asked.checkpoints, asked.out)
     if "throughput" in asked.only:
         throughput()
     if "million" in asked.only:
         a_million_rows(asked.out)
-    if asked.ray:
+    if "ray" in asked.only:
         by_ray(min(asked.scenes, 200), asked.out)
 
 

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
         DualEncoder,
         from_functions,
         from_score,
+        LateInteraction,
         load,
         PairScorer,
         siamese,
     )
     from captum_pairs.models import register_loader
+    from captum_pairs.search.index import Index
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is; imported when it is asked for, so that the command line
 # answers at once and captum_pairs.attr needs nothing but torch and captum.
@@ -39,6 +41,8 @@ _HOMES = {
     "DualEncoder": "captum_pairs.model",
     "from_functions": "captum_pairs.model",
     "from_score": "captum_pairs.model",
+    "Index": "captum_pairs.search.index",
+    "LateInteraction": "captum_pairs.model",
     "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
     "PairScorer": "captum_pairs.model",
@@ -58,6 +62,8 @@ __all__ = [
     "DualEncoder",
     "from_functions",
     "from_score",
+    "Index",
+    "LateInteraction",
     "load",
     "PairExplanation",
     "PairScorer",

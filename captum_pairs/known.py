@@ -84,6 +84,19 @@ KINDS = {
         "transformers",
         "transformers",
     ),
+    "multi-vector": Kind(
+        "late interaction of texts: MultiVectorEncoder of sentence-transformers "
+        "(ColBERT, PyLate)",
+        "lightonai/GTE-ModernColBERT-v1 (hub id or directory)",
+        "sentence-transformers",
+        "sentence_transformers",
+    ),
+    "page-retrieval": Kind(
+        "late interaction of page images and texts: ColPali, ColQwen2, ColModernVBert",
+        "vidore/colqwen2-v1.0-hf (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
     "torchvision": Kind(
         "torchvision's classifiers as Siamese image encoders",
         "torchvision:resnet50",

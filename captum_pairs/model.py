@@ -13,6 +13,13 @@ from captum_pairs.explain.contrast import Contrast, contrast
 from captum_pairs.explain.contributions import Contributions
 from captum_pairs.explain.corpus import contribute
 from captum_pairs.explain.cost import Cost, estimate
+from captum_pairs.explain.late_interaction import (
+    compare_assigned,
+    contrast_assigned,
+    estimate_assigned,
+    explain_assigned,
+    refused,
+)
 from captum_pairs.explain.methods import Method
 from captum_pairs.explain.options import Options, OptionsLike
 from captum_pairs.explain.pair import PairExplanation
@@ -22,6 +29,8 @@ from captum_pairs.explain.sides import InputContributions, side_of_query
 from captum_pairs.explain.zero_shot import zero_shot, ZeroShot
 from captum_pairs.inputs import Where
 from captum_pairs.models import Encoder, EncoderPair
+from captum_pairs.models.late_interaction import LateInteractionPair
+from captum_pairs.search.index import Index, index_of
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
@@ -30,6 +39,7 @@ __all__ = [
     "DualEncoder",
     "from_functions",
     "from_score",
+    "LateInteraction",
     "load",
     "PairScorer",
     "siamese",
@@ -56,7 +66,9 @@ class DualEncoder(EncoderPair):
     @classmethod
     def of(cls, pair: EncoderPair) -> "DualEncoder":
         """What an adapter returned."""
-        return cls(*(getattr(pair, field.name) for field in fields(EncoderPair)))
+        known = LateInteraction if isinstance(pair, LateInteractionPair) else cls
+        known = known if pair.scorer is None else PairScorer
+        return known(**{each.name: getattr(pair, each.name) for each in fields(known)})
 
     def _options(self, given: Mapping[str, Any]) -> Options:
         """The settings of a question."""
@@ -246,6 +258,54 @@ class DualEncoder(EncoderPair):
         settings = self._options(options)
         return contribute(self, inputs, side, directory, keys, dtype, settings)
 
+    def index(
+        self,
+        inputs: Optional[Iterable[Any]] = None,
+        *,
+        side: Optional[str] = None,
+        directory: Union[str, Path, None] = None,
+        keys: Optional[Sequence[str]] = None,
+        dtype: str = "float32",
+        keep: bool = True,
+        **options: Unpack[OptionsLike],
+    ) -> Index:
+        """
+        An index of many inputs, to be searched by inputs of either side: what a query
+        finds, why one item stands before another, why two wordings find different ones.
+
+        Args:
+            inputs: a list of them, as for :meth:`explain`. What can't be read is left
+                out and listed in the index's `failed`. Default: none but those that the
+                directory has.
+            side: "first" or "second", which of a pair's inputs they are; default: told
+                by what the first of them is.
+            directory: kept there, beside all that is there already: the index is the
+                whole. An input of the same name and content is not embedded again; one
+                of other content takes the place of what had its name. Several processes
+                may write to one. Default: in memory only.
+            keys: their names; default: paths and texts as they are, else numbers (in a
+                directory such inputs need names).
+            dtype: "float32" or "float16", as embeddings are kept.
+            keep: what a hit contributes is computed whole when it is first explained,
+                and kept: any other query is then explained by a matrix product. False:
+                hits are explained for the query that is asked, which is several times
+                as fast for a text's few words, and nothing is kept.
+            **options: how hits will be explained, see
+                :class:`captum_pairs.explain.options.Options`.
+
+        Raises:
+            InvalidArgumentError: naming ``inputs`` for one alone, or none without a
+                directory; ``directory``, if it is of another model, damaged, or can't
+                be written to.
+
+        >>> index = model.index(paths, directory="kept")
+        >>> hits = index.search("a brown dog")
+        >>> print(index.explain("a brown dog", hits).summary())
+        """
+        settings = Options.of({**options})
+        given = inputs, side, directory, keys, dtype, keep
+        return index_of(self, *given, settings)
+
     def references(
         self,
         images: Any = None,
@@ -336,6 +396,10 @@ class PairScorer(DualEncoder):
         """Refused: an input has none of its own."""
         self._refuse("contributions")
 
+    def index(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused: a search compares embeddings."""
+        self._refuse("an index")
+
     def references(self, *args: Any, **options: Any) -> NoReturn:
         """Refused: a score is compared with one baseline."""
         self._refuse("references")
@@ -347,6 +411,96 @@ class PairScorer(DualEncoder):
     def _refuse(self, what: str) -> NoReturn:
         self.require_embeddings(what)
         raise AssertionError("a scorer has no embeddings")
+
+
+class LateInteraction(DualEncoder, LateInteractionPair):
+    """
+    Two encoders of tokens that MaxSim compares (ColBERT, ColPali), and what can be
+    asked of them.
+
+    Of each pair the document's token that each of the query's is assigned to is looked
+    up once, at the inputs; attributions are those of the inner products that are left,
+    and go to *input* words and patches (see docs/late_interaction.md). What an
+    explanation's ``maxsim`` says is how far the score goes along with that.
+
+    Args, attributes: see :class:`captum_pairs.models.LateInteractionPair`.
+    """
+
+    def explain(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        phrase: Optional[str] = None,
+        occurrence: Optional[int] = None,
+        region: Optional[Where] = None,
+        side: Optional[str] = None,
+        **options: Unpack[OptionsLike],
+    ) -> Any:
+        """
+        Which feature of the first input matched which feature of the second one, with
+        the maxima fixed at the inputs.
+
+        Args: as for :meth:`DualEncoder.explain`; of texts the first one is the query,
+            of a page image and a text the second one. Neither ``references`` nor
+            ``absent="removed"``.
+
+        Returns:
+            :class:`captum_pairs.PairExplanation` with its ``maxsim``, or a list of them
+            for lists.
+        """
+        asked = part_asked_for(self, phrase, occurrence, region, side)
+        return explain_assigned(self, first, second, Options.of({**options}), asked)
+
+    def estimate(
+        self, first: Input, second: Input, **options: Unpack[OptionsLike]
+    ) -> Cost:
+        """What :meth:`explain` would take: see :meth:`DualEncoder.estimate`."""
+        return estimate_assigned(self, first, second, Options.of({**options}))
+
+    def contrast(
+        self,
+        query: Any,
+        preferred: Any,
+        other: Any,
+        *,
+        side: Optional[str] = None,
+        **options: Unpack[OptionsLike],
+    ) -> Contrast:
+        """Why one candidate has a higher score than another one, each pair with its own
+        assignment: see :meth:`DualEncoder.contrast`."""
+        where = side_of_query(self, query, side)
+        settings = Options.of({**options})
+        return contrast_assigned(self, query, (preferred, other), settings, where)
+
+    def compare(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        methods: Optional[Sequence[Union[str, Method]]] = None,
+        **options: Unpack[OptionsLike],
+    ) -> Comparison:
+        """What several methods say of the fixed score: see
+        :meth:`DualEncoder.compare`."""
+        asked = methods_asked_for(
+            methods, options.get("absent"), options.get("references")
+        )
+        own = options.pop("settings", None)
+        settings = Options.of({**options, "method": asked[0]}, asked)
+        return compare_assigned(self, (first, second), asked, settings, own)
+
+    def contributions(self, *args: Any, **kwargs: Any) -> Contributions:
+        """Refused: an assignment belongs to a pair."""
+        raise refused("contributions")
+
+    def references(self, *args: Any, **kwargs: Any) -> References:
+        """Refused: an assignment belongs to a pair."""
+        raise refused("references")
+
+    def zero_shot(self, *args: Any, **kwargs: Any) -> ZeroShot:
+        """Refused: an assignment belongs to a pair."""
+        raise refused("zero_shot")
 
 
 def _encoder_in_words(encoder: Encoder) -> str:
@@ -367,9 +521,7 @@ def _asked(make: Callable[Arguments, EncoderPair]) -> Callable[Arguments, DualEn
 
     @wraps(make)
     def made(*args: Arguments.args, **kwargs: Arguments.kwargs) -> DualEncoder:
-        pair = make(*args, **kwargs)
-        kind = DualEncoder if pair.scorer is None else PairScorer
-        return kind.of(pair)
+        return DualEncoder.of(make(*args, **kwargs))
 
     return made
 

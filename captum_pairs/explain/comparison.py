@@ -220,9 +220,6 @@ class Comparison(Result):
         """
         return draw_comparison(self, number)
 
-    def _shown(self) -> list[PairExplanation]:
-        return list(self.explanations)
-
     def save(self, directory: Union[str, Path], name: str = "comparison") -> list[Path]:
         """Writes DIRECTORY/NAME.json, and each explanation's numbers beside it."""
         content = {

@@ -24,8 +24,10 @@ __all__ = ["announce", "Cost", "estimate", "PATIENCE"]
 
 # Seconds that nobody needs to be told of.
 PATIENCE = 5.0
-# The points at which passes are timed, and the features and directions of these.
-_POINTS, _FEW, _SOME = 2, 1, 3
+# The points at which passes are timed: together they take less than one by one, so as
+# many as a tenth of the explanation's time allows; and the features and directions.
+_FEWEST_POINTS, _MOST_POINTS, _SHARE = 2, 8, 0.1
+_FEW, _SOME = 1, 3
 # Points at which the residual is looked at, from which the number of steps is told.
 _TRIED = 8
 
@@ -173,7 +175,8 @@ def _cost(sides: Sequence[Side]) -> Cost:
     for at, (side, n_steps) in enumerate(zip(sides, steps)):
         if isinstance(side, PreparedSide):
             run = partial(_shares if at == few else _along, side)
-            seconds += n_steps * _per_point(run, products[at])
+            points = _points(n_steps, products[at])
+            seconds += n_steps * _per_point(run, products[at], points)
     inputs = [side.input for side in sides]
     return Cost(
         seconds,
@@ -184,32 +187,40 @@ def _cost(sides: Sequence[Side]) -> Cost:
     )
 
 
-def _per_point(run: Callable[[int], None], count: int) -> float:
-    """Seconds that so many products take at a point, by those that few of them take."""
+def _points(n_steps: int, count: int) -> int:
+    """At how many points passes are timed."""
+    allowed = int(_SHARE * n_steps * count / (_FEW + _SOME))
+    return max(_FEWEST_POINTS, min(allowed, n_steps, _MOST_POINTS))
+
+
+def _per_point(run: Callable[[int, int], None], count: int, points: int) -> float:
+    """Seconds that so many products take at a point, by those that few of them take
+    when they are run for the second time."""
+    run(_FEW, _FEWEST_POINTS)  # the first one sets up what later ones find
     times = []
     for number in (_FEW, _SOME):
         start = time.perf_counter()
-        run(number)
-        times.append((time.perf_counter() - start) / _POINTS)
+        run(number, points)
+        times.append((time.perf_counter() - start) / points)
     slope = max(times[1] - times[0], 0.0) / (_SOME - _FEW)
     return times[0] + slope * (count - _FEW)
 
 
-def _shares(side: PreparedSide, count: int) -> None:
+def _shares(side: PreparedSide, count: int, points: int) -> None:
     """Contributions of so many features, at a few points."""
     mask = side.asking.on_device(side.layout.mask.clamp(max=count - 1))
-    side.asking.method.shares(side.example.masked(mask), _few_points(side))
+    side.asking.method.shares(side.example.masked(mask), _at_points(side, points))
 
 
-def _along(side: PreparedSide, count: int) -> None:
+def _along(side: PreparedSide, count: int, points: int) -> None:
     """Readings along so many directions, at a few points."""
     directions = side.example.embedding.expand(count, -1)
-    side.asking.method.shares_along(side.example, directions, _few_points(side))
+    side.asking.method.shares_along(side.example, directions, _at_points(side, points))
 
 
-def _few_points(side: PreparedSide) -> Any:
+def _at_points(side: PreparedSide, number: int) -> Any:
     return replace(
-        side.settings, n_steps=_POINTS, tolerance=None, method="gausslegendre"
+        side.settings, n_steps=number, tolerance=None, method="gausslegendre"
     )
 
 

@@ -408,7 +408,12 @@ def sides_of(
     """Inputs ready to be attributed to as long as the session is open; or stored
     contributions, if they are of this model and these options."""
     asking: Optional[Asking] = None
+    last: Optional[PreparedSide] = None
+    given: Any = None
     for raw in raws:
+        if last is not None and raw is given:  # one input beside many
+            yield last
+            continue
         if isinstance(raw, InputContributions):
             kept = matching(model, raw, options, at)
             ends = kept.embedding, kept.baseline_embedding
@@ -416,7 +421,8 @@ def sides_of(
             continue
         if asking is None:
             asking = Asking(model, at, options, session, tally)
-        yield PreparedSide(asking, raw)
+        last, given = PreparedSide(asking, raw), raw
+        yield last
 
 
 def adopted(options: Options, *inputs: Any) -> Options:

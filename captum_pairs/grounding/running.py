@@ -371,7 +371,8 @@ def _work_together(
         for worker in workers:
             if worker.is_alive():
                 worker.terminate()
-            worker.join()
+            if worker.pid is not None:  # it was started
+                worker.join()
 
 
 def _worker(

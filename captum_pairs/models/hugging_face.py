@@ -44,6 +44,7 @@ from transformers import (
 
 __all__ = [
     "adopt_hugging_face",
+    "check_precision",
     "check_weights",
     "HuggingFaceImageEncoder",
     "HuggingFaceTextEncoder",
@@ -464,7 +465,7 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
     kind: str = config.model_type
     made: list[str] = list(config.architectures or [])
     _check_kind(name, kind, made)
-    _check_precision(name, config)
+    check_precision(name, config)
     with loading(name):
         loader: Any = AutoModel
         if "BlipForImageTextRetrieval" in made:
@@ -483,7 +484,7 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
     return FAMILIES[kind](name, model, processor)
 
 
-def _check_precision(name: str, config: Any) -> None:
+def check_precision(name: str, config: Any) -> None:
     """Refuse weights of a few bits, which have no derivatives."""
     settings = getattr(config, "quantization_config", None)
     if settings is None:

@@ -1,6 +1,5 @@
 """From a directory, a name or a model in memory to a dual encoder."""
 
-import json
 import socket
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -12,6 +11,7 @@ from urllib.request import getproxies
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.known import did_you_mean, KINDS
+from captum_pairs.models.checkpoints import saved_json
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError, reason_of
 from captum_pairs.models.paths import directory, file
@@ -47,9 +47,9 @@ def load(
             ``open_clip:ARCHITECTURE/WEIGHTS`` (a tag of open_clip's or a file),
             ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
             file), ``itm:`` and a directory or id for the matching head of a model that
-            has embeddings as well (BLIP); or "scenes" for the model that comes with the package
-            ("scenes:withheld", "scenes:finetuned": see its card). It is loaded in
-            float32, in evaluation mode, its parameters frozen.
+            has embeddings as well (BLIP); or "scenes" for the model that comes with the
+            package ("scenes:withheld", "scenes:finetuned": see its card). It is loaded
+            in float32, in evaluation mode, its parameters frozen.
 
             Or a model that is in memory already. It is used as it is, in its mode, on
             its device, and its parameters keep their ``requires_grad``: call
@@ -272,17 +272,8 @@ def _is_sentence_transformer(source: str) -> bool:
 
 def _classes(source: str) -> list[str]:
     """Of a model of transformers, by its configuration; none if that can't be read."""
-    path = directory(source)
-    try:
-        found = (
-            Path(path) / "config.json"
-            if path is not None
-            else cached_file(source, "config.json")
-        )
-        content: Any = json.loads(Path(str(found)).read_text("utf-8"))
-        return [str(each) for each in content.get("architectures") or ()]
-    except (AttributeError, OSError, TypeError, ValueError):
-        return []  # no such model: the loading that follows says so
+    made = _saved(source, "config.json").get("architectures")
+    return list(map(str, made)) if isinstance(made, list) else []
 
 
 def _is_cross_encoder(source: str) -> bool:
@@ -301,6 +292,32 @@ _MATCHING = (
     "BridgeTowerForImageAndTextRetrieval",
     "ViltForImageAndTextRetrieval",
 )
+
+
+def _is_multi_vector(source: str) -> bool:
+    """Whether it is late interaction of texts, as sentence-transformers, PyLate or
+    Stanford's ColBERT save it."""
+    made = _saved(source, "config.json").get("architectures")
+    if isinstance(made, list) and "HF_ColBERT" in made:
+        return True
+    if not _is_sentence_transformer(source):
+        return False
+    settings = _saved(source, "config_sentence_transformers.json")
+    return settings.get("model_type") in ("MultiVectorEncoder", "ColBERT")
+
+
+def _is_page_retriever(source: str) -> bool:
+    """Whether it is one of transformers' late interactions with page images."""
+    return _saved(source, "config.json").get("model_type") in _PAGES
+
+
+def _saved(source: str, file: str) -> dict[str, Any]:
+    """The settings in a file of a saved model; none if it is not there."""
+    found = saved_json(source, file)
+    return found if isinstance(found, dict) else {}
+
+
+_PAGES = ("colpali", "colqwen2", "colmodernvbert")
 _HERE = "captum_pairs.models"
 register_loader(
     "scenes",
@@ -336,6 +353,22 @@ register_loader(
     adopter=f"{_HERE}.sentences:adopt_sentence_transformer",
     classes=("sentence_transformers",),
     claims=_is_sentence_transformer,
+)
+register_loader(
+    "multi-vector",
+    f"{_HERE}.multi_vector:load_multi_vector",
+    **KINDS["multi-vector"]._asdict(),
+    adopter=f"{_HERE}.multi_vector:adopt_multi_vector",
+    classes=("sentence_transformers.multi_vector_encoder",),
+    claims=_is_multi_vector,
+)
+register_loader(
+    "page-retrieval",
+    f"{_HERE}.page_retrieval:load_page_retriever",
+    **KINDS["page-retrieval"]._asdict(),
+    adopter=f"{_HERE}.page_retrieval:adopt_page_retriever",
+    classes=tuple(f"transformers.models.{kind}" for kind in _PAGES),
+    claims=_is_page_retriever,
 )
 register_loader(
     "torchvision",

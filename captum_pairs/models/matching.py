@@ -112,7 +112,7 @@ def _images(model: Any, processor: Any, vision: nn.Module) -> HuggingFaceImageEn
 
 def _first_token(vision: Embed, pixels: Tensor) -> Tensor:
     found = vision(pixels)
-    states = getattr(found, "last_hidden_state", found)
+    states: Any = getattr(found, "last_hidden_state", found)
     return torch.as_tensor(states[:, 0])
 
 

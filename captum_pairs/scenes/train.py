@@ -926,8 +926,6 @@ def main(arguments: list[str] | None = None) -> None:
         if (value := getattr(parsed, key)) is not None
     }
     recipes = NEUTRAL_RECIPES if parsed.neutral else RECIPES
-    if parsed.checkpoint not in recipes:
-        parser.error(f"{parsed.checkpoint} has a recipe with --neutral only")
     recipe = recipes[parsed.checkpoint]
     if given:
         recipe = ((Settings(**given).steps, Settings(**given)),)

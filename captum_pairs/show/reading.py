@@ -34,12 +34,14 @@ from captum_pairs.show.wording import (
 from torch import Tensor
 
 __all__ = [
+    "FAITHFULNESS",
     "key",
     "key_of_contrast",
     "OF_PAIRS",
     "silence",
     "silence_of_classes",
     "SUMS",
+    "unknown_words",
     "verdict",
     "verdict_of_classes",
     "verdict_of_comparison",
@@ -49,6 +51,10 @@ __all__ = [
 # What numbers are that stand beside colours.
 SUMS = "A number above a map or a text is its sum."
 OF_PAIRS = "A number is that of a pair."
+FAITHFULNESS = (
+    "how well a method predicts the similarity when some features are left out "
+    "(1: exactly)"
+)
 # Pairs among which those are found that speak for and against most.
 _LOOKED_AT = 24
 # Words that are listed; of more, how many these are.
@@ -277,7 +283,7 @@ def silence(explanation: PairLike) -> list[str]:
     said = []
     for (side, rows, effects), name in zip(sides, explanation.side_names):
         said += list(_unread(side, rows, effects, explanation.method))
-        said += list(_unknown(side))
+        said += list(unknown_words(side))
         said += list(_unseen(side, name))
     return said
 
@@ -320,7 +326,7 @@ def silence_of_classes(found: ZeroShotLike) -> list[str]:
     return [*silence(found.by_class()), *_not_known(list(found.unknown))]
 
 
-def _unknown(side: ExplainedInput) -> Iterator[str]:
+def unknown_words(side: ExplainedInput) -> Iterator[str]:
     features = enumerate(side.features)
     yield from _not_known([side.names[i] for i, each in features if each.unknown])
 

@@ -22,6 +22,7 @@ __all__ = [
     "for_or_against",
     "instead_of",
     "isolated",
+    "isolated_name",
     "logits",
     "measure",
     "method_name",
@@ -45,6 +46,7 @@ _MEANS = "expected_gradients"
 _MEASURES = {
     "cosine": ("cosine similarity", "cosine similarities"),
     "dot": ("inner product", "inner products"),
+    "maxsim": ("MaxSim", "MaxSim scores"),
     "score": ("score", "scores"),
 }
 
@@ -110,6 +112,11 @@ def quoted(words: str) -> str:
 def isolated(words: str) -> str:
     """Words as such, among others that may be read in the other direction."""
     return f"“\u2068{words}\u2069”"
+
+
+def isolated_name(name: str) -> str:
+    """A name without quotes, among words that may be read in the other direction."""
+    return f"\u2068{name}\u2069"
 
 
 def named(side: ExplainedInput) -> str:

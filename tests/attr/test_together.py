@@ -191,3 +191,47 @@ def test_a_reading_that_sums_to_nothing_is_no_smaller_error() -> None:
     assert abs(float(exact.sum())) < 1e-6 * float(exact.norm())
     error = float((found.values[:, 0] - exact).norm() / exact.norm())
     assert error <= found.residual <= 1e-2
+
+
+class OnlyMasksThatHide(Words):
+    """Drops a mask that hides nothing, as transformers' do; another one has to have as
+    many rows as there are ids."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if bool(mask.all()):
+            mask = torch.ones(len(ids), mask.shape[1])
+        elif len(mask) != len(ids):
+            raise ValueError("masks and ids")
+        return super().forward(ids, mask)
+
+
+def test_an_example_that_looks_like_another_one_may_run_otherwise() -> None:
+    torch.manual_seed(3)
+    model = OnlyMasksThatHide().double().eval()
+    ids = torch.randint(1, 11, (3, 4))
+    mask = torch.ones(3, 4)
+    mask[1, 2:] = 0  # after one that runs with a mask of one row
+    method = LayerIntegratedJacobian(model, model.first, normalize=True)
+    options: Any = {"attribute_to_layer_input": True, "n_steps": 12}
+    found = method.attribute(ids, additional_forward_args=mask, **options)
+    for row in range(3):
+        own = ids[row : row + 1], mask[row : row + 1]
+        alone = method.attribute(own[0], additional_forward_args=own[1], **options)
+        torch.testing.assert_close(found[row], alone[0], rtol=1e-10, atol=1e-12)
+
+
+def test_a_baseline_that_examples_have_in_common_is_embedded_once() -> None:
+    model, ids, baseline, mask = words()
+    method = LayerIntegratedJacobian(model, model.first)
+    options: Any = {"attribute_to_layer_input": True, "n_steps": 4}
+
+    def whole_passes(masks: Tensor) -> int:
+        """Passes of one text: of each input alone and with what several points take,
+        and of each baseline."""
+        model.calls.clear()
+        method.attribute(ids, baseline, None, masks, **options)
+        return model.calls.count(1)
+
+    assert whole_passes(torch.ones_like(mask)) == 2 * len(ids) + 1
+    # three masks are three baselines
+    assert whole_passes(mask) == 2 * len(ids) + 3

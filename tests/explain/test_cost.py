@@ -93,15 +93,27 @@ def test_steps_that_were_not_tried_are_told_by_the_residual(
 def test_seconds_are_those_of_all_products(monkeypatch: Any) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    ran: list[int] = []
+    ran: list[tuple[int, int]] = []
 
-    def run(number: int) -> None:
-        ran.append(number)
-        clock[0] += 0.006 + 0.004 * number
+    def run(number: int, points: int) -> None:
+        cold = 5.0 if not ran else 0.0  # what only the first run takes
+        ran.append((number, points))
+        clock[0] += cold + points * (0.003 + 0.002 * number)
 
-    # at each of two points 3 ms, and 2 ms for each of a hundred products
-    assert cost._per_point(run, 100) == pytest.approx(0.203)
-    assert max(ran) < 5
+    # at each point 3 ms, and 2 ms for each of a hundred products
+    assert cost._per_point(run, 100, 4) == pytest.approx(0.203)
+    assert ran == [(1, 2), (1, 4), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    "n_steps, count, points",
+    [(3, 2, 2), (13, 36, 8), (128, 500, 8), (16, 10, 4), (4, 1000, 4)],
+)
+def test_timing_takes_a_tenth_of_the_time(
+    n_steps: int, count: int, points: int
+) -> None:
+    assert cost._points(n_steps, count) == points
+    assert points == 2 or 4 * points <= 0.1 * n_steps * count
 
 
 @pytest.mark.parametrize(

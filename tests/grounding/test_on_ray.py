@@ -1,5 +1,9 @@
 """Past one machine: the same rows and values, whatever is killed."""
 
+import contextlib
+import os
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +14,14 @@ import pyarrow
 import pytest
 from captum_pairs import grounding
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.grounding.results import Results
 from captum_pairs.grounding.studies.gaps import Gaps
 from grounding_rows import row_of
 from PIL import Image
+from test_study_running import same
 
 QUICK: dict[str, Any] = {"layer": (-1, -1), "tolerance": 0.3}
+ROWS = "scenes:80"
 
 _SCRIPT = """
 import os, sys
@@ -62,18 +69,84 @@ def _run(out: Path, data: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", _SCRIPT, str(out), data])
 
 
-@pytest.mark.slow
-def test_ray_finds_the_same_after_kills(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason='an extra: pip install "captum-pairs[ray]"')
-    from test_study_running import same
+def _descendants(pid: int) -> list[int]:
+    """Of a process, whichever of its threads started them."""
+    found = []
+    for file in Path("/proc").glob(f"{pid}/task/*/children"):
+        try:
+            children = [int(each) for each in file.read_text().split()]
+        except OSError:
+            continue  # it ended meanwhile
+        for child in children:
+            found += [child, *_descendants(child)]
+    return found
 
-    here = grounding.run(
-        "gaps", "scenes:24", "scenes", tmp_path / "here", processes=1, **QUICK
-    )
-    out = tmp_path / "ray"
-    driver = _run(out, "scenes:24")
-    time.sleep(40)
-    driver.kill()
-    driver.wait(60)
-    assert _run(out, "scenes:24").wait(600) == 0
-    same(here, grounding.load(out))
+
+def _actors(driver: "subprocess.Popen[bytes]") -> list[int]:
+    """The processes of a driver in which rows are studied."""
+    found = []
+    for pid in _descendants(driver.pid):
+        try:
+            title = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if title.startswith("ray::") and "StudiedPlaces" in title:
+            found.append(pid)
+    return found
+
+
+def _an_actor(driver: "subprocess.Popen[bytes]", killed: set[int]) -> int | None:
+    """One that was not killed before, as soon as there is one."""
+    while driver.poll() is None:
+        there = [pid for pid in _actors(driver) if pid not in killed]
+        if there:
+            return there[-1]
+        time.sleep(0.05)
+    return None
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What this process finds, undisturbed."""
+    pytest.importorskip("ray", reason='an extra: pip install "captum-pairs[ray]"')
+    out = tmp_path_factory.mktemp("here")
+    return grounding.run("gaps", ROWS, "scenes", out, processes=1, **QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
+def test_ray_finds_the_same_whatever_actors_are_killed(
+    here: Results, tmp_path: Path
+) -> None:
+    chance, killed = random.Random(0), set[int]()
+    driver = _run(tmp_path, ROWS)
+    while len(killed) < 5:
+        victim = _an_actor(driver, killed)
+        if victim is None:  # it was done: the next one goes on, or begins
+            assert driver.wait() == 0
+            assert len(killed) >= 2, "the run is too short to kill anybody"
+            driver = _run(tmp_path / f"{len(killed)}", ROWS)
+            continue
+        time.sleep(chance.uniform(0, 2))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+            killed.add(victim)
+    assert driver.wait(600) == 0
+    for out in (tmp_path, *tmp_path.glob("[0-9]")):
+        same(here, grounding.load(out))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
+def test_ray_finds_the_same_after_kills_of_the_driver(
+    here: Results, tmp_path: Path
+) -> None:
+    chance = random.Random(0)
+    for _ in range(5):
+        driver = _run(tmp_path, ROWS)
+        _an_actor(driver, set())  # before that there is nothing to lose
+        time.sleep(chance.uniform(0, 12))
+        driver.kill()
+        driver.wait(60)
+    assert _run(tmp_path, ROWS).wait(600) == 0
+    same(here, grounding.load(tmp_path))

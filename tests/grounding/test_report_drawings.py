@@ -6,7 +6,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from captum_pairs.grounding.report.charts import Bar, distribution, intervals, matrix
+from captum_pairs.grounding.report.charts import (
+    Bar,
+    distribution,
+    intervals,
+    matrix,
+    points,
+)
 from captum_pairs.grounding.report.drawing import Drawing, escaped
 from captum_pairs.grounding.report.galleries import _heated
 from captum_pairs.models.encoder import Feature
@@ -93,3 +99,23 @@ def test_nothing_of_anybodys_text_is_markup() -> None:
     drawing = intervals([Bar("<b>\x01", 0.5)], "<title>")
     ElementTree.fromstring(drawing.file())
     assert "<b>" not in drawing.svg() and "<title><" not in drawing.svg()
+
+
+def test_points_have_their_names_beside_them() -> None:
+    seen = np.array([0.0, 999.0, 999.0, 999.0])
+    known = np.array([0.2, 0.8, 0.8, np.nan])
+    names = ["moon", "ring", "disc", "none"]
+    drawing = points(seen, known, names, "Seen", ("times", "known"))
+    root = ElementTree.fromstring(drawing.file())
+    texts = {each.text: each.attrib for each in root.iter(f"{SVG}text")}
+    dots = _marks(drawing, "circle", "f-accent")
+    assert len(dots) == 3 and "none" not in texts
+    assert float(texts["moon"]["x"]) > float(dots[0]["cx"])
+    # at the edge, and one above the other
+    for name in ("ring", "disc"):
+        assert float(texts[name]["x"]) < float(dots[1]["cx"])
+    assert abs(float(texts["ring"]["y"]) - float(texts["disc"]["y"])) >= 11.5
+    many = points(np.arange(20.0), np.full(20, 0.5), ["many"] * 20, "Seen", ("a", "b"))
+    assert "many" not in {
+        each.text for each in ElementTree.fromstring(many.file()).iter(f"{SVG}text")
+    }

@@ -444,7 +444,7 @@ def test_a_model_in_memory(directories: dict[str, Path], family: str) -> None:
 
 
 def test_parts_of_models_in_memory(tiny_clip: Path) -> None:
-    from transformers import BertConfig, CLIPForImageClassification
+    from transformers import CLIPForImageClassification
 
     clip = AutoModel.from_pretrained(tiny_clip)
     processor = AutoProcessor.from_pretrained(tiny_clip)

@@ -202,6 +202,7 @@ def test_what_is_refused(built: Building) -> None:
     for ask in (
         lambda: model.contributions([TEXTS[0]], method="occlusion"),
         lambda: model.compare(*TEXTS),
+        lambda: model.index([TEXTS[0]]),
         lambda: model.zero_shot(TEXTS[0], ["a", "b"]),
         lambda: model.references(texts=["a"]),
         lambda: captum_pairs.baseline_report(model, [TEXTS, TEXTS]),

@@ -364,9 +364,9 @@ def test_distances_are_refused(transformer: Any, saved: Any, similarity: str) ->
     "kind, types, why",
     [
         ("SparseEncoder", [], "sparse encoder"),
-        ("MultiVectorEncoder", [], "late interaction"),
+        ("MultiVectorEncoder", [], "multi-vector: before it"),
         (None, ["sentence_transformers.sparse_encoder.models.SpladePooling"], "sparse"),
-        (None, ["pylate.models.Dense.Dense"], "late interaction"),
+        (None, ["pylate.models.Dense.Dense"], "multi-vector: before it"),
     ],
 )
 def test_other_kinds_are_refused(
@@ -383,7 +383,7 @@ def test_other_kinds_are_refused(
     more = [{"idx": 9, "name": "9", "path": "9", "type": name} for name in types]
     listed.write_text(json.dumps(json.loads(listed.read_text()) + more))
     with pytest.raises(ModelUnavailableError, match=why):
-        load(directory)
+        load(f"sentence-transformers:{directory}")
 
 
 def test_sparse_encoder_in_hand_is_refused(transformer: Any) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import load, PairExplanation
+from captum_pairs import Comparison, load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.explain.comparison import Compared
 from captum_pairs.inputs import place_in_words
 from captum_pairs.models import Feature
 from captum_pairs.scenes import checkpoint_path
@@ -433,6 +434,55 @@ def test_numbers_and_picture_are_saved(
     # the map is in it: orange, and purple, beside grey
     red, blue = pixels[..., 0], pixels[..., 2]
     assert (red - blue > 60).mean() > 0.01 and (blue - red > 40).mean() > 0.01
+
+
+def test_a_comparison_says_how_faithful_each_method_is(show: Show) -> None:
+    found = [
+        replace(pair(image(), text(), seed), method=method)
+        for seed, method in enumerate(("occlusion", "jacobian_x_input"))
+    ]
+    compared = (
+        Compared(found[0], 1.24, 10, 0, 0.91, 0.83, 0.5, 0.7, 0.2),
+        Compared(found[1], 0.1, 2, 3, None, 0.41, 0.4, 0.6, 0.3),
+    )
+    failed = {"bilrp": "no such layer"}
+    page = show(Comparison(compared, torch.eye(2), failed))
+    assert page.locator("#entries li").count() == 2
+    for faithful, seconds, label in (
+        ("faithfulness 0.91, of pairs alone 0.83", "1.2 s", "Occlusion: "),
+        ("faithfulness of pairs alone 0.41", "0.1 s", "Jacobian"),
+    ):
+        assert page.inner_text("#heading").startswith(label)
+        assert faithful in page.inner_text(".subheading")
+        facts = page.inner_text("#facts")
+        assert "how well a method predicts the similarity" in facts
+        assert plain(seconds) in plain(facts)
+        assert "Could not run" in page.inner_text("#notes")
+        if page.get_by_label("Next explanation").is_enabled():
+            page.get_by_label("Next explanation").click()
+
+
+def test_a_saved_picture_of_two_texts_has_the_table_and_lines(
+    show: Show, tmp_path: Path
+) -> None:
+    table = torch.zeros(4, 5)
+    table[1, 2], table[2, 0] = 0.2, -0.2
+    found = pair(text("a small dog"), text("one puppy plays here"), table=table)
+    page = show(found)
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Save picture").click()
+    told.value.save_as(tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    # the table's three rows of 28 pixels lie above the margin, and lines above these
+    top = len(pixels) - 36 - 3 * 28
+    for row, colour in ((1, ORANGE), (2, PURPLE)):
+        there = np.abs(pixels - colour).max(-1) <= 2
+        cells = [there[top + 28 * at : top + 28 * (at + 1)].sum() for at in range(3)]
+        assert cells[row] > 0.6 * 89 * 27 and sum(cells) == cells[row]
+        pale = 0.85 * np.array(colour) + 0.15 * 255  # as lines are
+        line = np.abs(pixels - pale).max(-1)[400 : top - 28] <= 3
+        assert line.any(0).sum() > 300
 
 
 def test_a_region_is_drawn_as_it_was_asked(show: Show) -> None:

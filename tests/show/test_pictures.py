@@ -516,6 +516,27 @@ def test_contrast_of_two_images() -> None:
     assert titled(figure, "the query, word by word")
 
 
+@pytest.mark.parametrize(
+    "strongest, limit",
+    [((0.2, 0.1), 0.2), ((0.2, 0.07), 0.14), ((0.01, 0.2), 0.05), ((0.2, 0.0), 0.05)],
+)
+def test_no_image_of_a_contrast_is_pale(
+    strongest: tuple[float, float], limit: float
+) -> None:
+    query = text("a red dot")
+    side = image()
+    pairs = []
+    for size in strongest:
+        table = torch.zeros(len(side.features), len(query.features))
+        table[: side.count] = size / len(query.features)
+        pairs.append(replace(explanation(side, query), interactions=table))
+    figure = draw_contrast(Contrast(pairs[0], pairs[1], "second"))
+    drawn(figure)
+    bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    ends = [np.round(axes.get_ylim(), 6).tolist() for axes in bars]
+    assert [-limit, limit] in ends
+
+
 @pytest.mark.parametrize("kind", ["text-text", "image-image", "sound-text", "tensor"])
 def test_contrasts_of_other_kinds(kind: str) -> None:
     makes = {**PAIRS, "tensor": (tensor, tensor)}[kind]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 from warnings import catch_warnings, filterwarnings
 
 import torch
@@ -73,6 +73,22 @@ def _in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
+class Settled(NamedTuple):
+    """
+    How examples of a kind run.
+
+    Args:
+
+        forward_func (Callable): The model.
+        is_expanded (bool): Whether its arguments are repeated for every point.
+        point_bytes (int): What a point costs.
+    """
+
+    forward_func: Callable[..., Any]
+    is_expanded: bool
+    point_bytes: int
+
+
 class Session:
     """
     What one call of ``attribute`` changes around it, and changes back.
@@ -87,6 +103,12 @@ class Session:
         self.modules: set[nn.Module] = set()
         # which examples (by their outputs' identities) were seen to share a pass
         self.together: dict[frozenset[int], bool] = {}
+        # what baselines were at the layers, and of which arguments of which encoder
+        self.starts: list[tuple[tuple[Any, ...], tuple[Tensor, ...]]] = []
+        # how examples of a kind run: expanded or not, and what a point costs
+        self.settled: dict[tuple[Any, ...], Settled] = {}
+        # where the modules' parameters lie in memory
+        self.parameters: set[int] = set()
         self._random: list[str] = []
         self._warned = False
 
@@ -134,6 +156,7 @@ class Session:
                     f"{type(module).__name__}.{name}, made in inference mode (load "
                     "the model outside of torch.inference_mode)",
                 )
+            self.parameters.add(tensor.untyped_storage().data_ptr())
         if module.training:
             self._meet_training(module)
 

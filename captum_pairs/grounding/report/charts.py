@@ -15,6 +15,8 @@ __all__ = ["Bar", "distribution", "intervals", "matrix", "points", "strip"]
 Floats = NDArray[np.float64]
 WIDTH = 400.0
 _ROW = 24.0
+# So many points have their names beside them, and so much room.
+_NAMED, _WIDEST = 14, 90.0
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,7 @@ def points(
     x: Floats, y: Floats, labels: Sequence[str], title: str, words: tuple[str, str]
 ) -> Drawing:
     """
-    Points, the horizontal axis in powers of ten.
+    Points, the horizontal axis in powers of ten; a few have their names beside them.
 
     Args:
         words: what is on the horizontal axis, and on the vertical one.
@@ -286,8 +288,28 @@ def points(
         drawing.text(left - 6, axis(tick) + 4, said, "soft", "end", SMALL)
     drawing.text(left, 14, words[1], "soft", size=SMALL)
     drawing.text(right, bottom + 34, words[0], "soft", "end", SMALL)
-    for each, value, label in zip(powers, y, labels):
-        if isfinite(value):
-            at = left + (right - left) * float(each) / most
-            drawing.dot(at, axis(float(value)), "accent", tip=label)
+    places = [
+        (left + (right - left) * float(each) / most, axis(float(value)), label)
+        for each, value, label in zip(powers, y, labels)
+        if isfinite(value)
+    ]
+    for at, down, label in places:
+        drawing.dot(at, down, "accent", tip=label)
+    if len(places) <= _NAMED:
+        _name(drawing, places, right)
     return drawing
+
+
+def _name(
+    drawing: Drawing, places: Sequence[tuple[float, float, str]], right: float
+) -> None:
+    """What points are called, beside each; of those close to one another lower."""
+    named: list[tuple[float, float]] = []
+    for at, down, label in sorted(places, key=lambda place: place[1]):
+        beside = [y for x, y in named if abs(x - at) < _WIDEST]
+        y = max([down + 4, *(y + SMALL + 1 for y in beside)])
+        named.append((at, y))
+        fits = fitted(label, _WIDEST, SMALL)
+        is_left = at + _WIDEST > right
+        x, anchor = (at - 9, "end") if is_left else (at + 9, "start")
+        drawing.text(x, y, fits, "ink", anchor, SMALL)

@@ -205,7 +205,8 @@ def _figure(figure: Figure, folder: str) -> str:
     text = f"{escaped(figure.text)} " if figure.text else ""
     return (
         f'<figure class="card figure"><h3>{escaped(figure.title)}</h3>'
-        f"{figure.drawing.svg()}<figcaption>{text}{links}</figcaption></figure>"
+        f"{figure.drawing.svg()}<figcaption>{text}"
+        f'<span class="files">{links}</span></figcaption></figure>'
     )
 
 

@@ -4,15 +4,16 @@ from pathlib import Path
 
 __all__ = ["CHECKPOINTS", "checkpoint_path"]
 
-CHECKPOINTS = ("default", "withheld", "finetuned")
+CHECKPOINTS = ("default", "withheld", "finetuned", "correlated")
 
 
 def checkpoint_path(name: str = "default") -> Path:
     """The directory of a checkpoint: where training writes it and loading finds it.
 
     Args:
-        name: "default"; "withheld", trained without some kinds of object; or
-            "finetuned", the latter with those kinds learnt afterwards.
+        name: "default"; "withheld", trained without some kinds of object;
+            "finetuned", the latter with those kinds learnt afterwards; or "correlated",
+            with two of them learnt where they hardly ever stand without each other.
 
     Raises:
         ValueError: if there is no checkpoint of that name.

@@ -13,11 +13,17 @@ from typing import Any, Union
 
 from captum_pairs.show.page._content import content_of
 from captum_pairs.show.page._script import joined_script, part
-from captum_pairs.show.results import ContrastLike, PairLike, ZeroShotLike
+from captum_pairs.show.results import (
+    ComparisonLike,
+    ContrastLike,
+    HitsLike,
+    PairLike,
+    ZeroShotLike,
+)
 
 __all__ = ["page_frame", "page_html", "write_page"]
 
-Explained = Union[PairLike, ContrastLike, ZeroShotLike]
+Explained = Union[PairLike, ContrastLike, ComparisonLike, ZeroShotLike, HitsLike]
 _TITLE = "Feature-pair attribution"
 # In pixels, until the page has said how tall it is.
 _FRAME_HEIGHT = 820
@@ -36,11 +42,11 @@ def write_page(
     explanations: Union[Explained, Sequence[Explained]], path: Union[str, Path]
 ) -> Path:
     """
-    Writes a page to explore explanations, contrasts and classifications with mouse or
-    keyboard.
+    Writes a page to explore explanations, contrasts, comparisons and classifications
+    with mouse or keyboard.
 
     Args:
-        explanations: one, or several to step through.
+        explanations: one, or several to step through; or hits of a search.
         path: of the file, such as "out.html"; folders are made.
 
     Raises:
@@ -96,8 +102,14 @@ def page_frame(explanation: Union[Explained, Sequence[Explained]]) -> str:
 
 def _in_words(content: dict[str, Any], several: Sequence[Explained]) -> Iterator[str]:
     """What is there without scripts."""
-    for entry, explanation in zip(content["entries"], several):
-        yield f"{entry['label']}\n{explanation.summary()}"
+    if isinstance(several[0], HitsLike):
+        yield f"{content['title']}\n{several[0].summary()}"
+        return
+    entries = iter(content["entries"])
+    for each in several:
+        own = each.compared if isinstance(each, ComparisonLike) else [each]
+        first, *_ = [next(entries) for _ in own]
+        yield f"{first['label']}\n{each.summary()}"
 
 
 def _digest(text: str) -> str:

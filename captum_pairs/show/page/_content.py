@@ -13,6 +13,7 @@ from captum_pairs.inputs import ExplainedInput
 from captum_pairs.models.encoder import AUDIO, TEXT
 from captum_pairs.models.view import Box
 from captum_pairs.show.reading import (
+    FAITHFULNESS,
     key,
     silence,
     silence_of_classes,
@@ -20,12 +21,22 @@ from captum_pairs.show.reading import (
     verdict_of_classes,
     verdict_of_contrast,
 )
-from captum_pairs.show.results import ContrastLike, MatchLike, PairLike, ZeroShotLike
+from captum_pairs.show.results import (
+    ComparedLike,
+    ComparisonLike,
+    ContrastLike,
+    HitsLike,
+    MatchLike,
+    PairLike,
+    WhyLike,
+    ZeroShotLike,
+)
 from captum_pairs.show.wording import (
     capitalized,
     completeness,
     instead_of,
     isolated,
+    isolated_name,
     logits,
     measure,
     method_name,
@@ -49,6 +60,8 @@ _FINENESS = 10000
 _EXACT = 16384
 _MOST_MATCHES = 8
 _MOST_FRAMES = 1200
+# Hits of which each can be compared with each.
+_MOST_COMPARED = 20
 # Bytes of a picture that need no saving.
 _CHEAP = 20_000
 
@@ -92,21 +105,25 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     Raises:
         InvalidArgumentError: if there is nothing, or not finite numbers.
     """
-    wanted = "a PairExplanation, a Contrast, a ZeroShot, or several of them"
+    wanted = "a PairExplanation, a Contrast, a Comparison, a ZeroShot, or several"
     if not explanations:
         raise InvalidArgumentError("explanations", wanted, "none")
     shared = _Shared()
+    if len(explanations) == 1 and isinstance(explanations[0], HitsLike):
+        return _of_hits(explanations[0], shared)
     entries = []
     for each in explanations:
         if isinstance(each, PairLike):
             entries.append(_entry(each, shared))
+        elif isinstance(each, ComparisonLike):
+            entries += _compared_entries(each, shared)
         elif isinstance(each, ContrastLike):
             entries.append(_contrast_entry(each, shared))
         elif isinstance(each, ZeroShotLike):
             entries.append(_zero_shot_entry(each, shared))
         else:
             raise InvalidArgumentError("explanations", wanted, type(each).__name__)
-    _tell_apart(explanations, entries)
+    _tell_apart(entries)
     title = entries[0]["label"] if len(entries) == 1 else f"{len(entries)} explanations"
     return {
         "title": f"{title} – feature-pair attribution",
@@ -116,12 +133,13 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _tell_apart(explanations: Sequence[Any], entries: list[dict[str, Any]]) -> None:
+def _tell_apart(entries: list[dict[str, Any]]) -> None:
     """Of several explanations of the same pair each has its method's name."""
     often = Counter(entry["label"] for entry in entries)
-    for each, entry in zip(explanations, entries):
-        if often[entry["label"]] > 1 and isinstance(each, PairLike):
-            name = capitalized(method_name(each.method))
+    for entry in entries:
+        method = entry.pop("method", None)
+        if often[entry["label"]] > 1 and method is not None:
+            name = capitalized(method_name(method))
             entry["label"] = f"{name}: {entry['label']}"
 
 
@@ -132,6 +150,7 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
     said = [f"{name} {signed(value, 2)}" for name, value in logits(explanation)]
     return {
         "label": capitalized(" and ".join(subject(explanation))),
+        "method": explanation.method,
         "score": explanation.score,
         "measure": capitalized(measure(explanation.similarity)),
         "subheading": said,
@@ -146,7 +165,47 @@ def _entry(explanation: PairLike, shared: _Shared) -> dict[str, Any]:
     }
 
 
+def _compared_entries(
+    comparison: ComparisonLike, shared: _Shared
+) -> Iterator[dict[str, Any]]:
+    """One of each method that could run."""
+    names = ", ".join(map(method_name, comparison.failed))
+    for each in comparison.compared:
+        entry = _entry(each.explanation, shared)
+        faithful = _faithfulness(each)
+        entry["subheading"] = [faithful, *entry["subheading"]]
+        entry["notes"] += [typeset(f"Could not run: {names}.")] if names else []
+        said = f"{capitalized(faithful)}: {FAITHFULNESS}"
+        entry["facts"] += [
+            ("Faithfulness", typeset(said)),
+            ("Took", typeset(f"{each.seconds:.2g} s")),
+        ]
+        yield entry
+
+
+def _faithfulness(compared: ComparedLike) -> str:
+    pairs = f"of pairs alone {compared.faithfulness_of_pairs:.2f}"
+    if compared.faithfulness is None:
+        return typeset(f"faithfulness {pairs}")
+    return typeset(f"faithfulness {compared.faithfulness:.2f}, {pairs}")
+
+
 def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
+    titles = _titles(contrast)
+    pairs = [
+        _pair(each, shared, title)
+        for each, title in zip((contrast.preferred, contrast.other), titles)
+    ]
+    return {**_contrast_in_words(contrast), "pairs": pairs}
+
+
+def _titles(contrast: ContrastLike) -> tuple[str, str]:
+    kind = contrast.candidates[0].kind
+    return f"Preferred {kind}", f"Other {kind}"
+
+
+def _contrast_in_words(contrast: ContrastLike) -> dict[str, Any]:
+    """All of a contrast but its tables."""
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     own = key(preferred.similarity, "a candidate's own similarity", "")
@@ -169,10 +228,6 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
             f"{own} In {query}, which shows the difference, orange speaks for the "
             "preferred one and purple for the other.",
         ),
-        "pairs": [
-            _pair(preferred, shared, f"Preferred {kind}"),
-            _pair(other, shared, f"Other {kind}"),
-        ],
         "query": contrast.query_side,
         "parts": [list(part) for part in contrast.parts().items()],
         "facts": list(_contrast_facts(contrast)),
@@ -180,6 +235,58 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     if kind == TEXT:
         entry["changes"] = list(_changes(contrast))
     return entry
+
+
+# ---- hits ------------------------------------------------------------------
+
+
+def _of_hits(found: HitsLike, shared: _Shared) -> dict[str, Any]:
+    """Hits, and what each of the first has before each one that stands behind it."""
+    entries = []
+    for hit, explanation in zip(found.hits, found.explanations):
+        entry = _entry(explanation, shared)
+        entry["label"] = _titled(hit.rank, hit.key)
+        entries.append(entry)
+    count = min(len(entries), _MOST_COMPARED)
+    return {
+        "title": f"{_searched(found)} – {len(entries)} hits",
+        "pictures": shared.pictures,
+        "sides": shared.sides,
+        "entries": entries,
+        "compared": [
+            _compared(found, a, b) for a in range(count) for b in range(a + 1, count)
+        ],
+    }
+
+
+def _searched(found: HitsLike) -> str:
+    return capitalized(str(found.query.source))
+
+
+def _titled(rank: int, key: str) -> str:
+    return f"{rank}. {isolated_name(key)}"
+
+
+def _compared(found: HitsLike, a: int, b: int) -> dict[str, Any]:
+    """Two hits, whose tables their own entries have."""
+    why = found.why(a, b)
+    entry = _contrast_in_words(why.contrast)
+    names = [_titled(found.hits[at].rank, found.hits[at].key) for at in (a, b)]
+    entry["label"] = f"Why {names[0]} rather than {names[1]}?"
+    if "changes" not in entry:
+        entry["decided"] = list(_decided(why))
+    titles = _titles(why.contrast)
+    return {"of": [a, b], "titles": list(titles), "entry": entry}
+
+
+def _decided(why: WhyLike) -> Iterator[dict[str, Any]]:
+    for each in why.decided:
+        features = list(each.features)
+        label, value = typeset(each.name), each.value
+        yield {"label": label, "value": value, "features": features}
+
+
+# ---- classes ---------------------------------------------------------------
 
 
 def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]:

@@ -6,6 +6,11 @@ import { signed } from "./numbers.js";
 
 const WIDTH = 1200;
 const MARGIN = 36;
+// Of lines and tables of words.
+const LINE = 28;
+const WORD_SIZE = "16px";
+const MOST_OF_WORD = 260;
+const [LEAST_OF_CELL, MOST_OF_CELL] = [4, 90];
 
 /**
  * All numbers of an entry, by the names of what they belong to.
@@ -46,9 +51,10 @@ export function save(name, blob) {
  * @param {Entry} entry
  * @param {Panel[]} panels
  * @param {boolean} isGrey
+ * @param {Crossing | null} crossing
  * @returns {HTMLCanvasElement}
  */
-export function pictureOf(entry, panels, isGrey) {
+export function pictureOf(entry, panels, isGrey, crossing) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
   if (!context) {
@@ -71,6 +77,9 @@ export function pictureOf(entry, panels, isGrey) {
     }
     for (const panel of panels) {
       drawn.panel(panel, isGrey);
+    }
+    if (crossing) {
+      drawn.crossing(crossing);
     }
     if (round === 0) {
       canvas.width = WIDTH;
@@ -184,5 +193,98 @@ class Drawing {
     }
     context.drawImage(regions.canvas.element, MARGIN, this.y, wide, high);
     this.y += high + 8;
+  }
+
+  /** Lines between the words of two texts, and the table of them. @param {Crossing} drawn */
+  crossing(drawn) {
+    this.y += 14;
+    this.text("Which word matched which", "600 16px");
+    this.context.font = `${WORD_SIZE} ${this.family}`;
+    this.lines(drawn);
+    this.y += 20;
+    this.table(drawn);
+  }
+
+  /** @param {string} word @param {number} x @param {number} y @param {CanvasTextAlign} align */
+  word(word, x, y, align) {
+    const { context } = this;
+    context.fillStyle = this.ink;
+    context.textAlign = align;
+    context.fillText(word, x, y, MOST_OF_WORD);
+    context.textAlign = "start";
+  }
+
+  /** @param {readonly string[]} words */
+  widest(words) {
+    const widths = words.map((word) => this.context.measureText(word).width);
+    return Math.min(Math.max(0, ...widths), MOST_OF_WORD);
+  }
+
+  /** @param {Crossing} drawn */
+  lines(drawn) {
+    const { context } = this;
+    const words = [drawn.words(0), drawn.words(1)];
+    const height = LINE * Math.max(...drawn.counts);
+    const middle = (/** @type {0 | 1} */ side, /** @type {number} */ at) =>
+      this.y + ((at + 0.5) * height) / drawn.counts[side];
+    const from = MARGIN + this.widest(words[0]);
+    const to = Math.min(from + 480, WIDTH - MARGIN - this.widest(words[1]));
+    words[0].forEach((word, at) => this.word(word, from, middle(0, at) + 5, "end"));
+    words[1].forEach((word, at) => this.word(word, to, middle(1, at) + 5, "start"));
+    for (const { line, row, column } of drawn.lines) {
+      const look = (/** @type {string} */ name) => line.getAttribute(name) ?? "";
+      context.strokeStyle = look("stroke");
+      context.globalAlpha = Number(look("stroke-opacity"));
+      context.lineWidth = Number(look("stroke-width"));
+      context.beginPath();
+      context.moveTo(from + 8, middle(0, row));
+      context.lineTo(to - 8, middle(1, column));
+      context.stroke();
+    }
+    context.globalAlpha = context.lineWidth = 1;
+    this.y += height;
+  }
+
+  /** @param {Crossing} drawn */
+  table(drawn) {
+    const { context } = this;
+    const [rows, columns] = [drawn.words(0), drawn.words(1)];
+    const left = MARGIN + this.widest(rows) + 8;
+    const room = (WIDTH - MARGIN - left) / Math.max(columns.length, 1);
+    const wide = Math.max(LEAST_OF_CELL, Math.min(room, MOST_OF_CELL));
+    const isTurned = this.widest(columns) > wide - 8;
+    const head = isTurned ? this.widest(columns) + 8 : LINE;
+    columns.forEach((word, at) => {
+      const x = left + (at + 0.5) * wide;
+      if (!isTurned) {
+        this.word(word, x, this.y + 18, "center");
+        return;
+      }
+      context.save();
+      context.translate(x + 5, this.y + head - 4);
+      context.rotate(-Math.PI / 2);
+      this.word(word, 0, 0, "start");
+      context.restore();
+    });
+    this.y += head;
+    drawn.cells.forEach((cell, place) => {
+      const [row, at] = [Math.floor(place / columns.length), place % columns.length];
+      const [x, y] = [left + at * wide, this.y + row * LINE];
+      context.fillStyle = cell.style.backgroundColor;
+      context.fillRect(x, y, wide - 1, LINE - 1);
+      context.fillStyle = cell.style.color;
+      context.textAlign = "center";
+      context.fillText(cell.textContent ?? "", x + wide / 2, y + 19, wide - 6);
+      if (cell.classList.contains("chosen")) {
+        context.strokeStyle = this.ink;
+        context.lineWidth = 2;
+        context.strokeRect(x + 1, y + 1, wide - 3, LINE - 3);
+        context.lineWidth = 1;
+      }
+    });
+    rows.forEach((word, at) =>
+      this.word(word, left - 8, this.y + at * LINE + 19, "end"),
+    );
+    this.y += rows.length * LINE;
   }
 }

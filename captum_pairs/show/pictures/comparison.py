@@ -11,7 +11,13 @@ from captum_pairs.show.pictures.canvas import around, canvas_of, is_seen, place_
 from captum_pairs.show.pictures.maps import group_of, strongest
 from captum_pairs.show.pictures.sheet import LABEL, WIDTH
 from captum_pairs.show.pictures.texts import matrix
-from captum_pairs.show.reading import key, OF_PAIRS, silence, verdict_of_comparison
+from captum_pairs.show.reading import (
+    FAITHFULNESS,
+    key,
+    OF_PAIRS,
+    silence,
+    verdict_of_comparison,
+)
 from captum_pairs.show.results import ComparedLike, ComparisonLike, PairLike
 from captum_pairs.show.wording import capitalized, method_name, subject, typeset
 from torch import Tensor
@@ -63,8 +69,7 @@ def draw_comparison(comparison: ComparisonLike, number: int = 4) -> "Figure":
         typeset(verdict_of_comparison(comparison)),
         [*map(typeset, silence(first)), *missing],
         f"{key(first.similarity, numbers=numbers)} Each row has its own scale. "
-        "Faithfulness: how well a method predicts the similarity when some features "
-        "are left out (1: exactly).",
+        f"Faithfulness: {FAITHFULNESS}.",
     )
 
 

@@ -107,9 +107,12 @@ def _two_images(contrast: ContrastLike, label: str) -> visualization.Part:
     across = (WIDTH - LEGEND) / 4
     height = across * max(canvas.ratio for canvas in canvases) + 0.4
 
+    maps = _by_candidate(contrast)
+    values = torch.cat([each.flatten() for each in maps]).numpy()
+    limit = _limit(visualization.scale_of(values).limit, maps)
+
     def draw_on(figure: Any) -> None:
         every = list(figure.subplots(1, 4, squeeze=False).flat)
-        maps = _by_candidate(contrast)
         for at, title in enumerate(("preferred", "other")):
             canvases[at].draw((figure, every[2 * at]), f"{title} {candidates[at].kind}")
         visualization.visualize_image_contrast(
@@ -122,12 +125,20 @@ def _two_images(contrast: ContrastLike, label: str) -> visualization.Part:
             boxes=[canvas.boxes for canvas in canvases],
             extents=[canvas.extent for canvas in canvases],
             aspect=canvases[0].aspect,
+            limit=limit,
         )
-        scale = visualization.scale_of(torch.cat([m.flatten() for m in maps]).numpy())
+        scale = visualization.scale_of(values, limit=limit)
         look: dict[str, Any] = {"what": PATCHES, "shrink": 0.9, "pad": 0.015}
         visualization.add_legend(figure, every, scale, label, **look)
 
     return visualization.Part(height, draw_on)
+
+
+def _limit(limit: float, maps: Sequence[Tensor]) -> float:
+    """Of a scale that both share, such that neither is pale beside the other: twice
+    what is strongest in the weaker one, and a quarter of the whole at least."""
+    weaker = min(float(each.abs().max()) for each in maps)
+    return min(limit, max(2 * weaker, limit / 4))
 
 
 def _changed_maps(contrast: ContrastLike) -> tuple[list[Tensor], list[str]]:

@@ -292,6 +292,7 @@ def test_what_is_refused(model: Any) -> None:
         lambda: model.contributions([QUERY]),
         lambda: model.zero_shot(QUERY, ["a", "b"]),
         lambda: model.references(texts=[QUERY]),
+        lambda: model.index([QUERY]),
     ):
         with pytest.raises(InvalidArgumentError, match="belongs to a pair"):
             ask()

@@ -131,8 +131,9 @@ def test_a_pages_score_is_the_models_own(
     assert "query augmentation" in found.second.names
     part = model.explain(page, QUERY, region=(0, 0, 24, 16), **QUICK)
     assert part.interactions.shape == (1, len(found.second.features))
-    assert isinstance(part.plot_tokens(), Figure)
-    assert isinstance(found.plot_tokens(), Figure)
+    if kind == "colqwen2":  # a picture is drawn in the same way for all
+        for each in (found, part):
+            assert isinstance(each.plot_tokens(), Figure)
     adopted = load(own, processor).explain(page, QUERY, **QUICK)
     assert torch.allclose(adopted.interactions, found.interactions)
 

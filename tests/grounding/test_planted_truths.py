@@ -59,12 +59,12 @@ def test_withheld_shapes_improve_when_they_are_learnt(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @_needs("correlated")
-def test_what_was_learnt_together_is_first_in_the_matrix(
-    planted: Any, tmp_path: Path
-) -> None:
-    first, *others = planted.first_in_the_matrix(150, tmp_path, processes=1)
+def test_words_light_what_was_learnt_together(planted: Any, tmp_path: Path) -> None:
+    rows = planted.first_in_the_matrix(150, tmp_path, processes=1)
+    # of few images a lift may be anything; the two are together in many
+    first = next(row for row in rows if row["images"] >= 20)
     assert (first["label"], first["other"]) == CORRELATED
-    assert first["low"] > 1 and others
+    assert first["low"] > 1
 
 
 @pytest.mark.slow

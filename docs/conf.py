@@ -64,11 +64,9 @@ html_static_path = ["_static", "_made"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False
-html_theme_options = {
-    "source_repository": outside.REPOSITORY,
-    "source_branch": "main",
-    "source_directory": "docs/",
-}
+html_use_index = False
+html_domain_indices = False
+html_theme_options = {"top_of_page_buttons": []}
 
 
 def setup(app: Any) -> None:

@@ -89,7 +89,7 @@ def contribute(
         store, folder = opened(settings, directory, KeptFiles)
         run = Run(model, at, options, store, number_type, corpus, names)
         rows, places = run.found()
-    warn_of_failures(run.failed, len(corpus) - len(rows), len(corpus))
+    warn_of_failures(run.failed, len(corpus) - len(rows), len(corpus), 3)
     kept = [names[place] for place in places.tolist()]
     return Contributions(settings, folder, store, rows, run.failed, kept, places)
 
@@ -102,8 +102,10 @@ def dtype_of(name: Any) -> torch.dtype:
     return _DTYPES[name]
 
 
-def warn_of_failures(failed: Mapping[str, str], number: int, total: int) -> None:
-    """Say, to who called the model, which inputs were left out, and why."""
+def warn_of_failures(
+    failed: Mapping[str, str], number: int, total: int, calls: int
+) -> None:
+    """Say which inputs were left out, and why, to who called so many calls before."""
     if not failed:
         return
     reasons = "".join(f"\n  {r}" for r in list(failed.values())[:_LISTED])
@@ -112,7 +114,7 @@ def warn_of_failures(failed: Mapping[str, str], number: int, total: int) -> None
     warnings.warn(
         f"{number} of {total} inputs could not be read and were left out (see "
         f".failed):{reasons}",
-        stacklevel=4,
+        stacklevel=calls + 1,
     )
 
 

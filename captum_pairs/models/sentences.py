@@ -659,7 +659,7 @@ def name_of(model: Any) -> str:
     """As its model card has it."""
     card = getattr(model, "model_card_data", None)
     name = getattr(card, "model_name", None) or getattr(card, "base_model", None)
-    return str(name or "SentenceTransformer")
+    return str(name or type(model).__name__)
 
 
 def _not_understood(model: SentenceTransformer) -> ModelUnavailableError:

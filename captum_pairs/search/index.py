@@ -207,10 +207,16 @@ class Index:
             InvalidArgumentError: naming ``inputs`` or ``keys``; ``directory``, if it
                 can't be written to.
         """
-        self._add(inputs, keys)
+        self._add(inputs, keys, 3)
         return self
 
-    def _add(self, inputs: Iterable[Any], keys: Optional[Sequence[str]]) -> None:
+    def _add(
+        self, inputs: Iterable[Any], keys: Optional[Sequence[str]], calls: int
+    ) -> None:
+        """
+        Args:
+            calls: before this one to the user's, to whom failures are told.
+        """
         corpus = corpus_of(inputs)
         names = names_of(corpus, keys)
         if keys is None and not all(isinstance(raw, (str, Path)) for raw in corpus):
@@ -230,7 +236,8 @@ class Index:
                 self._given[key] = raw
         self.failed = {n: r for n, r in self.failed.items() if n not in names}
         self.failed.update(run.failed)
-        warn_of_failures(run.failed, len(corpus) - len(rows), len(corpus))
+        missing = len(corpus) - len(rows)
+        warn_of_failures(run.failed, missing, len(corpus), calls)
 
     # ---- searching ---------------------------------------------------------
 
@@ -736,7 +743,7 @@ def index_of(
     corpus = corpus_of(inputs)
     at = 0 if side_of_query(model, corpus[0], side) == "first" else 1
     index = Index(model, at, options, directory, dtype, keep)
-    index._add(corpus, keys)
+    index._add(corpus, keys, 4)
     return index
 
 

@@ -18,7 +18,7 @@ PAGES = {
 }
 # Between these the site has the same as the README, which says it once.
 _INCLUDED = re.compile(
-    r"<!-- README: (.*), first (block|table) -->.*?<!-- end -->", re.DOTALL
+    r"<!-- README: ([^\n]*), first (block|table) -->.*?<!-- end -->", re.DOTALL
 )
 _KINDS = {"block": r"```.*?\n```\n", "table": r"(?:^\|[^\n]*\n)+"}
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|<)([^)\s#]*)((?:#[^)\s]*)?)(?=\))")

@@ -124,7 +124,7 @@ def test_what_the_page_is_made_of() -> None:
 def test_without_scripts(show: Show) -> None:
     page = show(hits_of(), java_script_enabled=False)
     said = page.inner_text("body")
-    assert "3 hits of" in said and "is above" in said and HOSTILE.split()[0] in said
+    assert "3 hits of" in said and "is below 2." in said and HOSTILE.split()[0] in said
 
 
 @pytest.mark.slow

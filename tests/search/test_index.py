@@ -188,8 +188,11 @@ def test_what_can_not_be_read_is_listed(
     clip: DualEncoder, files: list[Path], tmp_path: Path
 ) -> None:
     files[0].write_text("no image")
-    with pytest.warns(UserWarning, match="1 of 4 inputs"):
+    with pytest.warns(UserWarning, match="1 of 4 inputs") as told:
         index = clip.index(files, directory=tmp_path / "kept")
+    with pytest.warns(UserWarning, match="1 of 1 inputs") as later:
+        index.add(files[:1])
+    assert {each.filename for each in (*told, *later)} == {__file__}
     assert index.keys == [str(path) for path in files[1:]]
     again = clip.index(directory=tmp_path / "kept")
     assert list(again.failed) == [str(files[0])] and "failed" in repr(again)

@@ -10,8 +10,8 @@ from captum_pairs.attr import visualization
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.show.pictures.canvas import canvas_of, is_seen
 from captum_pairs.show.pictures.maps import PATCHES
-from captum_pairs.show.pictures.sheet import LEGEND, WIDTH
-from captum_pairs.show.pictures.texts import colored_text
+from captum_pairs.show.pictures.sheet import CAPTION_SIZE, CAPTION_WIDTH, LEGEND, WIDTH
+from captum_pairs.show.pictures.texts import as_written
 from captum_pairs.show.reading import key
 from captum_pairs.show.results import HitsLike, ParaphrasesLike
 from captum_pairs.show.wording import for_or_against, signed
@@ -35,7 +35,7 @@ def draw_hits(found: HitsLike, number: int = 8) -> "Figure":
     sides = [found.item(at) for at in range(count)]
     values = [_values(found, at) for at in range(count)]
     titles = [
-        f"{hit.rank}. {signed(hit.score)} {_name(hit.key, sides[0].kind)}"
+        f"{hit.rank}. {signed(hit.score)} {_name(hit.key, sides[0].kind)}".strip()
         for hit in found.hits[:count]
     ]
     similarity = found.explanations[0].similarity
@@ -43,10 +43,7 @@ def draw_hits(found: HitsLike, number: int = 8) -> "Figure":
     if all(map(is_seen, sides)):
         parts = [_maps(sides, values, titles, label)]
     else:
-        parts = [
-            colored_text(side, each, label, title)
-            for side, each, title in zip(sides, values, titles)
-        ]
+        parts = [_texts(sides, values, titles, label)]
     query = found.query
     heading = f"What {query.source if query.kind == TEXT else 'the query'} finds"
     return visualization.visualize_sheet(heading, parts, WIDTH, foot=key(similarity))
@@ -68,24 +65,26 @@ def _name(name: str, kind: str) -> str:
 def _maps(
     sides: Sequence[Any], values: Sequence[Tensor], titles: Sequence[str], label: str
 ) -> visualization.Part:
+    """Each image, and below it its map."""
     canvases = [canvas_of(side) for side in sides]
     columns = min(_COLUMNS, len(sides))
     rows = -(-len(sides) // columns)
     across = min((WIDTH - LEGEND) / columns, 3.2)
-    height = rows * (across * max(canvas.ratio for canvas in canvases) + 0.55)
-    numbers = np.concatenate([each.numpy() for each in values])
-    scale = visualization.scale_of(numbers)
+    height = 2 * rows * (across * max(canvas.ratio for canvas in canvases) + 0.4)
+    scale = visualization.scale_of(np.concatenate([each.numpy() for each in values]))
 
     def draw_on(figure: Any) -> None:
-        every = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, side, canvas, own, title in zip(
-            every, sides, canvases, values, titles
-        ):
+        every = figure.subplots(2 * rows, columns, squeeze=False)
+        for axes in every.flat:
+            axes.set_axis_off()
+        for at, (canvas, own) in enumerate(zip(canvases, values)):
+            row, column = 2 * (at // columns), at % columns
+            canvas.draw((figure, every[row, column]), titles[at])
             visualization.visualize_image_attr(
-                side.shaped(own),
+                sides[at].shaped(own),
                 canvas.image,
-                plt_fig_axis=(figure, axes),
-                title=title,
+                plt_fig_axis=(figure, every[row + 1, column]),
+                title=signed(float(own.sum())),
                 show_colorbar=False,
                 use_pyplot=False,
                 boxes=canvas.boxes,
@@ -93,12 +92,42 @@ def _maps(
                 aspect=canvas.aspect,
                 limit=scale.limit,
             )
-        for axes in every[len(sides) :]:
-            axes.set_axis_off()
         look: dict[str, Any] = {"what": PATCHES, "shrink": 0.9, "pad": 0.015}
-        visualization.add_legend(figure, every, scale, label, **look)
+        visualization.add_legend(figure, list(every.flat), scale, label, **look)
 
-    return visualization.Part(max(height, 2.4), draw_on)
+    return visualization.Part(height, draw_on)
+
+
+def _texts(
+    sides: Sequence[Any], values: Sequence[Tensor], titles: Sequence[str], label: str
+) -> visualization.Part:
+    """Texts whose words have values, in one scale."""
+    written = [as_written(side) for side in sides]
+    heights = [
+        visualization.caption_height(words, text, CAPTION_WIDTH, CAPTION_SIZE) + 0.35
+        for _, words, text in written
+    ]
+    scale = visualization.scale_of(np.concatenate([each.numpy() for each in values]))
+
+    def draw_on(figure: Any) -> None:
+        grid = figure.subplots(len(sides), 1, squeeze=False, height_ratios=heights)
+        for axes, (order, words, text), own, title in zip(
+            grid.flat, written, values, titles
+        ):
+            visualization.visualize_text_attr(
+                own[order],
+                words,
+                text,
+                plt_fig_axis=(figure, axes),
+                title=f"{title}: {signed(float(own.sum()))}",
+                use_pyplot=False,
+                fontsize=CAPTION_SIZE,
+                show_colorbar=False,
+                limit=scale.limit,
+            )
+        visualization.add_legend(figure, list(grid.flat), scale, label, pad=0.015)
+
+    return visualization.Part(max(sum(heights), 1.8), draw_on)
 
 
 def draw_paraphrases(found: ParaphrasesLike) -> "Figure":

@@ -75,5 +75,7 @@ def setup(app: Any) -> None:
     reference.write(HERE / "api")
     live.write(HERE / "_made" / "live")
     app.connect("source-read", outside.lead_out)
+    # its table of contents has the pages that there are
+    app.connect("env-get-outdated", lambda *_: ["index"])
     app.connect("autodoc-process-docstring", reference.process, priority=100)
     formulas.setup(app)

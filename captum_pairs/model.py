@@ -434,6 +434,10 @@ class LateInteraction(DualEncoder, LateInteractionPair):
         """Refused: an assignment belongs to a pair."""
         raise refused("contributions")
 
+    def index(self, *args: Any, **kwargs: Any) -> Index:
+        """Refused: an assignment belongs to a pair."""
+        raise refused("index")
+
     def references(self, *args: Any, **kwargs: Any) -> References:
         """Refused: an assignment belongs to a pair."""
         raise refused("references")

@@ -4,7 +4,7 @@ Where the nodes of a path's integral go, and whether the error is what is report
     python benchmarks/quadrature.py [--scenes 12]
 
 Inputs of the embedded model at every block, and sentences through real all-MiniLM-L6-v2
-at every block. Of each the integrand is tabulated at 257 Chebyshev points, from which
+at every block. Of each the integrand is tabulated at 129 Chebyshev points, from which
 any rule's error is known to rounding: the error of the *readings* along three
 contributions of the other input, relative, the root mean square of the three.
 
@@ -29,8 +29,9 @@ from captum_pairs.explain.options import Options
 from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.scenes import render, sample_caption, sample_scene
 from common import machine
+from tqdm import tqdm
 
-POINTS = 257
+POINTS = 129
 SENTENCES = (
     "A cat sleeps.",
     "The quick brown fox jumps over the lazy dog near the river bank.",
@@ -170,7 +171,7 @@ def main() -> None:
     print(machine("cpu"))
     rows: dict[Any, list[Any]] = defaultdict(list)
     reported: list[Any] = []
-    for what, block, table in tables(options.scenes):
+    for what, block, table in tqdm(tables(options.scenes), unit=" inputs"):
         scan = Scan(table.at(table.curve, scan_nodes(9)))
         density, _ = scan.nodes_within(1e-2, 128)
         needed = [

@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from captum_pairs.explain.pair import PairExplanation
     from captum_pairs.explain.references import References
     from captum_pairs.explain.zero_shot import ZeroShot
-    from captum_pairs.model import DualEncoder, from_functions, load, siamese
+    from captum_pairs.model import (
+        DualEncoder,
+        from_functions,
+        from_score,
+        LateInteraction,
+        load,
+        PairScorer,
+        siamese,
+    )
     from captum_pairs.models import register_loader
+    from captum_pairs.search.index import Index
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is; imported when it is asked for, so that the command line
 # answers at once and captum_pairs.attr needs nothing but torch and captum.
@@ -31,8 +40,12 @@ _HOMES = {
     "Contributions": "captum_pairs.explain.contributions",
     "DualEncoder": "captum_pairs.model",
     "from_functions": "captum_pairs.model",
+    "from_score": "captum_pairs.model",
+    "Index": "captum_pairs.search.index",
+    "LateInteraction": "captum_pairs.model",
     "load": "captum_pairs.model",
     "PairExplanation": "captum_pairs.explain.pair",
+    "PairScorer": "captum_pairs.model",
     "References": "captum_pairs.explain.references",
     "register_loader": "captum_pairs.models",
     "register_method": "captum_pairs.explain.methods",
@@ -48,8 +61,12 @@ __all__ = [
     "Contributions",
     "DualEncoder",
     "from_functions",
+    "from_score",
+    "Index",
+    "LateInteraction",
     "load",
     "PairExplanation",
+    "PairScorer",
     "References",
     "register_loader",
     "register_method",

@@ -71,6 +71,32 @@ KINDS = {
         "sentence-transformers",
         "sentence_transformers",
     ),
+    "cross-encoder": Kind(
+        "cross-encoders and rerankers of sentence-transformers and transformers "
+        "(…ForSequenceClassification of two texts)",
+        "cross-encoder/ms-marco-MiniLM-L6-v2 (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
+    "itm": Kind(
+        "image-text matching heads: BLIP, BLIP-2, ViLT, BridgeTower",
+        "itm:Salesforce/blip-itm-base-coco (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
+    "multi-vector": Kind(
+        "late interaction of texts: MultiVectorEncoder of sentence-transformers "
+        "(ColBERT, PyLate)",
+        "lightonai/GTE-ModernColBERT-v1 (hub id or directory)",
+        "sentence-transformers",
+        "sentence_transformers",
+    ),
+    "page-retrieval": Kind(
+        "late interaction of page images and texts: ColPali, ColQwen2, ColModernVBert",
+        "vidore/colqwen2-v1.0-hf (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
     "torchvision": Kind(
         "torchvision's classifiers as Siamese image encoders",
         "torchvision:resnet50",

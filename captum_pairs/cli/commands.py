@@ -582,6 +582,204 @@ def contributions(
     _tell_stored(stored, len(corpus), out)
 
 
+_directory_argument = click.argument(
+    "directory", type=click.Path(file_okay=False, path_type=Path)
+)
+
+
+@main.command(epilog=_EPILOG)
+@_directory_argument
+@click.option(
+    "--model",
+    type=ModelOption(),
+    metavar="NAME_OR_DIR",
+    help="As `captum-pairs models` lists them.  [default: that of the index, if there "
+    "is one already]",
+)
+@click.option(
+    "--images",
+    type=click.Path(file_okay=False, exists=True),
+    help="A directory; its images, and those of the directories in it, are taken.",
+)
+@click.option(
+    "--texts",
+    type=FileOption("texts", "a text file", TEXT_UNFIT),
+    metavar="FILE",
+    help="A file with a text a line.",
+)
+@click.option(
+    "--sounds",
+    type=click.Path(file_okay=False, exists=True),
+    help="A directory of sounds (wav).",
+)
+@click.option(
+    "--dtype",
+    type=NameOption("type", ("float32", "float16")),
+    metavar="NAME",
+    help='As what embeddings are kept: "float32" or "float16".  [default: float32, or '
+    "that of the index]",
+)
+@click.option(
+    "--side",
+    type=NameOption("side", ("first", "second")),
+    metavar="NAME",
+    help='Which of a pair\'s inputs they are, if both are of a kind: "first" or '
+    '"second".',
+)
+@_device_option
+def index(
+    directory: Path,
+    model: Optional[str],
+    images: Optional[str],
+    texts: Optional[str],
+    sounds: Optional[str],
+    dtype: Optional[str],
+    side: Optional[str],
+    device: Optional[str],
+) -> None:
+    """Embed many inputs, once, and keep them in DIRECTORY to be searched.
+
+    What is there already is not embedded again: a run that was stopped goes on where it
+    was, and another one adds to it. What can't be read is left out and listed.
+    """
+    corpus, kind = _corpus(images, texts, sounds)
+    known = _settings_of_index(directory)
+    name = model or known.get("name")
+    if name is None:
+        raise click.UsageError("--model is needed: there is no index there yet")
+    encoders = _load(name, device)
+    kinds = encoders.first.kind, encoders.second.kind
+    if kind not in kinds:
+        raise click.UsageError(
+            f"{encoders.name} compares {_article(kinds[0])} with {_article(kinds[1])}"
+        )
+    place = side or ("first" if kinds[0] == kind else "second")
+    with announced(f"embedding {len(corpus)} inputs"):
+        # those that can't be read are listed below
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            found = encoders.index(
+                corpus,
+                side=place,
+                directory=directory,
+                dtype=dtype or known.get("dtype", "float32"),
+                progress=sys.stderr.isatty(),
+            )
+    failed = {
+        name: found.failed[name] for name in map(str, corpus) if name in found.failed
+    }
+    click.echo(f"{len(found)} {kind}s can be searched in {directory}")
+    _tell_failed(failed)
+    if len(failed) == len(corpus):
+        raise failure("none of the inputs could be read", IMAGE_UNREADABLE)
+
+
+@main.command(epilog=_EPILOG)
+@_directory_argument
+@click.argument("query", type=TextOption())
+@click.option(
+    "--number",
+    "-k",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="How many hits; all, if there are no more.",
+)
+@click.option(
+    "--why",
+    is_flag=True,
+    help="Explain the hits, and why each stands before the next one.",
+)
+@click.option(
+    "--why-not",
+    type=TextOption(),
+    metavar="NAME",
+    help="What this item lacks to be among the first.",
+)
+@click.option(
+    "--paraphrase",
+    type=TextOption(),
+    metavar="TEXT",
+    help="What other words find, and which of them move what.",
+)
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with the hits' maps and the contrast of two that are picked, "
+    "one file that needs no network.",
+)
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Explain for this query alone, several times as fast the first time, and keep "
+    "nothing.",
+)
+@click.option(
+    "--model",
+    type=ModelOption(),
+    metavar="NAME_OR_DIR",
+    help="The index's model, if it is called something else now.",
+)
+@_method_option
+@_settings_options
+def search(
+    directory: Path,
+    query: str,
+    number: int,
+    why: bool,
+    why_not: Optional[str],
+    paraphrase: Optional[str],
+    page: Optional[Path],
+    once: bool,
+    model: Optional[str],
+    device: Optional[str],
+    **settings: Any,
+) -> None:
+    """Search the index in DIRECTORY, by a text or by an image's file.
+
+    Prints the hits, best first. What hits contribute is kept in DIRECTORY, so that they
+    are explained for other queries by a matrix product.
+    """
+    known = _settings_of_index(directory)
+    if not known:
+        shown = click.format_filename(directory)
+        message = f"{shown}: no index there (`captum-pairs index` makes one)"
+        raise click.BadParameter(message, param_hint="DIRECTORY")
+    if not query.strip():
+        raise failure(
+            "query: expected at least one word, got an empty text", TEXT_UNFIT
+        )
+    settings = _settings(settings)
+    name = model or known["name"]
+    _check_layer(name, settings.get("layer"))
+    _check_settings(settings, width="an index")
+    encoders = _load(name, device)
+    asked = _as_asked(encoders, settings)
+    found = encoders.index(directory=directory, keep=not once, **asked)
+    with announced(f"searching {len(found)} items"):
+        hits = found.search(query, number)
+    for hit in hits:
+        click.echo(str(hit))
+    if why or page is not None:
+        with announced("explaining the hits"):
+            explained = found.explain(query, hits)
+        if why:
+            click.echo(explained.summary())
+            for at in range(1, len(hits) - 1):
+                click.echo(
+                    "\n".join(explained.why(at, at + 1).summary().splitlines()[:2])
+                )
+        if page is not None:
+            click.echo(f"the page: {explained.page(page)}")
+    if why_not is not None:
+        with announced("explaining"):
+            click.echo(found.why_not(query, why_not, number).summary())
+    if paraphrase is not None:
+        with announced("comparing two wordings"):
+            click.echo(found.paraphrases(query, paraphrase, number).summary())
+
+
 @main.command()
 def models() -> None:
     """List the models that are supported, and what of it is installed."""
@@ -816,6 +1014,18 @@ def _load(name: str, device: Optional[str]) -> "DualEncoder":
         return load(name, device=device)
 
 
+def _settings_of_index(directory: Path) -> dict[str, str]:
+    """What is written in a directory of the index that it holds; nothing, if it holds
+    none. Who opens it says what is wrong."""
+    try:
+        found = json.loads((directory / "index.json").read_text(encoding="utf-8"))
+        if found["holds"] != "embeddings":
+            return {}
+        return {name: str(found[name]) for name in ("name", "dtype")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 # ---- inputs ------------------------------------------------------------------
 
 
@@ -919,14 +1129,18 @@ def _tell_stored(stored: "Contributions", number: int, out: Path) -> None:
     failed = dict(stored.failed)
     kept = len(stored)
     click.echo(f"{kept} of {number} inputs are kept in {out}")
+    _tell_failed(failed)
+    if not kept:
+        raise failure("none of the inputs could be read", IMAGE_UNREADABLE)
+
+
+def _tell_failed(failed: dict[str, str]) -> None:
     if failed:
         click.echo(f"{len(failed)} could not be read:")
     for reason in list(failed.values())[:_LISTED]:
         click.echo(f"  {reason}")
     if len(failed) > _LISTED:
         click.echo(f"  and {len(failed) - _LISTED} more")
-    if not kept:
-        raise failure("none of the inputs could be read", IMAGE_UNREADABLE)
 
 
 def _scene(seed: int) -> "tuple[Rendering, Caption]":

@@ -35,6 +35,8 @@ __all__ = ["check_paired", "Contributions"]
 # 1: what version 0.1 kept, by names; 2: by content (see captum_pairs.explain.store).
 FORMAT = 2
 INDEX = "index.json"
+# What a directory holds, if that is something else than contributions.
+HOLDS, CONTRIBUTIONS = "holds", "contributions"
 # Settings of a store that contributions do not depend on, or know by themselves.
 OF_STORE = ("name", "model", "dtype")
 # Inputs that failed, of which an error tells the names.
@@ -327,6 +329,12 @@ class Contributions(Sequence[InputContributions]):
         settings = read_index(folder)
         if settings.pop("format") == 1:
             return _load_first_format(folder, settings)
+        if HOLDS in settings:
+            raise InvalidArgumentError(
+                "directory",
+                f"one of {CONTRIBUTIONS}",
+                f"{folder}, of {settings[HOLDS]}",
+            )
         kept = KeptFiles(folder, settings)
         lost = kept.failures()
         reasons = kept.records(lost.tolist())

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
 
 import numpy as np
 import PIL
@@ -22,7 +22,9 @@ from captum_pairs.explain.content import (
 )
 from captum_pairs.explain.contributions import (
     Contributions,
+    CONTRIBUTIONS,
     FORMAT,
+    HOLDS,
     INDEX,
     KeptFiles,
     read_index,
@@ -43,7 +45,17 @@ from PIL.Image import Image
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
-__all__ = ["contribute"]
+__all__ = [
+    "contribute",
+    "corpus_of",
+    "dtype_of",
+    "names_of",
+    "opened",
+    "Run",
+    "warn_of_failures",
+]
+
+Files = TypeVar("Files", bound=KeptFiles)
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # Inputs that could not be read, of which a warning tells the reasons.
@@ -62,11 +74,9 @@ def contribute(
     options: Options,
 ) -> Contributions:
     """See :meth:`captum_pairs.DualEncoder.contributions`."""
-    corpus = _corpus(inputs)
-    names = _keys(corpus, keys)
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        came = repr(dtype) if isinstance(dtype, str) else validation.describe(dtype)
-        raise InvalidArgumentError("dtype", f"one of {', '.join(_DTYPES)}", came)
+    corpus = corpus_of(inputs)
+    names = names_of(corpus, keys)
+    number_type = dtype_of(dtype)
     at = 0 if side_of_query(model, corpus[0], side) == "first" else 1
     check_width(options.method, "contributions")
     with model.as_it_is():
@@ -76,25 +86,43 @@ def contribute(
             **settings_of_side(model, at, options),
             "dtype": dtype,
         }
-        store, folder = _opened(settings, directory)
-        run = _Run(model, at, options, store, _DTYPES[dtype], corpus, names)
-        found = run.found()
-    if run.failed:
-        reasons = "".join(f"\n  {r}" for r in list(run.failed.values())[:_LISTED])
-        more = len(run.failed) - _LISTED
-        reasons += f"\n  and {more} more" if more > 0 else ""
-        warnings.warn(
-            f"{len(corpus) - len(found[0])} of {len(corpus)} inputs could not be read "
-            f"and were left out (see .failed):{reasons}",
-            stacklevel=3,
-        )
-    rows, places = found
+        store, folder = opened(settings, directory, KeptFiles)
+        run = Run(model, at, options, store, number_type, corpus, names)
+        rows, places = run.found()
+    warn_of_failures(run.failed, len(corpus) - len(rows), len(corpus), 3)
     kept = [names[place] for place in places.tolist()]
     return Contributions(settings, folder, store, rows, run.failed, kept, places)
 
 
-class _Run:
+def dtype_of(name: Any) -> torch.dtype:
+    """As what numbers are kept."""
+    if not isinstance(name, str) or name not in _DTYPES:
+        came = repr(name) if isinstance(name, str) else validation.describe(name)
+        raise InvalidArgumentError("dtype", f"one of {', '.join(_DTYPES)}", came)
+    return _DTYPES[name]
+
+
+def warn_of_failures(
+    failed: Mapping[str, str], number: int, total: int, calls: int
+) -> None:
+    """Say which inputs were left out, and why, to who called so many calls before."""
+    if not failed:
+        return
+    reasons = "".join(f"\n  {r}" for r in list(failed.values())[:_LISTED])
+    more = len(failed) - _LISTED
+    reasons += f"\n  and {more} more" if more > 0 else ""
+    warnings.warn(
+        f"{number} of {total} inputs could not be read and were left out (see "
+        f".failed):{reasons}",
+        stacklevel=calls + 1,
+    )
+
+
+class Run:
     """Inputs found in a store; what is not there is computed and put there."""
+
+    # what a bar calls it
+    computed = "contributions"
 
     def __init__(
         self,
@@ -150,7 +178,12 @@ class _Run:
                 self.contents[place] = _digest_of(kept["high"], kept["low"])
         left = [at for at, found in enumerate(self.contents) if found is None]
         for place in self._bar(left, "reading"):
-            self.contents[place] = content_of(kind, self.corpus[place])
+            content = content_of(kind, self.corpus[place])
+            self.contents[place] = self._key(place, content)
+
+    def _key(self, place: int, content: Optional[bytes]) -> Optional[bytes]:
+        """What an input of that content is kept under."""
+        return content
 
     def _waiting(self) -> list[int]:
         """The places of inputs that are not there, none with the same content as an
@@ -183,7 +216,7 @@ class _Run:
         wrong: Optional[InvalidArgumentError] = None
         can_write, done = False, 0
         try:
-            for number, place in enumerate(self._bar(waiting, "contributions"), 1):
+            for number, place in enumerate(self._bar(waiting, self.computed), 1):
                 prepared = self._prepared(place)
                 content = self.contents[place]
                 if prepared is None or content is None or self.store.has(content):
@@ -192,8 +225,7 @@ class _Run:
                     self.store.open_to_write()
                     can_write = True
                 try:
-                    given = stored(self.model, self.at, prepared, self.options)
-                    record = self._record(place, given)
+                    record = self._record(place, prepared)
                 except InvalidArgumentError as error:
                     wrong = wrong or error
                     self._fail(place, str(error), True)
@@ -222,7 +254,8 @@ class _Run:
             if path is not None and (stamp is None or stamp != self.stamps[place]):
                 # it was written to since it was looked at, or may have been
                 self.stamps[place] = stamp
-                self.contents[place] = content_of(self.encoder.kind, raw)
+                content = content_of(self.encoder.kind, raw)
+                self.contents[place] = self._key(place, content)
             try:
                 prepared = self.encoder.prepare(raw, baseline)
             except Exception as error:  # whatever the reader of a broken file raises
@@ -234,11 +267,12 @@ class _Run:
             self._fail(place, f"{path}: it is written to while it is read", False)
             return None
         if self.contents[place] is None:
-            self.contents[place] = content_of_prepared(prepared)
+            self.contents[place] = self._key(place, content_of_prepared(prepared))
         return prepared
 
-    def _record(self, place: int, given: InputContributions) -> Record:
+    def _record(self, place: int, prepared: Any) -> Record:
         """What is kept of an input, rounded."""
+        given = stored(self.model, self.at, prepared, self.options)
         content = self.contents[place]
         assert content is not None  # what could be prepared has one
         values = given.values
@@ -376,7 +410,7 @@ def _is_lasting(error: Optional[BaseException]) -> bool:
 # ---- what is asked for -------------------------------------------------------
 
 
-def _corpus(inputs: Any) -> list[Any]:
+def corpus_of(inputs: Any) -> list[Any]:
     """Several inputs; one alone is refused, and not taken apart."""
     alone = (str, bytes, bytearray, memoryview, Path, Image, Tensor, np.ndarray)
     if isinstance(inputs, (*alone, InputContributions, Mapping, Set)):
@@ -393,7 +427,7 @@ def _corpus(inputs: Any) -> list[Any]:
     return corpus
 
 
-def _keys(corpus: list[Any], keys: Optional[Sequence[str]]) -> list[str]:
+def names_of(corpus: list[Any], keys: Optional[Sequence[str]]) -> list[str]:
     """The inputs' names."""
     if keys is None:
         return [
@@ -419,12 +453,19 @@ def _keys(corpus: list[Any], keys: Optional[Sequence[str]]) -> list[str]:
 # ---- the directory -----------------------------------------------------------
 
 
-def _opened(
-    settings: dict[str, Any], directory: Union[str, Path, None]
-) -> tuple[KeptFiles, Optional[Path]]:
-    """What is kept already under the same settings, or an empty store."""
+def opened(
+    settings: dict[str, Any],
+    directory: Union[str, Path, None],
+    store: type[Files],
+) -> tuple[Files, Optional[Path]]:
+    """
+    What is kept already under the same settings, or an empty store.
+
+    Args:
+        store: what reads and writes it.
+    """
     if directory is None:
-        return KeptFiles(None, settings), None
+        return store(None, settings), None
     folder = check_folder("directory", directory)
     try:
         if not (folder / INDEX).is_file():
@@ -443,15 +484,19 @@ def _opened(
             f"{folder}, where version 0.1 kept them by names and not by content: "
             "Contributions.load reads these, and nothing is added to them",
         )
+    wanted, there = (each.get(HOLDS, CONTRIBUTIONS) for each in (settings, kept))
+    if wanted != there:
+        raise InvalidArgumentError(
+            "directory", f"one that is new, or of {wanted}", f"{folder}, of {there}"
+        )
     for name in {**settings, **kept}:
         if name != "name" and kept.get(name) != settings.get(name):
             raise InvalidArgumentError(
                 "directory",
-                f"contributions with {name} {settings.get(name)!r} (or an empty "
-                "directory)",
+                f"{wanted} with {name} {settings.get(name)!r} (or an empty directory)",
                 f"{folder}: {kept.get(name)!r}",
             )
-    return KeptFiles(folder, kept), folder
+    return store(folder, kept), folder
 
 
 def _write_index(folder: Path, settings: Mapping[str, Any]) -> None:

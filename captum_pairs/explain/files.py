@@ -199,8 +199,8 @@ def as_text(value: Any) -> str:
 
 
 def as_similarity(value: Any) -> str:
-    """What was read, if it is one of the two."""
-    if value not in ("cosine", "dot"):
+    """What was read, if it is one that there is."""
+    if value not in ("cosine", "dot", "maxsim", "score"):
         raise ValueError("similarity")
     return str(value)
 

@@ -25,6 +25,7 @@ from captum_pairs.explain.files import (
     well_formed,
     write_result,
 )
+from captum_pairs.explain.maxsim import Difference, MaxSim, no_maxsim, TokenMap
 from captum_pairs.explain.methods import OF_PATHS
 from captum_pairs.explain.result import named, Result
 from captum_pairs.inputs import (
@@ -40,9 +41,10 @@ from captum_pairs.inputs import (
 from captum_pairs.models.encoder import AUDIO, Feature, IMAGE, TEXT
 from captum_pairs.models.encoder_pair import Head
 from captum_pairs.models.view import Box
-from captum_pairs.show.pictures import draw, draw_pairs, Scales
+from captum_pairs.show.pictures import draw, draw_pairs, draw_token_map, Scales
 from captum_pairs.show.reading import silence, verdict
 from captum_pairs.show.wording import (
+    alone,
     both_baselines,
     completeness,
     logits,
@@ -114,8 +116,8 @@ class PairExplanation(Result):
         model: what was loaded.
         method: by which contributions were found.
         first, second: the inputs, and their features i and j.
-        similarity: "cosine" or "dot".
-        score: the similarity of the two embeddings.
+        similarity: "cosine" or "dot"; "score" of a score that is neither.
+        score: the similarity of the two embeddings, or that score.
         heads: what the model makes of it.
         constant: the similarity of the two baselines, or of what both inputs are
             compared with.
@@ -125,6 +127,7 @@ class PairExplanation(Result):
         convergence_delta: the sum of all parts minus the score.
         tolerance: what the residuals of the paths were asked to be within.
         rest: the share of the score that belongs to what was not asked for.
+        maxsim: of a late interaction, how its score came about.
     """
 
     model: str
@@ -141,6 +144,7 @@ class PairExplanation(Result):
     convergence_delta: float
     tolerance: float
     rest: float = 0.0
+    maxsim: Optional[MaxSim] = None
 
     # ---- the score ---------------------------------------------------------
 
@@ -359,6 +363,64 @@ class PairExplanation(Result):
             named[1][1],
         )
 
+    # ---- late interaction ----------------------------------------------------
+
+    def token_map(self) -> TokenMap:
+        """
+        Of a late interaction the similarities of its output tokens, by word: the heat
+        map that such models come with, to be seen beside the attributions.
+
+        Raises:
+            InvalidArgumentError: naming ``token_map``, for any other score.
+        """
+        if self.maxsim is None:
+            raise no_maxsim("token_map")
+        return self.maxsim.token_map()
+
+    def token_differences(self) -> list[Difference]:
+        """
+        Where the map of output tokens says something else than the attributions: the
+        query's content words whose strongest partner differs (of an image: lies
+        elsewhere).
+
+        Raises:
+            InvalidArgumentError: naming ``token_differences``, for any other score than
+                late interaction.
+        """
+        if self.maxsim is None:
+            raise no_maxsim("token_differences")
+        found = self.maxsim.token_map()
+        side = self.maxsim.query_side
+        asked, other = self._ordered(side)
+        tokens = (found.first, found.second)[:: 1 if side == _FIRST else -1]
+        values = found.values if side == _FIRST else found.values.T
+        of_word = {f.span: at for at, f in enumerate(tokens[0].features)}
+        differing = []
+        for index in asked.content:
+            row = of_word.get(asked.features[index].span)
+            known = values[row, : tokens[1].count] if row is not None else None
+            if known is None or bool(known.isnan().all()):
+                continue  # a phrase, or a word that the score does not count
+            mine = int(self._table(side)[index, : other.count].argmax())
+            theirs = int(known.nan_to_num(-math.inf).argmax())
+            partners = other.features[mine], tokens[1].features[theirs]
+            if not _meet(*partners):
+                names = _name(other, [mine])[0], _name(tokens[1], [theirs])[0]
+                differing.append(Difference(asked.names[index], *names))
+        return differing
+
+    def plot_tokens(self) -> "Figure":
+        """
+        The attributions, and beside them the map of output tokens.
+
+        Raises:
+            InvalidArgumentError: naming ``plot_tokens``, for any other score than late
+                interaction.
+        """
+        if self.maxsim is None:
+            raise no_maxsim("plot_tokens")
+        return draw_token_map(self, self.maxsim.token_map())
+
     # ---- tables ------------------------------------------------------------
 
     def to_frame(self) -> "pandas.DataFrame":
@@ -486,6 +548,8 @@ class PairExplanation(Result):
         if pairs := self.top_pairs():
             lines.append("the strongest pairs:")
             lines += [f"  {pair}" for pair in pairs]
+        if self.maxsim is not None:
+            lines += self.maxsim.in_words(self.side_names)
         return "\n".join([*lines, *silence(self), *self._settings_in_words()])
 
     def _settings_in_words(self) -> Iterator[str]:
@@ -493,6 +557,8 @@ class PairExplanation(Result):
             yield f"{name}: {path(side, self.method)}"
         if self.method in OF_PATHS and (found := completeness(self)):
             yield f"completeness: {found}"
+        if told := alone(self):
+            yield told
 
     def plot(
         self, *, own_scales: bool = False, outlier_perc: Optional[float] = None
@@ -536,7 +602,7 @@ class PairExplanation(Result):
         """
         content: dict[str, Any] = {"format": _FORMAT}
         for field in fields(self):
-            if field.name not in _TENSORS:
+            if field.name not in (*_TENSORS, "maxsim"):
                 content[field.name] = getattr(self, field.name)
         for side in (_FIRST, _SECOND):
             content[side] = input_to_json(content[side])
@@ -549,6 +615,8 @@ class PairExplanation(Result):
             ],
             "stop_words": sorted(STOP_WORDS),
         }
+        if self.maxsim is not None:
+            content["maxsim"] = self.maxsim.to_json()
         return write_result(directory, name, content, dict(self._tensors()))
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -560,6 +628,8 @@ class PairExplanation(Result):
             if side.source.picture is not None:
                 picture = np.ascontiguousarray(side.source.picture)
                 yield f"{name}_picture", torch.from_numpy(picture.copy())
+        if self.maxsim is not None:
+            yield from self.maxsim.tensors().items()
 
     @classmethod
     def load(
@@ -577,14 +647,17 @@ class PairExplanation(Result):
             for field in fields(cls):
                 found = tensors.get(field.name, content.get(field.name))
                 values[field.name] = _typed(field.name, found)
-            for side in (_FIRST, _SECOND):
-                picture = tensors.get(f"{side}_picture")
+            pictures = tuple(tensors.get(f"{s}_picture") for s in (_FIRST, _SECOND))
+            for side, picture in zip((_FIRST, _SECOND), pictures):
                 values[side] = input_from_json(content[side], picture)
+            known = content.get("maxsim")
+            values["maxsim"] = MaxSim.read(known, tensors, (pictures[0], pictures[1]))
             values["heads"] = tuple(
                 Head(
                     as_text(head["name"]),
                     as_number(head["scale"]),
                     as_number(head["bias"]),
+                    as_text(head.get("activation", "")),
                 )
                 for head in content["heads"]
             )
@@ -677,6 +750,17 @@ def _name(side: ExplainedInput, group: Sequence[int]) -> tuple[str, Optional[Box
     if box is None:
         return side.names[group[0]], None
     return place_in_words(side.source, box), box
+
+
+def _meet(one: Feature, other: Feature) -> bool:
+    """Whether two features lie on the same characters, or on the same pixels."""
+    if one.box is not None and other.box is not None:
+        across = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+        down = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+        return across > 0 and down > 0
+    if one.span is None or other.span is None:
+        return one.name == other.name
+    return one.span[0] < other.span[1] and other.span[0] < one.span[1]
 
 
 def _groups(side: ExplainedInput, groups: object) -> tuple[list[str], list[list[int]]]:

@@ -20,8 +20,13 @@ from captum_pairs.models.errors import (
     UnreadableImageError,
     UnreadableSoundError,
 )
-from captum_pairs.models.functions import from_functions
+from captum_pairs.models.functions import from_functions, from_score
 from captum_pairs.models.images import ImageEncoder, PreparedImage
+from captum_pairs.models.late_interaction import (
+    LateInteractionPair,
+    OutputTokens,
+    TokenEncoder,
+)
 from captum_pairs.models.loading import load
 from captum_pairs.models.photo import read_image
 from captum_pairs.models.registry import register_loader, Support, SUPPORTED
@@ -35,12 +40,15 @@ __all__ = [
     "EncoderPair",
     "Feature",
     "from_functions",
+    "from_score",
     "Head",
     "ImageEncoder",
+    "LateInteractionPair",
     "Layer",
     "Layout",
     "load",
     "ModelUnavailableError",
+    "OutputTokens",
     "Prepared",
     "PreparedImage",
     "PreparedText",
@@ -52,6 +60,7 @@ __all__ = [
     "SUPPORTED",
     "TextEncoder",
     "TextLengthError",
+    "TokenEncoder",
     "UnreadableImageError",
     "UnreadableSoundError",
     "View",

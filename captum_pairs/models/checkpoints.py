@@ -1,5 +1,6 @@
 """Weights in files, as they come out of a hub or of somebody's training loop."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -7,8 +8,9 @@ from typing import Any, Optional
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.utils.hub import cached_file
 
-__all__ = ["pointer_in", "read_state_dict"]
+__all__ = ["pointer_in", "read_state_dict", "saved_json"]
 
 # Under which training loops keep the weights beside an optimizer's state.
 _INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
@@ -65,6 +67,21 @@ def pointer_in(source: Path) -> Optional[Path]:
     return next(
         (p for p in pointers if p.parent not in whole or "-of-" in p.name), None
     )
+
+
+def saved_json(source: str, file: str) -> Any:
+    """A file of a saved model, or None if it is not there or can't be read."""
+    try:
+        path = cached_file(
+            source,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+        return None if path is None else json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _is_pointer(path: Path) -> bool:

@@ -44,9 +44,13 @@ from transformers import (
 
 __all__ = [
     "adopt_hugging_face",
+    "check_precision",
+    "check_weights",
     "HuggingFaceImageEncoder",
     "HuggingFaceTextEncoder",
     "load_hugging_face",
+    "processor_of",
+    "processor_parts",
 ]
 
 Embed = Callable[..., Any]
@@ -461,7 +465,7 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
     kind: str = config.model_type
     made: list[str] = list(config.architectures or [])
     _check_kind(name, kind, made)
-    _check_precision(name, config)
+    check_precision(name, config)
     with loading(name):
         loader: Any = AutoModel
         if "BlipForImageTextRetrieval" in made:
@@ -474,13 +478,13 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
             ignore_mismatched_sizes=True,
             **({"trust_remote_code": False} if loader is AutoModel else {}),
         )
-        processor = _processor(source, kind)
-    _check_weights(name, found)
+        processor = processor_of(source, kind)
+    check_weights(name, found)
     model.train(False).requires_grad_(False)
     return FAMILIES[kind](name, model, processor)
 
 
-def _check_precision(name: str, config: Any) -> None:
+def check_precision(name: str, config: Any) -> None:
     """Refuse weights of a few bits, which have no derivatives."""
     settings = getattr(config, "quantization_config", None)
     if settings is None:
@@ -493,7 +497,7 @@ def _check_precision(name: str, config: Any) -> None:
     )
 
 
-def _check_weights(name: str, found: Any) -> None:
+def check_weights(name: str, found: Any) -> None:
     """Refuse weights that are missing, of another size, or those of blocks that the
     configuration does not have."""
     mismatched = sorted(
@@ -544,7 +548,7 @@ def adopt_hugging_face(model: Any, processor: Any, name: str) -> EncoderPair:
     embeds = hasattr(model, "get_text_features") or hasattr(model, "itm_head")
     if not embeds:
         raise _no_dual_encoder(name, "a part of a model, or one with another head")
-    parts = _parts(processor, "feature_extractor" if kind == "clap" else None)
+    parts = processor_parts(processor, "feature_extractor" if kind == "clap" else None)
     return FAMILIES[kind](model.name_or_path or name, model, parts)
 
 
@@ -570,7 +574,7 @@ def _no_dual_encoder(name: str, reason: str) -> ModelUnavailableError:
     )
 
 
-def _parts(processor: Any, sound: Optional[str]) -> Any:
+def processor_parts(processor: Any, sound: Optional[str]) -> Any:
     """What has a tokenizer, and an image processor or what reads sound."""
     other = sound or "image_processor"
     found = processor
@@ -595,13 +599,16 @@ def _parts(processor: Any, sound: Optional[str]) -> Any:
     return found
 
 
-def _processor(source: str, kind: str) -> Any:
+def processor_of(source: str, kind: str) -> Any:
+    """The processor beside the weights of a model_type."""
     load_processor = AutoProcessor.from_pretrained  # untyped, hence the ignored error
     processor = load_processor(  # type: ignore[no-untyped-call]
         source, trust_remote_code=False
     )
     try:
-        return _parts(processor, "feature_extractor" if kind == "clap" else None)
+        return processor_parts(
+            processor, "feature_extractor" if kind == "clap" else None
+        )
     except InvalidArgumentError as error:
         raise OSError(
             f"no processor with {error.expected} beside the weights"

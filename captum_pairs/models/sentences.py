@@ -1,6 +1,5 @@
 """The models of sentence-transformers, through their own forward passes."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, ExitStack
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any, Optional
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.attr._utils.hooks import undone
-from captum_pairs.models.checkpoints import pointer_in
+from captum_pairs.models.checkpoints import pointer_in, saved_json
+from captum_pairs.models.cross_encoders import of_sentence_transformers
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import (
@@ -31,15 +31,20 @@ from captum_pairs.models.texts import (
 )
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
 from captum_pairs.models.words import offsets_of, surface_of
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn, Tensor
 from torch.func import functional_call
 from transformers import PreTrainedModel
-from transformers.utils.hub import cached_file
 
 __all__ = [
     "adopt_sentence_transformer",
+    "check_code",
+    "copies",
+    "is_a",
+    "kind_of_saved",
+    "listed_modules",
     "load_sentence_transformer",
+    "name_of",
     "sentence_encoders",
     "SentenceEncoder",
     "StaticSentenceEncoder",
@@ -55,13 +60,14 @@ PROMPT = "prompt"
 # The prompts that encode_query and encode_document look for, in their order.
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _SIMILARITIES = ("cosine", "dot")
+_CROSS_ENCODER = "CrossEncoder"
 # Kinds of models that are saved as sentence-transformers are, and why they are none.
 _OTHER_KINDS = {
     "CrossEncoder": "a cross-encoder reads both texts at once, so that there are no "
     "two embeddings whose inner product its score is",
     "MultiVectorEncoder": "a multi-vector (late interaction) encoder compares each "
-    "token's vector with the nearest one of the other text, so that its score is no "
-    "inner product of two embeddings",
+    "token's vector with the nearest one of the other text; write its name without a "
+    "prefix, or multi-vector: before it",
     "SparseEncoder": "a sparse encoder has a dimension for each word of its vocabulary "
     "instead of an embedding (its decode method names them)",
 }
@@ -71,6 +77,8 @@ _IN_MODULES = {
     "pylate": "MultiVectorEncoder",
     "sparse_encoder": "SparseEncoder",
 }
+# What PyLate calls a model of the kind.
+_NAMES = {"ColBERT": "MultiVectorEncoder"}
 
 
 class _SentenceText(TextEncoder):
@@ -97,7 +105,7 @@ class _SentenceText(TextEncoder):
 
     def output(self, features: dict[str, Any]) -> Tensor:
         """Embeddings (b, k) of what `features` returns."""
-        output = self._model(_copies(features), **self._arguments)
+        output = self._model(copies(features), **self._arguments)
         embeddings: Tensor = output["sentence_embedding"]
         return embeddings[..., : self._model.truncate_dim]
 
@@ -148,7 +156,7 @@ class SentenceEncoder(_SentenceText):
         features = _features(self._model, self.task, text)
         ids = features.pop("input_ids")
         check_ids(ids, self.entrance)
-        attended = features.get("attention_mask", torch.ones_like(ids))[0].bool()
+        attended = self._attended(ids, features)
         tokens = self._tokens(text, ids[0].tolist(), attended.tolist())
         padding = self.tokenizer.pad_token_id
         if padding is None:
@@ -161,6 +169,12 @@ class SentenceEncoder(_SentenceText):
             (tuple(features), *features.values()),
             tokens=tokens,
         )
+
+    def _attended(self, ids: Tensor, features: dict[str, Any]) -> Tensor:
+        """Which positions of ids (1, T) are the text's, special tokens and prompt
+        included: (T,)."""
+        mask: Tensor = features.get("attention_mask", torch.ones_like(ids))
+        return mask[0].bool()
 
     def embed(self, inputs: Tensor, *arguments: Any) -> Tensor:
         names, *values = arguments
@@ -293,7 +307,7 @@ class StaticSentenceEncoder(_SentenceText):
         count, length = inputs.shape[:2]
         numbers = torch.arange(count * length, device=inputs.device)
         features = {
-            **_copies(dict(zip(names, values))),
+            **copies(dict(zip(names, values))),
             "input_ids": numbers,
             "offsets": numbers[::length],
         }
@@ -411,7 +425,7 @@ def sentence_encoders(
         ModelUnavailableError: for a model that is no SentenceTransformer, that has a
             similarity which is no inner product, or that no adapter understands.
     """
-    label = name or _name_of(model)
+    label = name or name_of(model)
     similarity = _similarity(model, label)
     wanted = _default_tasks(model) if tasks is None else tasks
     first = _side(model, wanted[0])
@@ -421,7 +435,8 @@ def sentence_encoders(
 
 def adopt_sentence_transformer(model: Any, processor: Any, name: str) -> EncoderPair:
     """
-    A sentence-transformer that is in memory; see :func:`sentence_encoders`.
+    A sentence-transformer that is in memory; see :func:`sentence_encoders`. Or a
+    CrossEncoder, whose score is explained.
 
     Raises:
         InvalidArgumentError: naming ``processor``, which it has inside.
@@ -432,12 +447,14 @@ def adopt_sentence_transformer(model: Any, processor: Any, name: str) -> Encoder
             "None for a sentence-transformer, which has its tokenizer inside",
             validation.describe(processor),
         )
+    if isinstance(model, CrossEncoder):
+        return of_sentence_transformers(model)
     return sentence_encoders(model)
 
 
 def _similarity(model: Any, label: str) -> str:
     """The model's similarity, if it is a SentenceTransformer with an inner product."""
-    kind = next((kind for kind in _OTHER_KINDS if _is_a(model, kind)), None)
+    kind = next((kind for kind in _OTHER_KINDS if is_a(model, kind)), None)
     if kind is not None or not isinstance(model, SentenceTransformer):
         reason = _OTHER_KINDS[kind] if kind else type(model).__name__
         raise ModelUnavailableError("model", "a SentenceTransformer", reason)
@@ -470,44 +487,61 @@ def load_sentence_transformer(name: str, source: str) -> EncoderPair:
     Raises:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
-    modules = _modules(name, source)
+    modules, kind = _modules(name, source)
     if modules and str(modules[0].get("type", "")).endswith("CLIPModel"):
         return _clip_inside(name, source, modules)
-    _check_code(name, modules)
+    check_code(name, listed_modules(source))
     with loading(name), never_asked():
         found = pointer_in(Path(source))
         if found is not None:
             raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
-        model = SentenceTransformer(source, device="cpu", trust_remote_code=False)
+        make: Any = CrossEncoder if kind == _CROSS_ENCODER else SentenceTransformer
+        model = make(source, device="cpu", trust_remote_code=False)
     model.float().requires_grad_(False)
+    if kind == _CROSS_ENCODER:
+        return of_sentence_transformers(model, name)
     return sentence_encoders(model, name)
 
 
-def _modules(name: str, source: str) -> list[Any]:
-    """The modules of a saved model, unless it is of another kind."""
-    modules = _json(source, "modules.json") or []
-    settings = _json(source, "config_sentence_transformers.json") or {}
+def _modules(name: str, source: str) -> tuple[list[Any], str]:
+    """The modules of a saved model, and of which kind it is, unless of another one."""
+    modules = saved_json(source, "modules.json") or []
+    kind = kind_of_saved(source)
+    if not isinstance(modules, list) or kind is None:
+        raise unavailable(name, ValueError("modules.json is not a list of modules"))
+    if kind in _OTHER_KINDS and kind != _CROSS_ENCODER:
+        raise ModelUnavailableError(
+            "model", "a SentenceTransformer", f"{name}: {_OTHER_KINDS[kind]}"
+        )
+    return modules, str(kind)
+
+
+def kind_of_saved(source: str) -> Optional[str]:
+    """Which of sentence-transformers' classes a saved model is of, by its settings and
+    its modules; None if these are damaged."""
+    modules = saved_json(source, "modules.json") or []
+    settings = saved_json(source, "config_sentence_transformers.json") or {}
     if (
         not isinstance(modules, list)
         or not isinstance(settings, dict)
         or not all(isinstance(module, dict) for module in modules)
     ):
-        raise unavailable(name, ValueError("modules.json is not a list of modules"))
-    types = [str(module.get("type", "")) for module in modules]
-    kind = settings.get("model_type", "SentenceTransformer")
+        return None
+    kind = str(settings.get("model_type", "SentenceTransformer"))
     for part, other in _IN_MODULES.items():
-        if any(part in path for path in types):
+        if any(part in str(module.get("type", "")) for module in modules):
             kind = other
-    if kind in _OTHER_KINDS:
-        raise ModelUnavailableError(
-            "model", "a SentenceTransformer", f"{name}: {_OTHER_KINDS[kind]}"
-        )
-    return modules
+    return _NAMES.get(kind, kind)
 
 
-def _check_code(name: str, modules: Sequence[Any]) -> None:
+def listed_modules(source: str) -> list[str]:
+    """The classes of a saved model's modules, by their full names."""
+    modules = saved_json(source, "modules.json") or []
+    return [str(module.get("type", "")) for module in modules]
+
+
+def check_code(name: str, types: Sequence[str]) -> None:
     """Refuse modules that are not sentence-transformers' own."""
-    types = [str(module.get("type", "")) for module in modules]
     foreign = [each for each in types if not each.startswith("sentence_transformers.")]
     if foreign:
         raise ModelUnavailableError(
@@ -571,10 +605,10 @@ def _features(model: Any, task: Optional[str], text: str) -> dict[str, Any]:
         else:
             model.encode(text, **settings, **_arguments(task))
     # made in inference mode, which has no derivatives
-    return _copies(call["features"])
+    return copies(call["features"])
 
 
-def _copies(features: Mapping[str, Any]) -> dict[str, Any]:
+def copies(features: Mapping[str, Any]) -> dict[str, Any]:
     """The same of its own: modules write into what they get."""
     return {
         name: value.clone() if isinstance(value, Tensor) else value
@@ -588,7 +622,7 @@ def _first_call(module: nn.Module) -> Iterator[dict[str, Any]]:
     call: dict[str, Any] = {}
 
     def note(_: nn.Module, args: tuple[Any, ...]) -> None:
-        call.setdefault("features", _copies(args[0]))
+        call.setdefault("features", copies(args[0]))
 
     with undone(module.register_forward_pre_hook(note).remove):
         yield call
@@ -624,30 +658,16 @@ def _positions(transformer: nn.Module) -> int:
     return 2**31
 
 
-def _json(source: str, file: str) -> Any:
-    """A file of a saved model, or None if it is not there or can't be read."""
-    try:
-        path = cached_file(
-            source,
-            file,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            _raise_exceptions_for_gated_repo=False,
-        )
-        return None if path is None else json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _is_a(model: object, kind: str) -> bool:
+def is_a(model: object, kind: str) -> bool:
+    """Whether a class of that name is among its classes."""
     return any(base.__name__ == kind for base in type(model).__mro__)
 
 
-def _name_of(model: Any) -> str:
+def name_of(model: Any) -> str:
     """As its model card has it."""
     card = getattr(model, "model_card_data", None)
     name = getattr(card, "model_name", None) or getattr(card, "base_model", None)
-    return str(name or "SentenceTransformer")
+    return str(name or type(model).__name__)
 
 
 def _not_understood(model: SentenceTransformer) -> ModelUnavailableError:

@@ -15,8 +15,15 @@ __all__ = [
     "ComparedLike",
     "ComparisonLike",
     "ContrastLike",
+    "DecisionLike",
+    "HitLike",
+    "HitsLike",
     "MatchLike",
+    "MoverLike",
     "PairLike",
+    "ParaphrasesLike",
+    "TokenMapLike",
+    "WhyLike",
     "ZeroShotLike",
 ]
 
@@ -73,6 +80,18 @@ class PairLike(Protocol):
     def parts(self) -> dict[str, float]: ...
     def top_pairs(self, number: int) -> Sequence[MatchLike]: ...
     def summary(self) -> str: ...
+
+
+class TokenMapLike(Protocol):
+    """Similarities (i, j) of what the output tokens of two inputs lie on, NaN where
+    there are none."""
+
+    @property
+    def first(self) -> ExplainedInput: ...
+    @property
+    def second(self) -> ExplainedInput: ...
+    @property
+    def values(self) -> Tensor: ...
 
 
 class ChangeLike(Protocol):
@@ -159,3 +178,82 @@ class ZeroShotLike(Protocol):
     def parts(self, name: str) -> Mapping[str, float]: ...
     def by_class(self) -> PairLike: ...
     def summary(self) -> str: ...
+
+
+class HitLike(Protocol):
+    """An item that a query found: its rank, its score, its name, its number."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+
+
+class DecisionLike(Protocol):
+    """What decides between two items: its name, the features of the query that it is,
+    and its share of the difference."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def features(self) -> tuple[int, ...]: ...
+
+
+class WhyLike(Protocol):
+    """Why one item stands before another."""
+
+    @property
+    def contrast(self) -> ContrastLike: ...
+    @property
+    def decided(self) -> Sequence[DecisionLike]: ...
+
+
+@runtime_checkable
+class HitsLike(Protocol):
+    """Hits of a query, each explained, and why one stands before another."""
+
+    @property
+    def hits(self) -> Sequence[HitLike]: ...
+    @property
+    def explanations(self) -> Sequence[PairLike]: ...
+    @property
+    def query_side(self) -> str: ...
+    @property
+    def query(self) -> ExplainedInput: ...
+    def item(self, at: int) -> ExplainedInput: ...
+    def why(self, a: int, b: int) -> WhyLike: ...
+    def summary(self) -> str: ...
+
+
+class MoverLike(Protocol):
+    """Words that stand in the same place in two wordings, and how far they move items
+    apart."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_changed(self) -> bool: ...
+    @property
+    def weight(self) -> float: ...
+
+
+class ParaphrasesLike(Protocol):
+    """What two wordings find, and the words that move items."""
+
+    @property
+    def query(self) -> ExplainedInput: ...
+    @property
+    def other(self) -> ExplainedInput: ...
+    @property
+    def first(self) -> Sequence[HitLike]: ...
+    @property
+    def second(self) -> Sequence[HitLike]: ...
+    @property
+    def overlap(self) -> float: ...
+    def movers(self) -> Sequence[MoverLike]: ...

@@ -52,6 +52,7 @@ def net():
 
 X = torch.linspace(-1, 1, 6).reshape(2, 3).double()
 BOTH_PLAIN = [1, 1]  # the input and the baseline
+OF_TWO = [1, 1, 1]  # two inputs and the baseline that they have in common
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
@@ -71,7 +72,7 @@ def test_front_runs_for_input_and_baseline_only(net, direction, tolerance, size)
 def test_front_runs_once_for_each_example_of_a_batch(net):
     attribution = LayerIntegratedJacobian(net, net.blocks[1])
     attribution.attribute(X, n_steps=8, internal_batch_size=1)
-    assert net.stem.batches == 2 * BOTH_PLAIN
+    assert net.stem.batches == OF_TWO
 
 
 def test_at_a_layers_input_what_ran_before_it_is_the_front(net):
@@ -88,7 +89,7 @@ def test_fronts_of_both_sides(net):
     )
     fpig.decompose((X, X), n_steps=8, internal_batch_size=1)
     for counter in [*net.counters()[:3], other.stem]:
-        assert counter.batches == 2 * BOTH_PLAIN
+        assert counter.batches == OF_TWO
 
 
 def test_replay_changes_no_number(net):

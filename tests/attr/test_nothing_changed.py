@@ -220,9 +220,9 @@ def test_after_an_exception_in_any_call(setting, kind, direction, side):
     for failing in range(1, calls + 1):
         encoder = encoders[side]
         encoder.calls.clear()
-        # Where the two ends are embedded, a failure makes it try another way, and
-        # fail again.
-        encoder.fails_at = [failing, failing + 1]
+        # Where the two ends are embedded, a failure makes it try another way: first
+        # the one that an example before took. All of them fail.
+        encoder.fails_at = [failing, failing + 1, failing + 2]
         with pytest.raises(Fails):
             fpig.attribute(inputs, **options)
         encoder.fails_at = []

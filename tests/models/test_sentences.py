@@ -16,7 +16,6 @@ from transformers import (
     AlbertConfig,
     AlbertModel,
     BertConfig,
-    BertForSequenceClassification,
     BertModel,
     DistilBertConfig,
     DistilBertModel,
@@ -365,10 +364,9 @@ def test_distances_are_refused(transformer: Any, saved: Any, similarity: str) ->
     "kind, types, why",
     [
         ("SparseEncoder", [], "sparse encoder"),
-        ("MultiVectorEncoder", [], "late interaction"),
-        ("CrossEncoder", [], "both texts at once"),
+        ("MultiVectorEncoder", [], "multi-vector: before it"),
         (None, ["sentence_transformers.sparse_encoder.models.SpladePooling"], "sparse"),
-        (None, ["pylate.models.Dense.Dense"], "late interaction"),
+        (None, ["pylate.models.Dense.Dense"], "multi-vector: before it"),
     ],
 )
 def test_other_kinds_are_refused(
@@ -385,7 +383,7 @@ def test_other_kinds_are_refused(
     more = [{"idx": 9, "name": "9", "path": "9", "type": name} for name in types]
     listed.write_text(json.dumps(json.loads(listed.read_text()) + more))
     with pytest.raises(ModelUnavailableError, match=why):
-        load(directory)
+        load(f"sentence-transformers:{directory}")
 
 
 def test_sparse_encoder_in_hand_is_refused(transformer: Any) -> None:
@@ -397,14 +395,6 @@ def test_sparse_encoder_in_hand_is_refused(transformer: Any) -> None:
         sentence_encoders(sparse)
     with pytest.raises(ModelUnavailableError, match="SentenceTransformer, got Linear"):
         sentence_encoders(torch.nn.Linear(2, 2))  # type: ignore[arg-type]  # what came
-
-
-def test_cross_encoder_directory_is_refused(tmp_path: Path) -> None:
-    config = BertConfig(**SHAPE, num_labels=1)
-    BertForSequenceClassification(config).save_pretrained(tmp_path)
-    _tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ModelUnavailableError, match="both texts at once"):
-        load(tmp_path)
 
 
 def test_clip_inside_is_clip(tiny_clip: Path, mean_bert: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Which reader a name asks for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
@@ -16,7 +16,7 @@ from captum_pairs.grounding.data.scenes import Scenes
 __all__ = ["open_data", "READERS"]
 
 # By the prefix of a name; each takes what stands after it, and options.
-READERS: Mapping[str, Callable[..., Data]] = {
+READERS: dict[str, Callable[..., Data]] = {
     "scenes": Scenes,
     "coco": Coco,
     "rows": Own,

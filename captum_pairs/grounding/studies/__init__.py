@@ -18,7 +18,7 @@ from captum_pairs.grounding.study import Study
 
 __all__ = ["STUDIES", "study_of"]
 
-STUDIES: Mapping[str, type[Study]] = {
+STUDIES: dict[str, type[Study]] = {
     study.name: study
     for study in (Grounding, Faithfulness, Negatives, Gaps, Failures, Retrieval)
 }

@@ -16,13 +16,14 @@ from captum_pairs.show.page._script import joined_script, part
 from captum_pairs.show.results import (
     ComparisonLike,
     ContrastLike,
+    HitsLike,
     PairLike,
     ZeroShotLike,
 )
 
 __all__ = ["page_frame", "page_html", "write_page"]
 
-Explained = Union[PairLike, ContrastLike, ComparisonLike, ZeroShotLike]
+Explained = Union[PairLike, ContrastLike, ComparisonLike, ZeroShotLike, HitsLike]
 _TITLE = "Feature-pair attribution"
 # In pixels, until the page has said how tall it is.
 _FRAME_HEIGHT = 820
@@ -45,7 +46,7 @@ def write_page(
     with mouse or keyboard.
 
     Args:
-        explanations: one, or several to step through.
+        explanations: one, or several to step through; or hits of a search.
         path: of the file, such as "out.html"; folders are made.
 
     Raises:
@@ -101,6 +102,9 @@ def page_frame(explanation: Union[Explained, Sequence[Explained]]) -> str:
 
 def _in_words(content: dict[str, Any], several: Sequence[Explained]) -> Iterator[str]:
     """What is there without scripts."""
+    if isinstance(several[0], HitsLike):
+        yield f"{content['title']}\n{several[0].summary()}"
+        return
     entries = iter(content["entries"])
     for each in several:
         own = each.compared if isinstance(each, ComparisonLike) else [each]

@@ -25,8 +25,10 @@ from captum_pairs.show.results import (
     ComparedLike,
     ComparisonLike,
     ContrastLike,
+    HitsLike,
     MatchLike,
     PairLike,
+    WhyLike,
     ZeroShotLike,
 )
 from captum_pairs.show.wording import (
@@ -34,6 +36,7 @@ from captum_pairs.show.wording import (
     completeness,
     instead_of,
     isolated,
+    isolated_name,
     logits,
     measure,
     method_name,
@@ -57,6 +60,8 @@ _FINENESS = 10000
 _EXACT = 16384
 _MOST_MATCHES = 8
 _MOST_FRAMES = 1200
+# Hits of which each can be compared with each.
+_MOST_COMPARED = 20
 # Bytes of a picture that need no saving.
 _CHEAP = 20_000
 
@@ -104,6 +109,8 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     if not explanations:
         raise InvalidArgumentError("explanations", wanted, "none")
     shared = _Shared()
+    if len(explanations) == 1 and isinstance(explanations[0], HitsLike):
+        return _of_hits(explanations[0], shared)
     entries = []
     for each in explanations:
         if isinstance(each, PairLike):
@@ -184,6 +191,21 @@ def _faithfulness(compared: ComparedLike) -> str:
 
 
 def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
+    titles = _titles(contrast)
+    pairs = [
+        _pair(each, shared, title)
+        for each, title in zip((contrast.preferred, contrast.other), titles)
+    ]
+    return {**_contrast_in_words(contrast), "pairs": pairs}
+
+
+def _titles(contrast: ContrastLike) -> tuple[str, str]:
+    kind = contrast.candidates[0].kind
+    return f"Preferred {kind}", f"Other {kind}"
+
+
+def _contrast_in_words(contrast: ContrastLike) -> dict[str, Any]:
+    """All of a contrast but its tables."""
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     own = key(preferred.similarity, "a candidate's own similarity", "")
@@ -206,10 +228,6 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
             f"{own} In {query}, which shows the difference, orange speaks for the "
             "preferred one and purple for the other.",
         ),
-        "pairs": [
-            _pair(preferred, shared, f"Preferred {kind}"),
-            _pair(other, shared, f"Other {kind}"),
-        ],
         "query": contrast.query_side,
         "parts": [list(part) for part in contrast.parts().items()],
         "facts": list(_contrast_facts(contrast)),
@@ -217,6 +235,58 @@ def _contrast_entry(contrast: ContrastLike, shared: _Shared) -> dict[str, Any]:
     if kind == TEXT:
         entry["changes"] = list(_changes(contrast))
     return entry
+
+
+# ---- hits ------------------------------------------------------------------
+
+
+def _of_hits(found: HitsLike, shared: _Shared) -> dict[str, Any]:
+    """Hits, and what each of the first has before each one that stands behind it."""
+    entries = []
+    for hit, explanation in zip(found.hits, found.explanations):
+        entry = _entry(explanation, shared)
+        entry["label"] = _titled(hit.rank, hit.key)
+        entries.append(entry)
+    count = min(len(entries), _MOST_COMPARED)
+    return {
+        "title": f"{_searched(found)} – {len(entries)} hits",
+        "pictures": shared.pictures,
+        "sides": shared.sides,
+        "entries": entries,
+        "compared": [
+            _compared(found, a, b) for a in range(count) for b in range(a + 1, count)
+        ],
+    }
+
+
+def _searched(found: HitsLike) -> str:
+    return capitalized(str(found.query.source))
+
+
+def _titled(rank: int, key: str) -> str:
+    return f"{rank}. {isolated_name(key)}"
+
+
+def _compared(found: HitsLike, a: int, b: int) -> dict[str, Any]:
+    """Two hits, whose tables their own entries have."""
+    why = found.why(a, b)
+    entry = _contrast_in_words(why.contrast)
+    names = [_titled(found.hits[at].rank, found.hits[at].key) for at in (a, b)]
+    entry["label"] = f"Why {names[0]} rather than {names[1]}?"
+    if "changes" not in entry:
+        entry["decided"] = list(_decided(why))
+    titles = _titles(why.contrast)
+    return {"of": [a, b], "titles": list(titles), "entry": entry}
+
+
+def _decided(why: WhyLike) -> Iterator[dict[str, Any]]:
+    for each in why.decided:
+        features = list(each.features)
+        label, value = typeset(each.name), each.value
+        yield {"label": label, "value": value, "features": features}
+
+
+# ---- classes ---------------------------------------------------------------
 
 
 def _zero_shot_entry(zero_shot: ZeroShotLike, shared: _Shared) -> dict[str, Any]:

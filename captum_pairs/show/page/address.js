@@ -1,9 +1,15 @@
 /** What is pinned, in the page's address: who opens it again sees the same. */
 
-/** @param {number} at @param {Picked | null} pinned */
-export function writeAddress(at, pinned) {
+/**
+ * @param {number} at
+ * @param {Picked | null} pinned
+ * @param {[number, number] | null} compared two hits, instead of one
+ */
+export function writeAddress(at, pinned, compared = null) {
   const parts = new URLSearchParams();
-  if (at) {
+  if (compared) {
+    parts.set("compare", compared.map((each) => each + 1).join("."));
+  } else if (at) {
     parts.set("entry", String(at + 1));
   }
   if (pinned) {
@@ -29,10 +35,20 @@ export function writeAddress(at, pinned) {
  * What an address asks for, as far as it is there.
  *
  * @param {Content} content
- * @returns {{at: number, pinned: Picked | null}}
+ * @returns {{at: number, pinned: Picked | null, compared: [number, number] | null}}
  */
-export function readAddress({ entries, sides }) {
+export function readAddress(content) {
   const parts = new URLSearchParams(location.hash.slice(1));
+  const both = (parts.get("compare") ?? "").split(".").map((each) => Number(each) - 1);
+  const found = content.compared?.find(({ of }) => String(of) === String(both));
+  if (found) {
+    return { at: 0, pinned: null, compared: found.of };
+  }
+  return { ...readPin(content, parts), compared: null };
+}
+
+/** @param {Content} content @param {URLSearchParams} parts */
+function readPin({ entries, sides }, parts) {
   const at = (Number(parts.get("entry")) || 1) - 1;
   const entry = entries[at];
   if (!entry) {
@@ -51,7 +67,9 @@ export function readAddress({ entries, sides }) {
     return { at, pinned: null };
   }
   const partner = read("with", known[1 - side]);
-  return { at, pinned: { pair, side, features, partner } };
+  /** @type {Picked} */
+  const pinned = { pair, side, features, partner };
+  return { at, pinned };
 }
 
 /** How many features a side has. @param {Side} side */

@@ -1,13 +1,19 @@
 /** The list of explanations that a page has. */
 
+import { Comparing } from "./comparing.js";
 import { byId, element, step } from "./elements.js";
 import { signed } from "./numbers.js";
 
 /** A button for each, and steps from one to the next. */
 export class Entries {
-  /** @param {Content} content @param {(at: number) => void} open */
-  constructor(content, open) {
+  /**
+   * @param {Content} content
+   * @param {(at: number) => void} open
+   * @param {(of: [number, number]) => void} compare
+   */
+  constructor(content, open, compare) {
     const { entries } = content;
+    this.comparing = new Comparing(content, compare);
     this.last = entries.length - 1;
     this.at = 0;
     byId("list").hidden = entries.length < 2;
@@ -17,16 +23,37 @@ export class Entries {
       made.addEventListener("click", () => open(at));
       return made;
     });
-    byId("entries").append(...this.buttons.map((made) => element("li", {}, made)));
+    byId("entries").append(...this.buttons.map((made, at) => this.item(made, at)));
+    this.comparing.show();
     byId("previous").addEventListener("click", () => open(this.at - 1));
     byId("next").addEventListener("click", () => open(this.at + 1));
     byId("entries").addEventListener("keydown", (event) => {
-      const by = step(event);
+      const by = event.target instanceof HTMLInputElement ? null : step(event);
       if (by) {
         event.preventDefault();
         open(this.at + by[0] + by[1]);
         this.buttons[this.at].focus();
       }
+    });
+  }
+
+  /** @param {HTMLElement} made @param {number} at */
+  item(made, at) {
+    const item = element("li", {}, made);
+    if (this.comparing.takes(at)) {
+      const label = made.querySelector(".entry-label")?.textContent ?? "";
+      item.append(this.comparing.boxOf(at, label));
+      item.classList.add("with-box");
+    }
+    return item;
+  }
+
+  /** Goes to two hits at once. @param {[number, number]} of */
+  goToBoth(of) {
+    this.comparing.set(of);
+    byId("position").textContent = of.map((at) => at + 1).join(" and ");
+    this.buttons.forEach((button, index) => {
+      button.setAttribute("aria-current", String(of.includes(index)));
     });
   }
 

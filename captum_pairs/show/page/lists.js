@@ -14,7 +14,7 @@ export class Lists {
   }
 
   /** @param {Entry} entry @param {Numbers[]} numbers */
-  fill({ changes, query }, numbers) {
+  fill({ changes, decided, query }, numbers) {
     this.items = [];
     const cards = numbers.map(({ pair, sides }, at) => {
       const asked = /** @type {SideIndex} */ (sides[1].kind === "text" ? 1 : 0);
@@ -31,18 +31,42 @@ export class Lists {
       return element("div", { class: "card" }, element("h2", {}, title), shownList);
     });
     byId("matches").replaceChildren(...cards);
-    byId("changes-card").hidden = !changes;
-    const side = /** @type {SideIndex} */ (query === "first" ? 1 : 0);
-    const rows = this.list(changes ?? [], (change) => {
-      const pair = change.features[0].length ? 0 : 1;
-      return { pair, side, features: change.features[pair], source: change };
-    });
+    byId("changes-card").hidden = !changes && !decided;
+    byId("changes-title").textContent = changes ? "Word by word" : "What decided";
+    const rows = changes
+      ? this.ofChanges(changes, query)
+      : this.ofDecided(decided, query);
     byId("changes").replaceChildren(...rows.children);
   }
 
+  /** @param {NonNullable<Entry["changes"]>} changes @param {Entry["query"]} query */
+  ofChanges(changes, query) {
+    const side = /** @type {SideIndex} */ (query === "first" ? 1 : 0);
+    return this.list(changes, (change) => {
+      const pair = change.features[0].length ? 0 : 1;
+      return { pair, side, features: change.features[pair], source: change };
+    });
+  }
+
+  /** Of the query, which is the same in both pairs.
+   *
+   * @param {Entry["decided"]} decided
+   * @param {Entry["query"]} query
+   */
+  ofDecided(decided, query) {
+    const side = /** @type {SideIndex} */ (query === "first" ? 0 : 1);
+    return this.list(decided ?? [], (each) => ({
+      pair: 0,
+      side,
+      features: each.features,
+      source: each,
+    }));
+  }
+
   /**
-   * @param {(Match & {changed?: boolean})[]} found
-   * @param {(match: Match) => Picked} select
+   * @template {{label: string, value: number, changed?: boolean}} Told
+   * @param {Told[]} found
+   * @param {(match: Told) => Picked} select
    */
   list(found, select) {
     const most = found.reduce((size, { value }) => Math.max(size, Math.abs(value)), 0);

@@ -36,7 +36,13 @@ export class Page {
       leave: () => this.point(null),
       pin: (selection) => this.pin(selection),
     });
-    this.entries = new Entries(content, (at) => this.open(at));
+    /** Two hits that are compared. @type {[number, number] | null} */
+    this.compared = null;
+    this.entries = new Entries(
+      content,
+      (at) => this.open(at),
+      (of) => this.compare(of),
+    );
     this.sized = new ResizeObserver(() => {
       this.panels.flat().forEach((panel) => panel.regions?.canvas.draw());
     });
@@ -46,8 +52,11 @@ export class Page {
 
   /** To what the address asks for. */
   go() {
-    const { at, pinned } = readAddress(this.content);
+    const { at, pinned, compared } = readAddress(this.content);
     this.open(at);
+    if (compared) {
+      this.compare(compared);
+    }
     if (pinned) {
       this.pin(pinned);
     }
@@ -81,7 +90,23 @@ export class Page {
 
   /** @param {number} at */
   open(at) {
-    this.entry = this.content.entries[this.entries.go(at)];
+    this.compared = null;
+    this.show(this.content.entries[this.entries.go(at)]);
+  }
+
+  /** @param {[number, number]} of */
+  compare(of) {
+    const entry = this.entries.comparing.entryOf(of);
+    if (entry) {
+      this.compared = of;
+      this.entries.goToBoth(of);
+      this.show(entry);
+    }
+  }
+
+  /** @param {Entry} entry */
+  show(entry) {
+    this.entry = entry;
     this.pointed = this.pinned = null;
     const { sides } = this.content;
     this.numbers = this.entry.pairs.map((pair) => new Numbers(pair, sides));
@@ -218,7 +243,7 @@ export class Page {
     showLegend(scale);
     showReadout(state);
     this.lists.mark(state);
-    writeAddress(this.entries.at, this.pinned);
+    writeAddress(this.entries.at, this.pinned, this.compared);
   }
 }
 

@@ -60,12 +60,22 @@ interface Entry {
   facts: [string, string][];
   query?: "first" | "second";
   changes?: (Match & { changed: boolean })[];
+  /** Of hits: the words, or regions, of the query, and what each made of it. */
+  decided?: { label: string; value: number; features: number[] }[];
+}
+
+/** Two hits side by side: an entry whose pairs are theirs. */
+interface Compared {
+  of: [number, number];
+  titles: [string, string];
+  entry: Omit<Entry, "pairs">;
 }
 
 interface Content {
   pictures: string[];
   sides: Side[];
   entries: Entry[];
+  compared?: Compared[];
 }
 
 // ---- what is selected and shown --------------------------------------------

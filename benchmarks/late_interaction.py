@@ -210,9 +210,7 @@ def main() -> None:
         for pair in pairs:
             texts = pair["first"], pair["second"]
             settings = {"layer": (block, block), "tolerance": TOLERANCE}
-            explained.append(
-                [model.explain(*texts[::step], **settings) for step in (1, -1)]
-            )
+            explained.append(model.explain([*texts], [*texts[::-1]], **settings))
         if not losses:
             losses = [[lost(own, found) for found in roles] for roles in explained]
             tables = {"similarities": similarities, "those that count": counted}

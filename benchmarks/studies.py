@@ -196,9 +196,9 @@ def _causes(tables: dict[str, pyarrow.Table]) -> dict[str, str]:
     for row in tables["causes"].to_pylist():
         found[row["kind"]] = f"{row['rate']:.2f} / {row['base_rate']:.2f}"
     for at, row in enumerate(tables["matrix"].to_pylist()[:3]):
-        pair = f"{row['label']}, {row['other']}"
-        lift = {**row, "lift_low": row["low"], "lift_high": row["high"]}
-        found[f"matrix, {at + 1}"] = f"{pair}: {_between(lift, 'lift')}"
+        ends = {"lift_low": row["low"], "lift_high": row["high"]}
+        lift = _between({**row, **ends}, "lift")
+        found[f"matrix, {at + 1}"] = f"{row['label']}, {row['other']}: {lift}"
     return found
 
 

@@ -71,6 +71,19 @@ KINDS = {
         "sentence-transformers",
         "sentence_transformers",
     ),
+    "cross-encoder": Kind(
+        "cross-encoders and rerankers of sentence-transformers and transformers "
+        "(…ForSequenceClassification of two texts)",
+        "cross-encoder/ms-marco-MiniLM-L6-v2 (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
+    "itm": Kind(
+        "image-text matching heads: BLIP, BLIP-2, ViLT, BridgeTower",
+        "itm:Salesforce/blip-itm-base-coco (hub id or directory)",
+        "transformers",
+        "transformers",
+    ),
     "multi-vector": Kind(
         "late interaction of texts: MultiVectorEncoder of sentence-transformers "
         "(ColBERT, PyLate)",

@@ -1,10 +1,10 @@
 """What can be asked of a dual encoder, and where one comes from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Optional, overload, ParamSpec, Union, Unpack
+from typing import Any, NoReturn, Optional, overload, ParamSpec, Union, Unpack
 
 from captum_pairs import models
 from captum_pairs.explain.comparison import compare, Comparison, methods_asked_for
@@ -24,6 +24,7 @@ from captum_pairs.explain.methods import Method
 from captum_pairs.explain.options import Options, OptionsLike
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.references import References, sample_references, WORDS
+from captum_pairs.explain.scored import estimate_scored, score_options
 from captum_pairs.explain.sides import InputContributions, side_of_query
 from captum_pairs.explain.zero_shot import zero_shot, ZeroShot
 from captum_pairs.inputs import Where
@@ -34,7 +35,15 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-__all__ = ["DualEncoder", "from_functions", "LateInteraction", "load", "siamese"]
+__all__ = [
+    "DualEncoder",
+    "from_functions",
+    "from_score",
+    "LateInteraction",
+    "load",
+    "PairScorer",
+    "siamese",
+]
 
 
 # One input: a path or a text, an image, an array or tensor, or what was kept of it.
@@ -58,7 +67,12 @@ class DualEncoder(EncoderPair):
     def of(cls, pair: EncoderPair) -> "DualEncoder":
         """What an adapter returned."""
         known = LateInteraction if isinstance(pair, LateInteractionPair) else cls
+        known = known if pair.scorer is None else PairScorer
         return known(**{each.name: getattr(pair, each.name) for each in fields(known)})
+
+    def _options(self, given: Mapping[str, Any]) -> Options:
+        """The settings of a question."""
+        return Options.of({**given})
 
     def __repr__(self) -> str:
         scores = ", ".join(head.name for head in self.heads)
@@ -140,7 +154,7 @@ class DualEncoder(EncoderPair):
                 an option that can't be used.
         """
         asked = part_asked_for(self, phrase, occurrence, region, side)
-        return explain(self, first, second, Options.of({**options}), asked)
+        return explain(self, first, second, self._options(options), asked)
 
     def estimate(
         self, first: Input, second: Input, **options: Unpack[OptionsLike]
@@ -157,7 +171,9 @@ class DualEncoder(EncoderPair):
 
         >>> print(model.estimate("one.jpg", "other.jpg", layer=13))
         """
-        return estimate(self, first, second, Options.of({**options}))
+        if self.scorer is not None:
+            return estimate_scored(self, first, second, self._options(options))
+        return estimate(self, first, second, self._options(options))
 
     def contrast(
         self,
@@ -179,7 +195,7 @@ class DualEncoder(EncoderPair):
                 both are of a kind.
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
-        settings = Options.of({**options})
+        settings = self._options(options)
         where = side_of_query(self, query, side)
         return contrast(self, query, preferred, other, settings, where)
 
@@ -239,7 +255,7 @@ class DualEncoder(EncoderPair):
             InvalidArgumentError: naming ``inputs`` for one alone; ``directory``, if it
                 is of another model or other settings, damaged, or can't be written to.
         """
-        settings = Options.of({**options})
+        settings = self._options(options)
         return contribute(self, inputs, side, directory, keys, dtype, settings)
 
     def index(
@@ -350,7 +366,51 @@ class DualEncoder(EncoderPair):
             template: what the class is put into, such as "a photo of a {}".
             **options: see :class:`captum_pairs.explain.options.Options`.
         """
-        return zero_shot(self, image, prompts, template, Options.of({**options}))
+        return zero_shot(self, image, prompts, template, self._options(options))
+
+
+class PairScorer(DualEncoder):
+    """
+    A score of two inputs that is no inner product of two embeddings (a cross-encoder, a
+    matching head, a function), and what can be asked of it: ``explain``, ``contrast``
+    and ``estimate``. What needs an embedding of each input is refused.
+
+    It is explained by integrated Hessians: pairs are the mixed second derivative of the
+    score, integrated over both inputs' paths, so that points are the product of the
+    paths' steps. Of the settings there are ``layer``, ``tolerance``, ``n_steps`` (the
+    most of each path, 31), ``baseline``, ``tokens`` and ``progress``. See
+    docs/scores.md.
+    """
+
+    def _options(self, given: Mapping[str, Any]) -> Options:
+        return score_options(given)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}; both inputs scored at once>"
+
+    def compare(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused: methods are compared by embeddings."""
+        self._refuse("a comparison of methods")
+
+    def contributions(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused: an input has none of its own."""
+        self._refuse("contributions")
+
+    def index(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused: a search compares embeddings."""
+        self._refuse("an index")
+
+    def references(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused: a score is compared with one baseline."""
+        self._refuse("references")
+
+    def zero_shot(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused: explain the image with each prompt, or two of them by contrast."""
+        self._refuse("a classification by texts")
+
+    def _refuse(self, what: str) -> NoReturn:
+        self.require_embeddings(what)
+        raise AssertionError("a scorer has no embeddings")
 
 
 class LateInteraction(DualEncoder, LateInteractionPair):
@@ -473,3 +533,4 @@ def _asked(make: Callable[Arguments, EncoderPair]) -> Callable[Arguments, DualEn
 load = _asked(models.load)
 siamese = _asked(models.siamese)
 from_functions = _asked(models.from_functions)
+from_score = _asked(models.from_score)

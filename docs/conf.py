@@ -64,11 +64,9 @@ html_static_path = ["_static", "_made"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False
-html_theme_options = {
-    "source_repository": outside.REPOSITORY,
-    "source_branch": "main",
-    "source_directory": "docs/",
-}
+html_use_index = False
+html_domain_indices = False
+html_theme_options = {"top_of_page_buttons": []}
 
 
 def setup(app: Any) -> None:
@@ -77,5 +75,7 @@ def setup(app: Any) -> None:
     reference.write(HERE / "api")
     live.write(HERE / "_made" / "live")
     app.connect("source-read", outside.lead_out)
+    # its table of contents has the pages that there are
+    app.connect("env-get-outdated", lambda *_: ["index"])
     app.connect("autodoc-process-docstring", reference.process, priority=100)
     formulas.setup(app)

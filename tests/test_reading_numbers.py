@@ -1,4 +1,4 @@
-"""docs/reading.md says what comes out: its examples are run as they stand there."""
+"""Pages that say what comes out: their examples are run as they stand there."""
 
 import doctest
 import re
@@ -7,20 +7,26 @@ from pathlib import Path
 import pytest
 from captum_pairs.scenes import checkpoint_path
 
-PAGE = Path(__file__).parents[1] / "docs" / "reading.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.skipif(
     not checkpoint_path().is_dir(), reason="the embedded checkpoint is not here"
 )
-def test_every_number_of_the_page_is_computed() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("name", "number", "answers"), [("reading.md", 7, 12), ("start.md", 4, 5)]
+)
+def test_every_number_of_the_page_is_computed(
+    name: str, number: int, answers: int
+) -> None:
+    page = DOCS / name
+    text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == text.count("```pycon") == 7
+    assert len(blocks) == text.count("```pycon") == number
     examples = doctest.DocTestParser().get_doctest(
-        "".join(blocks), {}, PAGE.name, str(PAGE), 0
+        "".join(blocks), {}, page.name, str(page), 0
     )
-    assert sum(bool(example.want) for example in examples.examples) == 12
+    assert sum(bool(example.want) for example in examples.examples) == answers
     said: list[str] = []
     result = doctest.DocTestRunner(verbose=False).run(examples, out=said.append)
     assert result.failed == 0, "".join(said)

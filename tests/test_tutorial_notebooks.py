@@ -5,16 +5,22 @@ That every notebook runs and finds what it says is the gate ``notebooks``."""
 import json
 import re
 import runpy
+from base64 import b64decode, b64encode
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 SOURCES = sorted(TUTORIALS.glob("[0-9][0-9]_*.md"))
 BYTES = 600_000
+# names of real weights: each notebook says how to run it on some
+HUB = re.compile(r"(openai|google|laion|lightonai|sentence-transformers)/[\w.-]{4,}")
 # what differs from machine to machine, or from run to run
 LOCAL = re.compile(r"/root/|/home/|/tmp/|/Users/|0x[0-9a-f]{6,}|ipykernel_\d+")
 
@@ -68,7 +74,7 @@ def test_the_copy_is_small_and_of_no_machine(source: Path) -> None:
             pictures += "image/png" in data
             texts = [_joined(v) for kind, v in data.items() if kind.startswith("text/")]
             assert [text for text in texts if LOCAL.search(text)] == []
-    assert pictures >= 2
+    assert pictures >= 1
     assert source.with_suffix(".ipynb").stat().st_size < BYTES
 
 
@@ -80,7 +86,7 @@ def test_a_notebook_says_what_it_is_and_checks_what_it_says(
     first = cells[0].source
     assert first.startswith("# ")
     assert re.search(r"\d+ minutes", first) and "pip install" in first
-    assert "openai/clip-vit-base-patch32" in "".join(cell.source for cell in cells)
+    assert HUB.search("".join(cell.source for cell in cells)), "no real weights"
     unseen = [cell.source for cell in cells if _unseen(cell)]
     assert unseen and all(re.search(r"^\s*assert ", s, re.M) for s in unseen)
     for cell in cells:
@@ -157,6 +163,19 @@ def test_what_is_shown_is_the_same_each_time(
     for count, cell in enumerate(shown["cells"][1:], 1):
         assert cell["execution_count"] == cell["outputs"][1]["execution_count"] == count
     nbformat.validate(nbformat.reads(text, 4))
+
+
+def test_pictures_keep_their_pixels(runner: SimpleNamespace) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[0, 0] = (10, 20, 30, 0)  # nothing there: the page is white
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    smaller = runner._smaller(b64encode(file.getvalue()).decode())
+    assert runner._smaller(smaller) == smaller
+    found = np.asarray(Image.open(BytesIO(b64decode(smaller))))
+    pixels[0, 0] = 255
+    assert (found == pixels[..., :3]).all()
 
 
 def test_a_notebook_that_there_is_not(

@@ -1,6 +1,7 @@
 """The tutorials run as they are, and find what they say that they find."""
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -85,3 +86,23 @@ def test_two_sentences_alone(run_alone: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_visualization_alone(run_alone: Run, tmp_path: Path) -> None:
     check_visualization(run_alone, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_gallery_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One block after the other, as they stand beside the pictures."""
+    page = TUTORIALS.parent / "docs" / "visualization.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) == 11
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks:
+        assert len(block.strip().splitlines()) <= 15
+        names.pop("figure", None)
+        exec(compile(block, str(page), "exec"), names)
+        if "v.visualize_" in block or "plot_pairs" in block:
+            assert "figure" in names or "sheet" in names
+    assert (tmp_path / "phrase.png").is_file() and (tmp_path / "sheet.png").is_file()
+    plt.close("all")

@@ -13,9 +13,12 @@ source and the same outputs give the same file.
 
 import argparse
 import os
+import re
 import sys
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,13 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 HERE = Path(__file__).parent
 SECONDS = 180  # for a whole notebook, on a busy machine
 UNSEEN = "remove-cell"
+PICTURE = "image/png"
+COLORS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 Notebook = Any  # nbformat's, a dictionary of any depth
 
 
@@ -63,7 +69,8 @@ def execute(notebook: Notebook, name: str, seconds: float = SECONDS) -> None:
                 why = f"{name} took more than {seconds:.0f} s"
                 raise NotebookError(f"{_place(name, at, cell)}: {why}") from None
             except (CellExecutionError, DeadKernelError) as error:
-                raise NotebookError(f"{_place(name, at, cell)}:\n{error}") from None
+                plain = COLORS.sub("", str(error))
+                raise NotebookError(f"{_place(name, at, cell)}:\n{plain}") from None
 
 
 def _place(name: str, at: int, cell: Notebook) -> str:
@@ -81,7 +88,7 @@ def shown(notebook: Notebook) -> Notebook:
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = [_numbered(o, count) for o in cell.outputs if _kept(o)]
+            cell.outputs = [_tidy(o, count) for o in cell.outputs if _kept(o)]
     notebook.cells = cells
     notebook.metadata = nbformat.from_dict(
         {
@@ -106,10 +113,21 @@ def _kept(output: Notebook) -> bool:
     return output.get("name") != "stderr"
 
 
-def _numbered(output: Notebook, count: int) -> Notebook:
+def _tidy(output: Notebook, count: int) -> Notebook:
     if output.output_type == "execute_result":
         output.execution_count = count
+    if PICTURE in output.get("data", {}):
+        output.data[PICTURE] = _smaller(output.data[PICTURE])
     return output
+
+
+def _smaller(picture: str) -> str:
+    """The same pixels in fewer bytes; pages are white, so nothing shows through."""
+    image = Image.open(BytesIO(b64decode(picture))).convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    file = BytesIO()
+    Image.alpha_composite(white, image).convert("RGB").save(file, "PNG", optimize=True)
+    return b64encode(file.getvalue()).decode()
 
 
 def run(source: Path, into: Path) -> Path:

@@ -19,6 +19,7 @@ from captum_pairs.explain.cost import announce
 from captum_pairs.explain.counting import tallied, Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.pair import PairExplanation
+from captum_pairs.explain.scored import explain_scored
 from captum_pairs.explain.sides import (
     adopted,
     settled,
@@ -81,6 +82,9 @@ def explain(
     with model.as_it_is():
         if not (_is_many(first) or _is_many(second)):
             return explain_pair(model, (first, second), options, asked)
+        if model.scorer is not None:
+            pairs = _paired(first, second)
+            return [explain_pair(model, pair, options, asked) for pair in pairs]
         first, second = _computed_once(model, first, second, options)
         return _explain_pairs(model, _paired(first, second), options, asked)
 
@@ -98,6 +102,8 @@ def explain_pair(
     Contributions are computed on the side of fewer features, and for each of them one
     backward pass a step gives the attributions to all features of the other one.
     """
+    if model.scorer is not None:
+        return explain_scored(model, inputs, options, asked, tally)
     options = adopted(options, *inputs)
     with tallied(options.progress) as counted, Session() as session:
         sides = tuple(

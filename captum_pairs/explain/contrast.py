@@ -8,7 +8,7 @@ from typing import Any, TYPE_CHECKING, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, Session
-from captum_pairs.explain.compute import combine, explanation_of
+from captum_pairs.explain.compute import combine, explain_pair, explanation_of
 from captum_pairs.explain.counting import tallied
 from captum_pairs.explain.files import as_number, read_result, well_formed, write_result
 from captum_pairs.explain.options import Options
@@ -342,6 +342,12 @@ def contrast(
     The query is prepared, and its path followed, once for both candidates.
     """
     at = 0 if query_side == "first" else 1
+    if model.scorer is not None:
+        first, second = (
+            explain_pair(model, (query, each) if at == 0 else (each, query), options)
+            for each in (preferred, other)
+        )
+        return Contrast(first, second, query_side)
     options = adopted(options, query, preferred, other)
     with tallied(options.progress) as tally, Session() as session:
         asked = side_of(model, at, query, options, session, tally)

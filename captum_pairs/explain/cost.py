@@ -20,10 +20,10 @@ from captum_pairs.explain.sides import adopted, PreparedSide, Side, side_of
 from captum_pairs.models.encoder import Encoder
 from captum_pairs.models.encoder_pair import EncoderPair
 
-__all__ = ["announce", "Cost", "estimate"]
+__all__ = ["announce", "Cost", "estimate", "PATIENCE"]
 
 # Seconds that nobody needs to be told of.
-_PATIENCE = 5.0
+PATIENCE = 5.0
 # The points at which passes are timed: together they take less than one by one, so as
 # many as a tenth of the explanation's time allows; and the features and directions.
 _FEWEST_POINTS, _MOST_POINTS, _SHARE = 2, 8, 0.1
@@ -47,6 +47,7 @@ class Cost:
         n_steps: of both paths; where the tolerance was not reached at eight, at most so
             many: the residual halves, at least, when they are doubled.
         layers: of both encoders, in words.
+        is_grid: whether points are places of both paths, and not of one or the other.
     """
 
     seconds: float
@@ -54,10 +55,13 @@ class Cost:
     features: tuple[int, int]
     n_steps: tuple[int, int]
     layers: tuple[str, str]
+    is_grid: bool = False
 
     def __str__(self) -> str:
         where = " and ".join(dict.fromkeys(self.layers))
         steps = " and ".join(str(n) for n in dict.fromkeys(self.n_steps))
+        if self.is_grid:
+            steps = " x ".join(map(str, self.n_steps))
         return (
             f"about {_duration(self.seconds)}: {self.features[0]} x {self.features[1]} "
             f"features at the {where}, {steps} steps, {self.gradients:,} gradients"
@@ -99,10 +103,10 @@ def announce(
     # a gradient takes as long as the pass that it goes back through, or twice that
     point = tally.elapsed / max(tally.forwards, 1)
     steps = [_TRIED * isinstance(side, PreparedSide) for side in sides]
-    if _gradients(sides, steps) * point < _PATIENCE:
+    if _gradients(sides, steps) * point < PATIENCE:
         return
     found = _cost(sides)
-    if found.seconds >= _PATIENCE:
+    if found.seconds >= PATIENCE:
         print(f"explaining a pair takes {found}", file=sys.stderr)
 
 

@@ -200,7 +200,7 @@ def as_text(value: Any) -> str:
 
 def as_similarity(value: Any) -> str:
     """What was read, if it is one that there is."""
-    if value not in ("cosine", "dot", "maxsim"):
+    if value not in ("cosine", "dot", "maxsim", "score"):
         raise ValueError("similarity")
     return str(value)
 

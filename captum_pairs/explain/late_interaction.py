@@ -95,7 +95,7 @@ def explain_assigned(
         )
     with model.as_it_is(), tallied(options.progress) as tally:
         if not any(many):
-            return _explained(model, (first, second), options, asked, tally)
+            return _explained(model, (first, second), options, asked, tally, True)
         count = len(first) if many[0] else len(second)
         firsts = first if many[0] else [first] * count
         seconds = second if many[1] else [second] * count
@@ -188,9 +188,15 @@ def _explained(
     options: Options,
     asked: Optional[Asked],
     tally: Tally,
+    alone: bool = False,
 ) -> PairExplanation:
+    """
+    Args:
+        alone: whether this is all that is asked, so that it is said what it takes.
+    """
     found = _assigned(model, pair, options, tally)
-    result = explain_pair(found.model, found.inputs, options, asked)
+    shared = None if alone else tally
+    result = explain_pair(found.model, found.inputs, options, asked, shared)
     return found.told(result)
 
 

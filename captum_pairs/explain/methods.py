@@ -19,6 +19,7 @@ __all__ = [
     "check_width",
     "EXPECTED_GRADIENTS",
     "INTEGRATED_GRADIENTS",
+    "INTEGRATED_HESSIANS",
     "leaves_out",
     "Method",
     "method_names",
@@ -32,8 +33,10 @@ __all__ = [
 INTEGRATED_GRADIENTS = "integrated_gradients"
 # The same from references, which there have to be.
 EXPECTED_GRADIENTS = "expected_gradients"
+# Of a score that is no inner product, and no method of embeddings.
+INTEGRATED_HESSIANS = "integrated_hessians"
 # Those whose parts miss the score by an error of a path's integral.
-OF_PATHS = (INTEGRATED_GRADIENTS, EXPECTED_GRADIENTS)
+OF_PATHS = (INTEGRATED_GRADIENTS, EXPECTED_GRADIENTS, INTEGRATED_HESSIANS)
 
 # What finds contributions, or a pair method that is made of it.
 Method = Union[type[EmbeddingAttribution[Any]], type[PairAttribution]]

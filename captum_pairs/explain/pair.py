@@ -44,6 +44,7 @@ from captum_pairs.models.view import Box
 from captum_pairs.show.pictures import draw, draw_pairs, draw_token_map, Scales
 from captum_pairs.show.reading import silence, verdict
 from captum_pairs.show.wording import (
+    alone,
     both_baselines,
     completeness,
     logits,
@@ -115,8 +116,8 @@ class PairExplanation(Result):
         model: what was loaded.
         method: by which contributions were found.
         first, second: the inputs, and their features i and j.
-        similarity: "cosine" or "dot".
-        score: the similarity of the two embeddings.
+        similarity: "cosine" or "dot"; "score" of a score that is neither.
+        score: the similarity of the two embeddings, or that score.
         heads: what the model makes of it.
         constant: the similarity of the two baselines, or of what both inputs are
             compared with.
@@ -548,7 +549,7 @@ class PairExplanation(Result):
             lines.append("the strongest pairs:")
             lines += [f"  {pair}" for pair in pairs]
         if self.maxsim is not None:
-            lines += self.maxsim.in_words()
+            lines += self.maxsim.in_words(self.side_names)
         return "\n".join([*lines, *silence(self), *self._settings_in_words()])
 
     def _settings_in_words(self) -> Iterator[str]:
@@ -556,6 +557,8 @@ class PairExplanation(Result):
             yield f"{name}: {path(side, self.method)}"
         if self.method in OF_PATHS and (found := completeness(self)):
             yield f"completeness: {found}"
+        if told := alone(self):
+            yield told
 
     def plot(
         self, *, own_scales: bool = False, outlier_perc: Optional[float] = None
@@ -654,6 +657,7 @@ class PairExplanation(Result):
                     as_text(head["name"]),
                     as_number(head["scale"]),
                     as_number(head["bias"]),
+                    as_text(head.get("activation", "")),
                 )
                 for head in content["heads"]
             )

@@ -185,6 +185,7 @@ class Asking:
         session: Session,
         tally: Optional[Tally] = None,
     ) -> None:
+        model.require_embeddings("contributions")
         self.encoder = (model.first, model.second)[at]
         self.layer = self.encoder.layer(options.layers(model)[at])
         self.baseline = options.baselines(model)[at]

@@ -283,6 +283,7 @@ def zero_shot(
     options: Options,
 ) -> ZeroShot:
     """See :meth:`captum_pairs.DualEncoder.zero_shot`."""
+    model.require_embeddings("a classification by texts")
     classes = _classes(prompts)
     if not isinstance(template, str) or "{}" not in template:
         came = validation.describe(template)

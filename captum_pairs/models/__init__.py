@@ -20,7 +20,7 @@ from captum_pairs.models.errors import (
     UnreadableImageError,
     UnreadableSoundError,
 )
-from captum_pairs.models.functions import from_functions
+from captum_pairs.models.functions import from_functions, from_score
 from captum_pairs.models.images import ImageEncoder, PreparedImage
 from captum_pairs.models.late_interaction import (
     LateInteractionPair,
@@ -40,6 +40,7 @@ __all__ = [
     "EncoderPair",
     "Feature",
     "from_functions",
+    "from_score",
     "Head",
     "ImageEncoder",
     "LateInteractionPair",

@@ -1,6 +1,7 @@
 """Two encoders whose embeddings are compared: what every adapter returns."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models.described import (
     dense_parts,
     modules_of,
@@ -15,6 +17,7 @@ from captum_pairs.models.described import (
     tensors_of,
 )
 from captum_pairs.models.encoder import Encoder
+from captum_pairs.models.scorer import Scorer
 from torch import nn, Tensor
 
 __all__ = ["EncoderPair", "Head"]
@@ -23,18 +26,24 @@ __all__ = ["EncoderPair", "Head"]
 @dataclass(frozen=True)
 class Head:
     """
-    What a model makes of the similarity s: scale * s + bias.
+    What a model makes of the similarity s: scale * s + bias, or that between 0 and 1.
 
     Args:
         name: as the model's output is called.
+        activation: "sigmoid", or "" for none.
     """
 
     name: str = "similarity"
     scale: float = 1.0
     bias: float = 0.0
+    activation: str = ""
 
     def __call__(self, similarity: float) -> float:
-        return self.scale * similarity + self.bias
+        found = self.scale * similarity + self.bias
+        if self.activation == "sigmoid":
+            # of whatever size, without an overflow
+            return 0.5 * (1.0 + math.tanh(0.5 * found))
+        return found
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,10 @@ class EncoderPair:
         first, second: the two sides; the same one for a Siamese encoder.
         heads: the model's own scores, made of the similarity; the first is the one that
             is shown.
-        similarity: "cosine", or "dot" for embeddings that are compared as they are.
+        similarity: "cosine", or "dot" for embeddings that are compared as they are;
+            "score" with a scorer.
+        scorer: of a model whose score is no inner product of two embeddings; both
+            encoders then know inputs and blocks, and embed nothing.
     """
 
     name: str
@@ -55,6 +67,22 @@ class EncoderPair:
     second: Encoder
     heads: tuple[Head, ...] = (Head(),)
     similarity: str = "cosine"
+    scorer: Optional[Scorer] = None
+
+    def require_embeddings(self, what: str) -> None:
+        """
+        Refuse what needs an embedding of each input.
+
+        Raises:
+            InvalidArgumentError: naming ``model``, if it scores both at once.
+        """
+        if self.scorer is not None:
+            raise InvalidArgumentError(
+                "model",
+                f"one that embeds each input, for {what}",
+                f"{self.name}, whose score needs both inputs at once (explain, "
+                "contrast and estimate take it)",
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -103,7 +131,7 @@ class EncoderPair:
 
     def _weights(self) -> Iterator[tuple[str, Any]]:
         modules: list[nn.Module] = []
-        for encoder in (self.first, self.second):
+        for encoder in filter(None, (self.first, self.second, self.scorer)):
             for module in modules_of(encoder):
                 if not any(module is each for each in modules):
                     modules.append(module)

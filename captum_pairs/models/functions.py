@@ -22,14 +22,17 @@ from captum_pairs.models.encoder import (
 )
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.outputs import embeddings_of
+from captum_pairs.models.scorer import ScorerOfTwo
 from torch import nn, Tensor
 
-__all__ = ["from_functions", "FunctionEncoder", "PreparedTensor"]
+__all__ = ["from_functions", "from_score", "FunctionEncoder", "PreparedTensor"]
 
 # (b, ...) to embeddings (b, k).
 Encode = Callable[..., Tensor]
 # What was put in to (1, ...), or to that and what else the encoder takes.
 Prepare = Callable[[Any], Any]
+# Such a function, or an encoder that prepares inputs of its kind.
+Reader = Union[Prepare, Encoder]
 Baseline = Union[Tensor, float, Callable[[Tensor], Tensor]]
 # Of the features, or how they follow from what was put in.
 Names = Union[Sequence[str], Callable[[Any], Sequence[str]]]
@@ -100,6 +103,90 @@ def from_functions(
     first, second = encoders
     second = first if first.is_same_as(second) else second
     return EncoderPair(name, first, second, (head,), similarity)
+
+
+def from_score(
+    score: Callable[..., Tensor],
+    *,
+    layers: Optional[tuple[Optional[nn.Module], Optional[nn.Module]]] = None,
+    prepare: Optional[tuple[Optional[Reader], Optional[Reader]]] = None,
+    baselines: Optional[tuple[Optional[Baseline], Optional[Baseline]]] = None,
+    names: Optional[tuple[Optional[Names], Optional[Names]]] = None,
+    name: str = "score",
+) -> EncoderPair:
+    """
+    Any score of two inputs that can be differentiated twice: a text-conditioned image
+    encoder, a late fusion, a network that reads both.
+
+    It is explained by integrated Hessians, whose cost is the product of both paths'
+    steps (``model.estimate`` says it before). Where the score is an inner product of
+    two embeddings, :func:`from_functions` gives the same for their sum.
+
+    Args:
+        score: maps two tensors (b, ...), then what else was prepared with the first and
+            with the second one, to scores (b,) or (b, 1), in PyTorch. The score of a
+            pair does not depend on the others of its batch, and it is no network of
+            rectifiers alone, whose second derivatives are zero.
+        layers: attribute to the output of these modules, which one pass of the score
+            reaches once each (one given twice: with the first input, then with the
+            second), instead of to the inputs, for which None stands. Whole numbers
+            (token ids) need one, such as the embedding.
+        prepare: for each side an encoder of another model, which makes tensors of its
+            images or texts and knows their patches or words
+            (``captum_pairs.load(...).first``), with its own layer unless one is given;
+            or as for :func:`from_functions`.
+        baselines, names: as for :func:`from_functions`; an encoder has its own.
+        name: of the model, in words.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+
+    >>> clip = captum_pairs.load("openai/clip-vit-base-patch32")
+    >>> model = from_score(fused_score, prepare=(clip.first, clip.second))
+    >>> print(model.estimate("dog.jpg", "a dog"))
+    >>> model.explain("dog.jpg", "a dog", phrase="dog")
+    """
+    if not callable(score):
+        raise InvalidArgumentError(
+            "score", "a function of two inputs", validation.describe(score)
+        )
+    first, second = validation.optional_pair_of("layers", layers)
+    for module in (first, second):
+        if not (module is None or isinstance(module, nn.Module)):
+            raise InvalidArgumentError(
+                "layers", "modules or None", validation.describe(module)
+            )
+    encoders = [
+        _reader(score, *settings)
+        for settings in zip(
+            (first, second),
+            validation.optional_pair_of("prepare", prepare),
+            validation.optional_pair_of("baselines", baselines),
+            validation.optional_pair_of("names", names),
+        )
+    ]
+    scorer = ScorerOfTwo(encoders[0], encoders[1], score, (first, second))
+    return EncoderPair(name, encoders[0], encoders[1], (Head(),), "score", scorer)
+
+
+def _reader(
+    score: Callable[..., Tensor],
+    layer: Optional[nn.Module],
+    prepare: Any,
+    baseline: Optional[Baseline],
+    names: Optional[Names],
+) -> Encoder:
+    """What prepares one side's inputs."""
+    if not isinstance(prepare, Encoder):
+        return FunctionEncoder(score, layer, prepare, baseline, names)
+    for argument, value in (("baselines", baseline), ("names", names)):
+        if value is not None:
+            raise InvalidArgumentError(
+                argument,
+                "None for an encoder, which has its own",
+                validation.describe(value),
+            )
+    return prepare
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ __all__ = [
     "HuggingFaceImageEncoder",
     "HuggingFaceTextEncoder",
     "load_hugging_face",
+    "processor_of",
+    "processor_parts",
 ]
 
 Embed = Callable[..., Any]
@@ -476,7 +478,7 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
             ignore_mismatched_sizes=True,
             **({"trust_remote_code": False} if loader is AutoModel else {}),
         )
-        processor = _processor(source, kind)
+        processor = processor_of(source, kind)
     check_weights(name, found)
     model.train(False).requires_grad_(False)
     return FAMILIES[kind](name, model, processor)
@@ -546,7 +548,7 @@ def adopt_hugging_face(model: Any, processor: Any, name: str) -> EncoderPair:
     embeds = hasattr(model, "get_text_features") or hasattr(model, "itm_head")
     if not embeds:
         raise _no_dual_encoder(name, "a part of a model, or one with another head")
-    parts = _parts(processor, "feature_extractor" if kind == "clap" else None)
+    parts = processor_parts(processor, "feature_extractor" if kind == "clap" else None)
     return FAMILIES[kind](model.name_or_path or name, model, parts)
 
 
@@ -572,7 +574,7 @@ def _no_dual_encoder(name: str, reason: str) -> ModelUnavailableError:
     )
 
 
-def _parts(processor: Any, sound: Optional[str]) -> Any:
+def processor_parts(processor: Any, sound: Optional[str]) -> Any:
     """What has a tokenizer, and an image processor or what reads sound."""
     other = sound or "image_processor"
     found = processor
@@ -597,13 +599,16 @@ def _parts(processor: Any, sound: Optional[str]) -> Any:
     return found
 
 
-def _processor(source: str, kind: str) -> Any:
+def processor_of(source: str, kind: str) -> Any:
+    """The processor beside the weights of a model_type."""
     load_processor = AutoProcessor.from_pretrained  # untyped, hence the ignored error
     processor = load_processor(  # type: ignore[no-untyped-call]
         source, trust_remote_code=False
     )
     try:
-        return _parts(processor, "feature_extractor" if kind == "clap" else None)
+        return processor_parts(
+            processor, "feature_extractor" if kind == "clap" else None
+        )
     except InvalidArgumentError as error:
         raise OSError(
             f"no processor with {error.expected} beside the weights"

@@ -1,6 +1,8 @@
 """From a directory, a name or a model in memory to a dual encoder."""
 
 import socket
+from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn, Optional, Union
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ from captum_pairs.models.registry import (
     supported,
     SUPPORTED,
 )
+from captum_pairs.models.scorer import of_class
 from captum_pairs.models.siamese import siamese
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
@@ -32,18 +35,21 @@ def load(
     processor: Any = None,
     *,
     device: Optional[Union[str, torch.device]] = None,
+    target: Union[int, str, None] = None,
 ) -> EncoderPair:
     """
-    A dual encoder.
+    A dual encoder; or a cross-encoder, or an image-text matching head, whose score is
+    explained without embeddings (docs/scores.md).
 
     Args:
         model: a directory that ``save_pretrained`` wrote or a model's id on the Hugging
             Face hub (transformers or sentence-transformers);
             ``open_clip:ARCHITECTURE/WEIGHTS`` (a tag of open_clip's or a file),
             ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
-            file); or "scenes" for the model that comes with the package
-            ("scenes:withheld", "scenes:finetuned": see its card). It is loaded in
-            float32, in evaluation mode, its parameters frozen.
+            file), ``itm:`` and a directory or id for the matching head of a model that
+            has embeddings as well (BLIP); or "scenes" for the model that comes with the
+            package ("scenes:withheld", "scenes:finetuned": see its card). It is loaded
+            in float32, in evaluation mode, its parameters frozen.
 
             Or a model that is in memory already. It is used as it is, in its mode, on
             its device, and its parameters keep their ``requires_grad``: call
@@ -54,11 +60,13 @@ def load(
             image backbone, which becomes a Siamese encoder of its own output, the
             transform that :func:`siamese` takes.
         device: where a model that is loaded is put; default: the CPU.
+        target: of a cross-encoder with scores for several classes the one that is
+            meant, its label or number.
 
     Raises:
         ModelUnavailableError: if there is no such model, it can't be read, or it is of
             a kind without an adapter.
-        InvalidArgumentError: naming ``processor`` or ``device``.
+        InvalidArgumentError: naming ``processor``, ``device`` or ``target``.
     """
     if isinstance(model, nn.Module):
         if device is not None:
@@ -68,7 +76,7 @@ def load(
                 "it)",
                 str(device),
             )
-        return _adopted(model, processor)
+        return _targeted(_adopted(model, processor), target)
     if processor is not None:
         raise InvalidArgumentError(
             "processor",
@@ -84,7 +92,18 @@ def load(
     for encoder in (encoders.first, encoders.second):
         if encoder.module is not None:
             encoder.module.train(False).requires_grad_(False).to(place)
-    return encoders
+    return _targeted(encoders, target)
+
+
+def _targeted(pair: EncoderPair, target: Union[int, str, None]) -> EncoderPair:
+    """Of a score of several classes that of one."""
+    if pair.scorer is not None:
+        return replace(pair, scorer=of_class(pair.scorer, target))
+    if target is not None:
+        raise InvalidArgumentError(
+            "target", "None for a model of two embeddings", validation.describe(target)
+        )
+    return pair
 
 
 def _name(model: object) -> str:
@@ -215,7 +234,9 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _defined_in(kind: type, place: str) -> bool:
-    return f"{kind.__module__}.".startswith(f"{place}.")
+    """Whether a class is of a module, or of those whose names a pattern says."""
+    name = f"{kind.__module__}."
+    return name.startswith(f"{place}.") or fnmatch(f"{name}{kind.__qualname__}", place)
 
 
 def _not_adopted(module: nn.Module) -> NoReturn:
@@ -247,6 +268,30 @@ def _is_sentence_transformer(source: str) -> bool:
     except (OSError, ValueError):
         return False  # no such model: the loading that follows says so
     return found is not None
+
+
+def _classes(source: str) -> list[str]:
+    """Of a model of transformers, by its configuration; none if that can't be read."""
+    made = _saved(source, "config.json").get("architectures")
+    return list(map(str, made)) if isinstance(made, list) else []
+
+
+def _is_cross_encoder(source: str) -> bool:
+    """Whether transformers wrote it, with a head for classes of sequences."""
+    made = any(each.endswith("ForSequenceClassification") for each in _classes(source))
+    return made and not _is_sentence_transformer(source)
+
+
+def _is_matching_head(source: str) -> bool:
+    """Whether it has no two embeddings besides."""
+    return not set(_classes(source)).isdisjoint(_MATCHING)
+
+
+_MATCHING = (
+    "Blip2ForImageTextRetrieval",
+    "BridgeTowerForImageAndTextRetrieval",
+    "ViltForImageAndTextRetrieval",
+)
 
 
 def _is_multi_vector(source: str) -> bool:
@@ -331,4 +376,20 @@ register_loader(
     **KINDS["torchvision"]._asdict(),
     adopter=f"{_HERE}.siamese:adopt_backbone",
     classes=("torchvision", "timm"),
+)
+register_loader(
+    "cross-encoder",
+    f"{_HERE}.cross_encoders:load_cross_encoder",
+    **KINDS["cross-encoder"]._asdict(),
+    adopter=f"{_HERE}.cross_encoders:adopt_cross_encoder",
+    classes=("transformers.*ForSequenceClassification",),
+    claims=_is_cross_encoder,
+)
+register_loader(
+    "itm",
+    f"{_HERE}.matching:load_matching",
+    **KINDS["itm"]._asdict(),
+    adopter=f"{_HERE}.matching:adopt_matching",
+    classes=tuple(f"transformers.*.{name}" for name in _MATCHING),
+    claims=_is_matching_head,
 )

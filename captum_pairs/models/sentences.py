@@ -9,6 +9,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.attr._utils.hooks import undone
 from captum_pairs.models.checkpoints import pointer_in, saved_json
+from captum_pairs.models.cross_encoders import of_sentence_transformers
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import (
@@ -30,7 +31,7 @@ from captum_pairs.models.texts import (
 )
 from captum_pairs.models.vocabulary import check_ids, check_vocabulary
 from captum_pairs.models.words import offsets_of, surface_of
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn, Tensor
 from torch.func import functional_call
 from transformers import PreTrainedModel
@@ -59,6 +60,7 @@ PROMPT = "prompt"
 # The prompts that encode_query and encode_document look for, in their order.
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _SIMILARITIES = ("cosine", "dot")
+_CROSS_ENCODER = "CrossEncoder"
 # Kinds of models that are saved as sentence-transformers are, and why they are none.
 _OTHER_KINDS = {
     "CrossEncoder": "a cross-encoder reads both texts at once, so that there are no "
@@ -433,7 +435,8 @@ def sentence_encoders(
 
 def adopt_sentence_transformer(model: Any, processor: Any, name: str) -> EncoderPair:
     """
-    A sentence-transformer that is in memory; see :func:`sentence_encoders`.
+    A sentence-transformer that is in memory; see :func:`sentence_encoders`. Or a
+    CrossEncoder, whose score is explained.
 
     Raises:
         InvalidArgumentError: naming ``processor``, which it has inside.
@@ -444,6 +447,8 @@ def adopt_sentence_transformer(model: Any, processor: Any, name: str) -> Encoder
             "None for a sentence-transformer, which has its tokenizer inside",
             validation.describe(processor),
         )
+    if isinstance(model, CrossEncoder):
+        return of_sentence_transformers(model)
     return sentence_encoders(model)
 
 
@@ -482,7 +487,7 @@ def load_sentence_transformer(name: str, source: str) -> EncoderPair:
     Raises:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
-    modules = _modules(name, source)
+    modules, kind = _modules(name, source)
     if modules and str(modules[0].get("type", "")).endswith("CLIPModel"):
         return _clip_inside(name, source, modules)
     check_code(name, listed_modules(source))
@@ -490,22 +495,25 @@ def load_sentence_transformer(name: str, source: str) -> EncoderPair:
         found = pointer_in(Path(source))
         if found is not None:
             raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
-        model = SentenceTransformer(source, device="cpu", trust_remote_code=False)
+        make: Any = CrossEncoder if kind == _CROSS_ENCODER else SentenceTransformer
+        model = make(source, device="cpu", trust_remote_code=False)
     model.float().requires_grad_(False)
+    if kind == _CROSS_ENCODER:
+        return of_sentence_transformers(model, name)
     return sentence_encoders(model, name)
 
 
-def _modules(name: str, source: str) -> list[Any]:
-    """The modules of a saved model, unless it is of another kind."""
+def _modules(name: str, source: str) -> tuple[list[Any], str]:
+    """The modules of a saved model, and of which kind it is, unless of another one."""
     modules = saved_json(source, "modules.json") or []
     kind = kind_of_saved(source)
     if not isinstance(modules, list) or kind is None:
         raise unavailable(name, ValueError("modules.json is not a list of modules"))
-    if kind in _OTHER_KINDS:
+    if kind in _OTHER_KINDS and kind != _CROSS_ENCODER:
         raise ModelUnavailableError(
             "model", "a SentenceTransformer", f"{name}: {_OTHER_KINDS[kind]}"
         )
-    return modules
+    return modules, str(kind)
 
 
 def kind_of_saved(source: str) -> Optional[str]:
@@ -659,7 +667,7 @@ def name_of(model: Any) -> str:
     """As its model card has it."""
     card = getattr(model, "model_card_data", None)
     name = getattr(card, "model_name", None) or getattr(card, "base_model", None)
-    return str(name or "SentenceTransformer")
+    return str(name or type(model).__name__)
 
 
 def _not_understood(model: SentenceTransformer) -> ModelUnavailableError:

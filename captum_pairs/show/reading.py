@@ -71,6 +71,12 @@ _MEANINGS = {
     "special token": "which stands for no part of an input",
 }
 
+# The same of a score that is no inner product.
+_OF_A_SCORE = {
+    "the two baselines": "the score of two empty inputs",
+    "on its own": "while the other input is empty",
+}
+
 
 # ---- a verdict -------------------------------------------------------------
 
@@ -104,7 +110,8 @@ def _largest_part(explanation: PairLike) -> str:
     parts = dict(explanation.parts())
     pairs = next(value for name, value in parts.items() if name.startswith("pairs of"))
     name, value = max(parts.items(), key=lambda part: abs(part[1]))
-    for end, meaning in _MEANINGS.items():
+    meanings = _MEANINGS | (_OF_A_SCORE if explanation.similarity == "score" else {})
+    for end, meaning in meanings.items():
         if name.endswith(end) and abs(value) > abs(pairs):
             return f" The largest part is {name}: {plain(value)}, {meaning}."
     return ""
@@ -369,13 +376,15 @@ def _listed(words: Sequence[str]) -> str:
 # ---- how to read it --------------------------------------------------------
 
 
-def key(similarity: str, aim: str = "the similarity", numbers: str = SUMS) -> str:
+def key(similarity: str, aim: str = "", numbers: str = SUMS) -> str:
     """
     What colours and numbers mean, in plain words.
 
     Args:
+        aim: what attributions add to. Default: the similarity, or the score
         numbers: what those mean that stand beside colours; "" where there are none.
     """
+    aim = aim or ("the score" if similarity == "score" else "the similarity")
     said = (
         f"Orange adds to {aim}, purple takes away from it, what has no colour does "
         f"neither; all in units of {unit(similarity)}."

@@ -14,6 +14,7 @@ from captum_pairs.models.encoder import AUDIO, TENSOR, TEXT
 from captum_pairs.show.results import ContrastLike, PairLike
 
 __all__ = [
+    "alone",
     "both_baselines",
     "capitalized",
     "compared_with",
@@ -46,6 +47,7 @@ _MEASURES = {
     "cosine": ("cosine similarity", "cosine similarities"),
     "dot": ("inner product", "inner products"),
     "maxsim": ("MaxSim", "MaxSim scores"),
+    "score": ("score", "scores"),
 }
 
 
@@ -195,6 +197,16 @@ def parts(values: Mapping[str, float]) -> Iterator[str]:
 def both_baselines(method: str) -> str:
     """What a score begins with, whatever the two inputs are."""
     return "what both are compared with" if method == _MEANS else "the two baselines"
+
+
+def alone(explanation: PairLike) -> str:
+    """What the parts of a score mean that is no inner product; "" of any other."""
+    if explanation.similarity != "score":
+        return ""
+    return (
+        "on its own: as the score is while the other input is its baseline; what an "
+        "input's features do together with one another is in it"
+    )
 
 
 def compared_with(explanation: PairLike) -> str:

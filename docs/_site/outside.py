@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jupytext
+import nbformat
+
 REPOSITORY = "https://github.com/captum-pairs/captum-pairs/"
 # Pages that other work may bring, and their place in the table of contents.
 OPTIONAL = ("retrieval", "late_interaction", "scores")
@@ -18,7 +21,7 @@ PAGES = {
 }
 # Between these the site has the same as the README, which says it once.
 _INCLUDED = re.compile(
-    r"<!-- README: (.*), first (block|table) -->.*?<!-- end -->", re.DOTALL
+    r"<!-- README: ([^\n]*), first (block|table) -->.*?<!-- end -->", re.DOTALL
 )
 _KINDS = {"block": r"```.*?\n```\n", "table": r"(?:^\|[^\n]*\n)+"}
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|<)([^)\s#]*)((?:#[^)\s]*)?)(?=\))")
@@ -35,9 +38,11 @@ def copy(docs: Path) -> None:
     kept = set()
     for source in sorted((root / "tutorials").glob("[0-9]*.md")):
         executed = source.with_suffix(".ipynb")
-        chosen = executed if executed.is_file() else source
-        text = _moved(chosen.read_text("utf-8"), chosen, folder)
-        kept.add(_write(folder / chosen.name, text))
+        if executed.is_file():
+            text = executed.read_text("utf-8")
+        else:
+            text = _without_outputs(source.read_text("utf-8"))
+        kept.add(_write(folder / executed.name, _moved(text, source, folder)))
     for left in {*folder.glob("[0-9]*")} - kept:
         left.unlink()
     index = [*_TUTORIALS.splitlines(), *sorted(path.stem for path in kept), "```", ""]
@@ -74,6 +79,14 @@ def lead_out(app: Any, name: str, text: list[str]) -> None:
                 text[0] = text[0].replace(f"\n{each}\n", "\n")
 
 
+def _without_outputs(source: str) -> str:
+    """Of a notebook that was not run yet; the same source gives the same."""
+    notebook = jupytext.reads(source, fmt="md:myst")
+    for at, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{at:02d}"
+    return nbformat.writes(notebook)
+
+
 def _of_readme(page: Path, section: str, kind: str) -> str:
     """The first block or table below a heading of the README."""
     readme = Path(__file__).parents[2] / "README.md"
@@ -107,18 +120,13 @@ def _moved(text: str, source: Path, folder: Path) -> str:
             target = docs / PAGES[name]
         elif target.is_dir() or not target.is_relative_to(docs):
             if re.fullmatch(r"tutorials/\d.*\.(md|ipynb)", name):
-                target = _notebook(docs / name)
+                target = (docs / name).with_suffix(".ipynb")
             else:
                 kind = "tree" if target.is_dir() else "blob"
                 return f"{REPOSITORY}{kind}/main/{name}{anchor}"
         return f"{_relative(target, folder)}{anchor}"
 
     return _LINK.sub(moved, text)
-
-
-def _notebook(page: Path) -> Path:
-    executed = page.parents[2] / "tutorials" / f"{page.stem}.ipynb"
-    return page.with_suffix(".ipynb" if executed.is_file() else ".md")
 
 
 def _relative(target: Path, folder: Path) -> str:

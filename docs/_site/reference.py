@@ -13,12 +13,13 @@ import itertools
 import pkgutil
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import captum_pairs
+from captum.attr import Attribution
 
 HERE = Path(__file__).parent
 # Bases of others, whose members are documented where they come from.
@@ -53,6 +54,12 @@ PAGES = (
             "captum_pairs.explain.options",
             "captum_pairs.inputs",
         ),
+    ),
+    Page(
+        "search",
+        "Search",
+        "``captum_pairs.search``: an index of many inputs, and what is found in it.",
+        ("captum_pairs.search.*",),
     ),
     Page(
         "attr",
@@ -244,7 +251,7 @@ def process(
     lines[:] = [*start, *(_KIND.sub(r"\1", line) for line in found)]
 
 
-def _matching(pattern: str, names: dict[str, Any]) -> Iterator[str]:
+def _matching(pattern: str, names: Iterable[str]) -> Iterator[str]:
     room = pattern.removesuffix(".*")
     for name in names:
         if name == room or pattern != room and name.startswith(f"{room}."):
@@ -359,7 +366,9 @@ def _entry(entry: Entry) -> Iterator[str]:
         yield f"\n``{entry.name}``: :any:`{entry.elsewhere}`\n"
     elif isinstance(value, type):
         yield f"\n.. autoclass:: {name}\n   :members:\n   :show-inheritance:"
-        yield f"   :inherited-members: {_FOREIGN}\n"
+        # methods have much in common, which their bases say once
+        is_method = issubclass(value, Attribution)
+        yield "" if is_method else f"   :inherited-members: {_FOREIGN}\n"
     elif inspect.isroutine(value):
         yield f"\n.. autofunction:: {name}\n"
     else:

@@ -7,6 +7,12 @@ addEventListener("message", ({ data, source }) => {
   }
 });
 addEventListener("DOMContentLoaded", () => {
+  // what the theme leaves unsaid to screen readers
+  for (const heading of document.querySelectorAll(".caption[role=heading]")) {
+    heading.setAttribute("aria-level", "2");
+  }
+  document.querySelector(".sidebar-drawer")?.setAttribute("aria-label", "All pages");
+  document.querySelector(".toc-drawer")?.setAttribute("aria-label", "On this page");
   for (const box of document.querySelectorAll(".table-wrapper, .highlight pre, .math")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }

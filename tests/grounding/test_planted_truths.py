@@ -59,33 +59,32 @@ def test_withheld_shapes_improve_when_they_are_learnt(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @_needs("correlated")
-def test_what_was_learnt_together_is_first_in_the_matrix(tmp_path: Path) -> None:
-    results = grounding.run(
-        "failures", "scenes:300", "scenes:correlated", tmp_path, **HELD_OUT
-    )
-    first = results.tables()["matrix"].to_pylist()[0]
-    assert {first["label"], first["other"]} == set(CORRELATED)
+def test_words_light_what_was_learnt_together(planted: Any, tmp_path: Path) -> None:
+    rows = planted.first_in_the_matrix(150, tmp_path, processes=1)
+    # of few images a lift may be anything; the two are together in many
+    first = next(row for row in rows if row["images"] >= 20)
+    assert (first["label"], first["other"]) == CORRELATED
     assert first["low"] > 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "cause, checkpoint",
+    "cause, checkpoint, number",
     [
-        pytest.param(cause, checkpoint, marks=_needs(checkpoint))
-        for cause, checkpoint in (
-            ("coverage", "withheld"),
-            ("unusual scene", "withheld"),
-            ("correlated context", "correlated"),
+        pytest.param(cause, checkpoint, number, marks=_needs(checkpoint))
+        for cause, checkpoint, number in (
+            ("coverage", "withheld", 40),
+            ("unusual scene", "withheld", 40),
+            ("correlated context", "correlated", 120),
         )
     ],
 )
 def test_planted_causes_are_found(
-    planted: Any, cause: str, checkpoint: str, tmp_path: Path
+    planted: Any, cause: str, checkpoint: str, number: int, tmp_path: Path
 ) -> None:
     assert planted.PLANTS[cause][0] == checkpoint
-    found = planted.planted_cause(cause, 100, tmp_path, processes=1)
-    assert found["fail by it"] >= 10
+    found = planted.planted_cause(cause, number, tmp_path, processes=1)
+    assert found["fail by it"] >= 5
     assert found[cause] >= 0.7
     assert found[f"{cause}, base"] < 0.5 * found[cause]
 

@@ -1,5 +1,7 @@
 """What studies ask of a model: only the phrases asked for, and the truth by explain."""
 
+from typing import Any
+
 import pytest
 import torch
 from captum_pairs import from_functions
@@ -22,6 +24,8 @@ from grounding_rows import CAPTION, row_of
 NEGATIVE = "red circle, cir"
 # At the last blocks, and roughly.
 QUICK = {"layer": [-1, -1], "tolerance": 0.3}
+# Studies read an image along a few vectors, and explain along all: to a tolerance each.
+PRECISE: dict[str, Any] = {"tolerance": 1e-6}
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -53,9 +57,9 @@ def test_a_row_that_cannot_be_studied_says_why(name: str, model: DualEncoder) ->
 
 def test_grounding_is_the_pointing_game_of_the_phrase(model: DualEncoder) -> None:
     row = row_of(2)
-    records = Grounding(permuted=0).records(row, model)
+    records = Grounding(PRECISE, permuted=0).records(row, model)
     for record, span in zip(records, row.spans):
-        found = model.explain(row.image, CAPTION).phrase(record["phrase"])
+        found = model.explain(row.image, CAPTION, **PRECISE).phrase(record["phrase"])
         given = {"boxes": torch.tensor(span.regions), "image_size": (20, 20)}
         hit = float(pointing_game_accuracy(found[None], **given))
         energy = float(pointing_game_energy(found[None], **given))
@@ -75,18 +79,18 @@ def test_the_null_is_a_phrase_of_another_image(model: DualEncoder) -> None:
         row_of(1, caption="red cir", spans=((0, 7, "cir", ((0, 0, 9, 9),)),)),
     ]
     data = Given(rows)
-    study = Grounding(permuted=2, seed=1).prepared(data, [0, 1])
+    study = Grounding(PRECISE, permuted=2, seed=1).prepared(data, [0, 1])
     assert ("red cir", 0, 7, "cir") in study.pool and study.permuted_share == 1
     first = study.records(rows[0], model)[0]
     assert first["other"] == "red cir"
     # its map on this image, measured on this object
-    of_other = model.explain(rows[0].image, "red cir").phrase("red cir")
+    of_other = model.explain(rows[0].image, "red cir", **PRECISE).phrase("red cir")
     given = {"boxes": torch.tensor(rows[0].spans[0].regions), "image_size": (20, 20)}
     energy = float(pointing_game_energy(of_other[None], **given))
     assert first["energy_other"] == pytest.approx(energy, abs=1e-5)
     # and the phrase's by the model with permuted parameters
     random = permuted(model, 1)
-    found = random.explain(rows[0].image, CAPTION).phrase("red circle")
+    found = random.explain(rows[0].image, CAPTION, **PRECISE).phrase("red circle")
     energy = float(pointing_game_energy(found[None], **given))
     assert first["energy_permuted"] == pytest.approx(energy, abs=1e-5)
 
@@ -118,8 +122,8 @@ def test_only_the_phrases_that_are_asked_for_are_read(
 
 def test_the_class_word_alone(model: DualEncoder) -> None:
     row = row_of(4)
-    first, second = Gaps().records(row, model)
-    word = model.explain(row.image, CAPTION).phrase("circle")
+    first, second = Gaps(PRECISE).records(row, model)
+    word = model.explain(row.image, CAPTION, **PRECISE).phrase("circle")
     given = {"boxes": torch.tensor(row.spans[0].regions), "image_size": (20, 20)}
     energy = float(pointing_game_energy(word[None], **given))
     assert first["word_energy"] == pytest.approx(energy, abs=1e-5)
@@ -128,9 +132,9 @@ def test_the_class_word_alone(model: DualEncoder) -> None:
 
 def test_negatives_by_explain(model: DualEncoder) -> None:
     row = row_of(5, negative=NEGATIVE, changed=Changed("object", (12, 18), (12, 15)))
-    (record,) = Negatives().records(row, model)
-    true = model.explain(row.image, CAPTION)
-    false = model.explain(row.image, NEGATIVE)
+    (record,) = Negatives(PRECISE).records(row, model)
+    true = model.explain(row.image, CAPTION, **PRECISE)
+    false = model.explain(row.image, NEGATIVE, **PRECISE)
     assert record["score"] == pytest.approx(true.score, abs=1e-5)
     assert record["score_negative"] == pytest.approx(false.score, abs=1e-5)
     assert record["score_lower"] == float(false.score < true.score)
@@ -170,9 +174,9 @@ def test_faithfulness_of_two_words_by_hand(model: DualEncoder) -> None:
 
 def test_what_else_lights(model: DualEncoder) -> None:
     row = row_of(7)
-    first, second = Failures().records(row, model)
+    first, second = Failures(PRECISE).records(row, model)
     assert first["other_labels"] == ["square"] and second["other_labels"] == ["circle"]
-    found = model.explain(row.image, CAPTION).phrase("red circle")
+    found = model.explain(row.image, CAPTION, **PRECISE).phrase("red circle")
     given = {"boxes": torch.tensor(row.objects[1].regions), "image_size": (20, 20)}
     energy = float(pointing_game_energy(found[None], **given))
     # the square's box is made of whole cells

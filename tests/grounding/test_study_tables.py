@@ -140,6 +140,7 @@ def _failing(**fields: Any) -> dict[str, Any]:
         "other_labels": ["b"],
         "other_energy": [0.1],
         "other_chance": [0.1],
+        "other_touched": [0.0],
         "image_embedding": [1.0, 0.0],
     }
     return {**given, **fields}
@@ -158,6 +159,9 @@ def test_failures_have_their_planted_causes(make_results: MakeResults) -> None:
         "unusual picture": _failing(**missed, image_embedding=[-1.0, 0.5], label="c"),
         "unusual classes": _failing(**missed, other_labels=["z"], label="c"),
         "correlated context": _failing(**missed, **correlated),
+        "strongest": _failing(
+            **missed, label="a", other_energy=[0.3], other_touched=[0.9]
+        ),
         "unexplained": _failing(**missed, label="c"),
     }
     records = well + [_failing(**correlated) for _ in range(12)]
@@ -166,17 +170,21 @@ def test_failures_have_their_planted_causes(make_results: MakeResults) -> None:
     tables = results.tables()
     objects = tables["objects"].to_pylist()
     assert sum(each["badly_grounded"] for each in objects) == len(planted)
-    expected = {**{name: name for name in planted}, "overlapped": "covered"}
+    expected = {
+        **{name: name for name in planted},
+        "overlapped": "covered",
+        "strongest": "correlated context",
+    }
     for at, (name, kind) in enumerate(expected.items()):
         found = objects[start + at]
         kinds = {each for each in expected.values() if found[each]}
         assert kinds == {kind}, name
     causes = {row["kind"]: row for row in tables["causes"].to_pylist()}
     assert causes["covered"]["badly_grounded"] == 2
-    assert causes["covered"]["rate"] == pytest.approx(2 / 8)
+    assert causes["covered"]["rate"] == pytest.approx(2 / 9)
     assert causes["covered"]["base_rate"] == 0
     assert causes["correlated context"]["base_rate"] == pytest.approx(12 / start)
-    assert causes["coverage"]["rate"] == pytest.approx(4 / 8)
+    assert causes["coverage"]["rate"] == pytest.approx(4 / 9)
     examples = {row["kind"]: row for row in tables["examples"].to_pylist()[::-1]}
     assert examples["covered"]["id"] == f"row-{start + 2}"  # 0.7 of it is not seen
     assert examples["correlated context"]["cause"] == "correlated context"

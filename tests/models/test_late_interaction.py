@@ -10,6 +10,7 @@ from captum_pairs import LateInteraction, load
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.models import ModelUnavailableError, TextLengthError
 from captum_pairs.testing import check_encoder
+from matplotlib.figure import Figure
 from PIL import Image
 
 for name in (
@@ -128,6 +129,11 @@ def test_a_pages_score_is_the_models_own(
     assert found.maxsim.query_side == "second"
     assert found.maxsim.similarities.shape == (query.shape[1], passage.shape[1])
     assert "query augmentation" in found.second.names
+    part = model.explain(page, QUERY, region=(0, 0, 24, 16), **QUICK)
+    assert part.interactions.shape == (1, len(found.second.features))
+    if kind == "colqwen2":  # a picture is drawn in the same way for all
+        for each in (found, part):
+            assert isinstance(each.plot_tokens(), Figure)
     adopted = load(own, processor).explain(page, QUERY, **QUICK)
     assert torch.allclose(adopted.interactions, found.interactions)
 

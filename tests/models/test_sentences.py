@@ -16,7 +16,6 @@ from transformers import (
     AlbertConfig,
     AlbertModel,
     BertConfig,
-    BertForSequenceClassification,
     BertModel,
     DistilBertConfig,
     DistilBertModel,
@@ -366,7 +365,6 @@ def test_distances_are_refused(transformer: Any, saved: Any, similarity: str) ->
     [
         ("SparseEncoder", [], "sparse encoder"),
         ("MultiVectorEncoder", [], "multi-vector: before it"),
-        ("CrossEncoder", [], "both texts at once"),
         (None, ["sentence_transformers.sparse_encoder.models.SpladePooling"], "sparse"),
         (None, ["pylate.models.Dense.Dense"], "multi-vector: before it"),
     ],
@@ -397,14 +395,6 @@ def test_sparse_encoder_in_hand_is_refused(transformer: Any) -> None:
         sentence_encoders(sparse)
     with pytest.raises(ModelUnavailableError, match="SentenceTransformer, got Linear"):
         sentence_encoders(torch.nn.Linear(2, 2))  # type: ignore[arg-type]  # what came
-
-
-def test_cross_encoder_directory_is_refused(tmp_path: Path) -> None:
-    config = BertConfig(**SHAPE, num_labels=1)
-    BertForSequenceClassification(config).save_pretrained(tmp_path)
-    _tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ModelUnavailableError, match="both texts at once"):
-        load(tmp_path)
 
 
 def test_clip_inside_is_clip(tiny_clip: Path, mean_bert: Path, tmp_path: Path) -> None:

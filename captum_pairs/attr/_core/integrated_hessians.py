@@ -3,10 +3,11 @@
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Callable, Literal, Optional, Union
+from typing import Any, Callable, Literal, NamedTuple, Optional, Union
 
+import numpy as np
 import torch
 from captum.attr import Attribution
 from captum.log import log_usage
@@ -24,17 +25,28 @@ from captum_pairs.attr._utils.features import (
 )
 from captum_pairs.attr._utils.forward_pass import Call, ForwardPass, too_large
 from captum_pairs.attr._utils.hooks import Place, Session
-from captum_pairs.attr._utils.products import GRAPHS_FORWARD
+from captum_pairs.attr._utils.placement import (
+    Density,
+    error_estimate,
+    EVEN,
+    Scan,
+    scan_nodes,
+    SCANS,
+)
+from captum_pairs.attr._utils.products import GRAPHS_FORWARD, GRAPHS_SCAN
 from captum_pairs.attr._utils.quadrature import quadrature, validate_quadrature
 from captum_pairs.attr._utils.sides import args_of, baseline_of
 from captum_pairs.attr._utils.validation import (
+    check_chunk,
     check_tensor,
     describe,
     flag,
     InvalidArgumentError,
     optional_pair_of,
     pair_of,
+    positive_float,
     positive_int,
+    warn_caller,
 )
 from torch import nn, Tensor
 
@@ -44,11 +56,21 @@ _GAP = {torch.float64: 1e-5, torch.float32: 3e-3}
 _LOSSY = 0.1
 _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 
+# Of the scores on the paths: by how much a difference of four is off by rounding.
+_ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
+_ROUNDING_LOSSY = 1e-3
+# Nodes of a path along which nothing is to be seen.
+_FEWEST = 3
+
 Inputs = Union[Tensor, tuple[Tensor, Tensor]]
+# Whether a layer's input is meant, of both layers or of each.
+AtInput = Union[bool, tuple[bool, bool]]
+# Where nodes of a path go, and how many.
+Placed = tuple[Density, int]
 
 
 @dataclass(frozen=True)
-class _ScoreCall(Call):
+class ScoreCall(Call):
     """
     The validated arguments of one call of a score.
 
@@ -102,39 +124,89 @@ class _ScoreCall(Call):
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """Both paths' nodes and weights, (n,), and how many points are run at once (None:
-    what fits)."""
+class PathIntegration:
+    """
+    How the integral over both paths is computed.
 
-    rules: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
-    chunk: Optional[int]
+    Args:
+        n_steps: Quadrature steps of each path; with a tolerance, the most.
+        method: Of quadrature. Default: ``gausslegendre``; with a tolerance nodes where
+            the score moves.
+        tolerance: Take as few steps as bring the residual within it.
+        internal_batch_size: The most points run at once. Default: by memory
+    """
+
+    n_steps: tuple[int, int] = (16, 16)
+    method: Optional[str] = None
+    tolerance: Optional[float] = None
+    internal_batch_size: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        check_chunk(self.internal_batch_size)
+        given: Any = self.n_steps
+        is_pair = isinstance(given, (tuple, list))
+        pair = pair_of("n_steps", given if is_pair else (given, given))
+        steps = tuple(positive_int("n_steps", each) for each in pair)
+        object.__setattr__(self, "n_steps", steps)
+        if self.tolerance is not None:
+            tolerance = positive_float("tolerance", self.tolerance)
+            object.__setattr__(self, "tolerance", tolerance)
+            if self.method is not None:
+                raise InvalidArgumentError(
+                    "method",
+                    "None with a tolerance, whose nodes lie where the score moves",
+                    describe(self.method),
+                )
+        for n in steps:
+            validate_quadrature(n, self.rule)
+
+    @property
+    def rule(self) -> str:
+        """The rule that is named, or the default one."""
+        return "gausslegendre" if self.method is None else self.method
+
+
+class _Nodes(NamedTuple):
+    """Of a path its nodes (n,), and the weights of s sums (s, n): those of the rule,
+    and if there is one that of every second node, zero at the others."""
+
+    places: Tensor
+    weights: Tensor
 
     @classmethod
-    def of(cls, n_steps: Any, method: Any, internal_batch_size: Any) -> "_Grid":
-        """Validated settings."""
-        is_pair = isinstance(n_steps, (tuple, list))
-        first, second = pair_of("n_steps", n_steps if is_pair else (n_steps, n_steps))
-        rules = (
-            quadrature(*validate_quadrature(first, method)),
-            quadrature(*validate_quadrature(second, method)),
-        )
-        if internal_batch_size is None:
-            return cls(rules, None)
-        return cls(rules, positive_int("internal_batch_size", internal_batch_size))
+    def named(cls, n: int, rule: str) -> "_Nodes":
+        places, weights = quadrature(n, rule)
+        return cls(places, weights[None])
 
-    def points(
-        self, moving: tuple[bool, bool], fitting: int
-    ) -> Iterator[tuple[Tensor, ...]]:
-        """Places on both paths and their weights, (n,) each, in chunks; a side that
-        does not move is at its baseline."""
-        still = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-        (a, w), (b, v) = (
-            rule if moves else still for rule, moves in zip(self.rules, moving)
-        )
-        places = a.repeat_interleave(len(b)), b.repeat(len(a)), torch.outer(w, v)
-        # equal chunks: 3 + 3 + 2 + 2 and not 3 + 3 + 3 + 1
-        count = -(-len(a) * len(b) // (self.chunk or fitting))
-        yield from zip(*(each.flatten().tensor_split(count) for each in places))
+    @classmethod
+    def placed(cls, density: Density, n: int) -> "_Nodes":
+        found = density.rule(n)
+        weights = np.stack([found.weights, found.half])
+        return cls(torch.from_numpy(found.nodes), torch.from_numpy(weights))
+
+
+# Of a side that does not move: at its baseline.
+_STILL = _Nodes(torch.zeros(1).double(), torch.ones(1, 1).double())
+
+
+def _points(
+    first: _Nodes, second: _Nodes, most: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Places on both paths (n,) each, and weights (s, n) of the sums: with the rules of
+    both paths, then with every second node of the first, and of the second. At most so
+    many at once."""
+    (a, w), (b, v) = first, second
+    sums = [torch.outer(w[0], v[0])]
+    sums += [torch.outer(half, v[0]) for half in w[1:]]
+    sums += [torch.outer(w[0], half) for half in v[1:]]
+    # equal chunks: 3 + 3 + 2 + 2 and not 3 + 3 + 3 + 1
+    count = -(-len(a) * len(b) // most)
+    places = a.repeat_interleave(len(b)), b.repeat(len(a))
+    weights = torch.stack(sums).flatten(1)
+    yield from zip(
+        *(each.tensor_split(count) for each in places),
+        weights.tensor_split(count, dim=1),
+    )
 
 
 @dataclass(frozen=True)
@@ -166,20 +238,24 @@ class _Line:
             return mine.to(self.start)
         return torch.where(mine, self.difference, self.difference.new_zeros(()))
 
-    def sums(self, gradient: Tensor, multiplied: bool) -> Tensor:
-        """A gradient (*value) summed into features, (G,)."""
-        values = gradient.to(self.start)
+    def sums(self, gradients: Tensor, weights: Tensor, multiplied: bool) -> Tensor:
+        """Gradients at points (n, *value), weighed for s sums (s, n) and summed into
+        features: (s, G)."""
+        # (s, n), (n, *value) -> (s, *value)
+        values = torch.tensordot(weights.to(self.start), gradients.to(self.start), 1)
         values = values * self.difference if multiplied else values
-        totals = values.new_zeros(self.count + 1)
-        return totals.index_add_(0, self.ids.flatten() + 1, values.flatten())[1:]
+        totals: Tensor = values.new_zeros(len(values), self.count + 1)
+        ids = self.ids.flatten() + 1
+        return totals.index_add_(1, ids, values.flatten(1))[:, 1:]
 
 
-class _Surface(ForwardPass):
+class Surface(ForwardPass):
     """The score of one example, as a function of a place on each path."""
 
-    def __init__(self, call: _ScoreCall, row: int, session: Session) -> None:
+    def __init__(self, call: ScoreCall, row: int, session: Session) -> None:
         super().__init__(call, row, session)
         self.masks = call.masks
+        self._known: dict[tuple[float, float], float] = {}
         self.lines = self._lines(self.baseline_values())
         nodes = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
         # s(x, y), s(r_x, y), s(x, r_y) and s(r_x, r_y): (4,)
@@ -194,9 +270,11 @@ class _Surface(ForwardPass):
         return len(self.values) == 1
 
     @property
-    def chunk(self) -> int:
-        """How many points to run at once."""
-        return self.fitting(GRAPHS_FORWARD)
+    def rounding(self) -> float:
+        """By how much a difference of scores is off, or an attribution."""
+        share = _ROUNDING.get(self.precision, _ROUNDING_LOSSY)
+        share = _ROUNDING_LOSSY if self.is_lossy else share
+        return share * max(float(self.corners.abs().max()), 1e-30)
 
     def _lines(self, starts: Sequence[Tensor]) -> tuple[_Line, _Line]:
         exact = [torch.promote_types(end.dtype, torch.float32) for end in self.values]
@@ -250,7 +328,7 @@ class _Surface(ForwardPass):
         )
         return first, second
 
-    def _placed(self, leaves: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def _placed(self, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The values at the places that they make."""
         return (leaves[0] + leaves[1],) if self.is_joint else leaves
 
@@ -263,6 +341,38 @@ class _Surface(ForwardPass):
         leaves = self._leaves(alphas, betas)
         with self.forward(self._placed(leaves), grad=True, twice=True) as scores:
             yield leaves, scores
+
+    def grid(self, alphas: Any, betas: Any) -> Any:
+        """Scores at places of both paths (p,) and (q,), without a graph: (p, q) in
+        float64. Each is computed once."""
+        places = [(float(alpha), float(beta)) for alpha in alphas for beta in betas]
+        new = [place for place in places if place not in self._known]
+        most = self.fitting(GRAPHS_SCAN)
+        for start in range(0, len(new), most):
+            some = new[start : start + most]
+            nodes = torch.tensor(some, dtype=torch.float64).T
+            values = self._placed(tuple(map(_Line.at, self.lines, nodes)))
+            with self.forward(values, grad=False) as scores:
+                self._known |= zip(some, scores.double().tolist())
+        found = [self._known[place] for place in places]
+        return np.array(found).reshape(len(alphas), len(betas))
+
+
+class PathParts(NamedTuple):
+    """
+    An example's parts, and how their integrals were found.
+
+    Args:
+        parts: of the score.
+        n_steps: of both paths, for the pairs.
+        residuals: of each side, the worse one of the pairs' and of its main effects':
+            how far they are from exact, relative to their norm, as far as that can be
+            told; 0 without a tolerance.
+    """
+
+    parts: PairDecomposition
+    n_steps: tuple[int, int]
+    residuals: tuple[float, float]
 
 
 class FeaturePairIntegratedHessians(Attribution):
@@ -364,11 +474,12 @@ class FeaturePairIntegratedHessians(Attribution):
         target: Any = None,
         additional_forward_args: Any = None,
         n_steps: Any = 16,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
+        tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         *,
         return_convergence_delta: Literal[True],
-        attribute_to_layer_input: bool = False,
+        attribute_to_layer_input: AtInput = False,
     ) -> tuple[Tensor, Tensor]: ...
 
     @typing.overload
@@ -380,10 +491,11 @@ class FeaturePairIntegratedHessians(Attribution):
         target: Any = None,
         additional_forward_args: Any = None,
         n_steps: Any = 16,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
+        tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         return_convergence_delta: Literal[False] = False,
-        attribute_to_layer_input: bool = False,
+        attribute_to_layer_input: AtInput = False,
     ) -> Tensor: ...
 
     @log_usage()
@@ -395,10 +507,11 @@ class FeaturePairIntegratedHessians(Attribution):
         target: Any = None,
         additional_forward_args: Any = None,
         n_steps: Any = 16,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
+        tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
         return_convergence_delta: bool = False,
-        attribute_to_layer_input: bool = False,
+        attribute_to_layer_input: AtInput = False,
     ) -> Union[Tensor, tuple[Tensor, Tensor]]:
         r"""
         Args:
@@ -416,11 +529,19 @@ class FeaturePairIntegratedHessians(Attribution):
                         batch 1 or b.
             n_steps (int or tuple, optional): Of each path; points are their product.
                         Default: 16
-            method (str, optional): Of quadrature. Default: ``gausslegendre``
+            method (str, optional): Of quadrature. Default: ``gausslegendre``; with a
+                        tolerance nodes where the score moves (see
+                        :mod:`captum_pairs.attr._utils.placement`)
+            tolerance (float, optional): Of every example take as few steps as bring its
+                        residual within it: how far the pairs' sum is from what it is
+                        known to be, or a share of the change from every second node,
+                        relative to the pairs' norm; warn if ``n_steps`` do not.
+                        Default: None
             internal_batch_size (int, optional): The most points run at once. Default:
                         chosen by the memory that a point needs
             return_convergence_delta (bool, optional): Default: False
-            attribute_to_layer_input (bool, optional): Default: False
+            attribute_to_layer_input (bool or pair, optional): Of both layers, or of
+                        each. Default: False
 
         Returns:
             *Tensor*: (b, \*features of x, \*features of y), and with the flag the delta
@@ -440,7 +561,7 @@ class FeaturePairIntegratedHessians(Attribution):
         """
         if flag("return_convergence_delta", return_convergence_delta):
             self._require_multiplied("return_convergence_delta")
-        call = self._call(
+        call = self.call(
             inputs,
             baselines,
             feature_mask,
@@ -448,8 +569,8 @@ class FeaturePairIntegratedHessians(Attribution):
             additional_forward_args,
             attribute_to_layer_input,
         )
-        grid = _Grid.of(n_steps, method, internal_batch_size)
-        parts = self._parts(call, grid, effects=False)
+        settings = PathIntegration(n_steps, method, tolerance, internal_batch_size)
+        parts = self._parts(call, settings, effects=False)
         if not return_convergence_delta:
             return parts.interactions
         return parts.interactions, parts.convergence_delta
@@ -463,7 +584,7 @@ class FeaturePairIntegratedHessians(Attribution):
         target: Any = None,
         additional_forward_args: Any = None,
         feature_mask: Any = None,
-        attribute_to_layer_input: bool = False,
+        attribute_to_layer_input: AtInput = False,
     ) -> Tensor:
         r"""
         Args:
@@ -472,14 +593,14 @@ class FeaturePairIntegratedHessians(Attribution):
             start_point, end_point: Baselines and inputs, as for :meth:`attribute`.
             target, additional_forward_args: As for :meth:`attribute`.
             feature_mask (tuple, optional): Needed where one tensor holds both sides.
-            attribute_to_layer_input (bool, optional): Default: False
+            attribute_to_layer_input (bool or pair, optional): Default: False
 
         Returns:
             *Tensor* (b,): the sum of the attributions minus
             :math:`s(x,y) - s(r_x,y) - s(x,r_y) + s(r_x,r_y)`.
         """
         self._require_multiplied("attributions")
-        call = self._call(
+        call = self.call(
             end_point,
             start_point,
             feature_mask,
@@ -489,7 +610,7 @@ class FeaturePairIntegratedHessians(Attribution):
         )
         check_attributions(attributions, len(call))
         with Session() as session:
-            corners = [_Surface(call, row, session).corners for row in range(len(call))]
+            corners = [Surface(call, row, session).corners for row in range(len(call))]
         targets = torch.stack([_interaction(each) for each in corners])
         total = attributions.to(targets).flatten(1).sum(1)
         return (total - targets).to(attributions.dtype)
@@ -503,9 +624,10 @@ class FeaturePairIntegratedHessians(Attribution):
         target: Any = None,
         additional_forward_args: Any = None,
         n_steps: Any = 16,
-        method: str = "gausslegendre",
+        method: Optional[str] = None,
+        tolerance: Optional[float] = None,
         internal_batch_size: Optional[int] = None,
-        attribute_to_layer_input: bool = False,
+        attribute_to_layer_input: AtInput = False,
     ) -> PairDecomposition:
         r"""
         The whole score: that of the baselines, main effects (integrated gradients of
@@ -522,7 +644,7 @@ class FeaturePairIntegratedHessians(Attribution):
             InvalidArgumentError: for what does not fit; without multiply_by_inputs.
         """
         self._require_multiplied("decompose")
-        call = self._call(
+        call = self.call(
             inputs,
             baselines,
             feature_mask,
@@ -530,20 +652,21 @@ class FeaturePairIntegratedHessians(Attribution):
             additional_forward_args,
             attribute_to_layer_input,
         )
-        grid = _Grid.of(n_steps, method, internal_batch_size)
-        return self._parts(call, grid, effects=True)
+        settings = PathIntegration(n_steps, method, tolerance, internal_batch_size)
+        return self._parts(call, settings, effects=True)
 
     # ---- arguments ---------------------------------------------------------
 
-    def _call(
+    def call(
         self,
         inputs: Any,
         baselines: Any,
         feature_mask: Any,
         target: Any,
         additional_forward_args: Any,
-        at_input: bool,
-    ) -> _ScoreCall:
+        at_input: AtInput,
+    ) -> ScoreCall:
+        """The validated arguments of a call; see :meth:`attribute`."""
         is_single = isinstance(inputs, Tensor)
         given = (inputs,) if is_single else pair_of("inputs", inputs)
         names = [""] if is_single else ["[0]", "[1]"]
@@ -559,7 +682,7 @@ class FeaturePairIntegratedHessians(Attribution):
                 )
             if places[min(at, len(places) - 1)] is None:
                 _check_floating("inputs" + name, value)
-        return _ScoreCall(
+        return ScoreCall(
             self.forward_func,
             values,
             tuple(
@@ -573,11 +696,14 @@ class FeaturePairIntegratedHessians(Attribution):
             target,
         )
 
-    def _places(self, is_single: bool, at_input: bool) -> tuple[Optional[Place], ...]:
+    def _places(self, is_single: bool, at: AtInput) -> tuple[Optional[Place], ...]:
         """Of each attributed tensor; a single one holds both sides."""
         layer = self.layer
+        name = "attribute_to_layer_input"
+        each = pair_of(name, at if isinstance(at, (tuple, list)) else (at, at))
+        at_input = [flag(name, one) for one in each]
         if isinstance(layer, nn.Module):
-            return (Place(layer, at_input, "layer"),)
+            return (Place(layer, at_input[0], "layer"),)
         if is_single and layer is not None:
             raise InvalidArgumentError(
                 "layer", "one module, since inputs is one tensor", describe(layer)
@@ -587,8 +713,8 @@ class FeaturePairIntegratedHessians(Attribution):
         is_shared = layer[0] is layer[1]
         return tuple(
             module
-            and Place(module, at_input, f"layer[{at}]", at if is_shared else None)
-            for at, module in enumerate(layer)
+            and Place(module, inner, f"layer[{side}]", side if is_shared else None)
+            for side, (module, inner) in enumerate(zip(layer, at_input))
         )
 
     def _require_multiplied(self, argument: str) -> None:
@@ -601,14 +727,19 @@ class FeaturePairIntegratedHessians(Attribution):
 
     # ---- the integral ------------------------------------------------------
 
-    def _parts(self, call: _ScoreCall, grid: _Grid, effects: bool) -> PairDecomposition:
+    def _parts(
+        self, call: ScoreCall, settings: PathIntegration, effects: bool
+    ) -> PairDecomposition:
         """Of every example; without effects they are zero, and the delta is that of the
         interactions."""
+        if settings.tolerance is not None:
+            self._require_multiplied("tolerance")
         results = []
         with Session() as session:
             for row in range(len(call)):
-                surface = _Surface(call, row, session)
-                results.append(self._one(surface, grid, effects))
+                found = self.parts_of(Surface(call, row, session), settings, effects)
+                _warn_of(found, settings)
+                results.append(found.parts)
         dtypes = [each.dtype for each in call.inputs if each.is_floating_point()]
         if len(dtypes) < len(call.inputs):
             dtypes.append(results[0].interactions.dtype)
@@ -617,7 +748,11 @@ class FeaturePairIntegratedHessians(Attribution):
             *(torch.stack(each).to(dtype).contiguous() for each in zip(*results))
         )
 
-    def _one(self, surface: _Surface, grid: _Grid, effects: bool) -> PairDecomposition:
+    def parts_of(
+        self, surface: Surface, settings: PathIntegration, effects: bool = True
+    ) -> PathParts:
+        """One example's parts; without effects these are zero, and the delta is that of
+        the interactions."""
         first, second = surface.lines
         elements = len(surface.call) * first.count * second.count
         size = too_large(elements, first.start.dtype, first.start.device)
@@ -628,20 +763,23 @@ class FeaturePairIntegratedHessians(Attribution):
                 f"an output of {size}",
             )
         corners = surface.corners
-        table = self._interactions(surface, grid)
+        table, n_steps, residual = self._pairs(surface, settings)
+        residuals = [residual, residual]
         mains = [
             first.start.new_zeros(first.count),
             first.start.new_zeros(second.count),
         ]
         if effects:
-            mains = [self._main_effects(surface, grid, side) for side in (0, 1)]
+            for side in (0, 1):
+                mains[side], residual = self._main_effects(surface, settings, side)
+                residuals[side] = max(residuals[side], residual)
         for found in (table, *mains):
             check_finite(found)
         total = table.sum() + mains[0].sum() + mains[1].sum()
         target = corners[0] - corners[3]
         if not effects:
             target = _interaction(corners)
-        return PairDecomposition(
+        parts = PairDecomposition(
             corners[0],
             corners[3],
             mains[0].reshape(first.shape),
@@ -649,36 +787,208 @@ class FeaturePairIntegratedHessians(Attribution):
             table.reshape(*first.shape, *second.shape),
             total - target.to(total),
         )
+        return PathParts(parts, n_steps, (residuals[0], residuals[1]))
 
-    def _interactions(self, surface: _Surface, grid: _Grid) -> Tensor:
-        """(G_x, G_y)."""
+    def _pairs(
+        self, surface: Surface, settings: PathIntegration
+    ) -> tuple[Tensor, tuple[int, int], float]:
+        """(G_x, G_y), the steps of both paths, and the residual."""
+        if settings.tolerance is None:
+            nodes = [_Nodes.named(n, settings.rule) for n in settings.n_steps]
+            return self._interactions(surface, nodes, settings)[0], settings.n_steps, 0
+        placed = scanned(surface, settings)
+        target = _interaction(surface.corners)
+        while True:
+            nodes = [_Nodes.placed(*each) for each in placed]
+            table, *halves = self._interactions(surface, nodes, settings)
+            found = _Errors.of(surface, table, target, halves, placed)
+            larger = found.larger(placed, settings)
+            if larger is None:
+                return table, (placed[0][1], placed[1][1]), found.residual
+            placed = larger
+
+    def _interactions(
+        self, surface: Surface, nodes: Sequence[_Nodes], settings: PathIntegration
+    ) -> Tensor:
+        """(s, G_x, G_y), with the weights of s sums (see :func:`_points`)."""
         lines, multiplied = surface.lines, self._multiply_by_inputs
         few = int(lines[1].count <= lines[0].count)
         one, many = lines[few], lines[1 - few]
-        table = one.start.new_zeros(one.count, many.count)
-        for alphas, betas, weights in grid.points((True, True), surface.chunk):
+        tables: Any = 0
+        most = settings.internal_batch_size or surface.fitting(GRAPHS_FORWARD)
+        for alphas, betas, weights in _points(nodes[0], nodes[1], most):
             with surface.scored(alphas, betas) as (leaves, scores):
                 # required, so that what can be differentiated only once says so
-                weights = weights.to(scores).requires_grad_()
-                gradient = _gradient(scores, leaves[few], weights, create_graph=True)
-                _check_backward(surface, gradient, weights)
+                ones = torch.ones_like(scores, requires_grad=True)
+                gradient = _gradient(scores, leaves[few], ones, create_graph=True)
+                _check_backward(surface, gradient, ones)
                 total = gradient.sum(0)
+                rows = []
                 for feature in range(one.count):
                     slope = (total * one.along(feature, multiplied)).sum()
                     found = _gradient(slope, leaves[1 - few])
-                    table[feature] += many.sums(found.sum(0), multiplied)
-        return table if few == 0 else table.T
+                    rows.append(many.sums(found, weights, multiplied))
+            tables = tables + torch.stack(rows, dim=1)
+        found = torch.as_tensor(tables)
+        return found if few == 0 else found.transpose(1, 2)
 
-    def _main_effects(self, surface: _Surface, grid: _Grid, side: int) -> Tensor:
-        """(G,), with the other side at its baseline."""
+    def _main_effects(
+        self, surface: Surface, settings: PathIntegration, side: int
+    ) -> tuple[Tensor, float]:
+        """(G,), with the other side at its baseline; and the residual."""
+        if settings.tolerance is None:
+            nodes = _Nodes.named(settings.n_steps[side], settings.rule)
+            return self._effects(surface, nodes, settings, side)[0], 0.0
+        # along one path as many points as the pairs may have
+        most = settings.n_steps[0] * settings.n_steps[1]
+        settings = replace(settings, n_steps=(most, most))
+        placed = scanned_alone(surface, settings, side)
+        target = surface.corners[2 - side] - surface.corners[3]
+        while True:
+            nodes = _Nodes.placed(*placed[0])
+            effects, *halves = self._effects(surface, nodes, settings, side)
+            found = _Errors.of(surface, effects, target, halves, placed)
+            larger = found.larger(placed, settings)
+            if larger is None:
+                return effects, found.residual
+            placed = larger
+
+    def _effects(
+        self, surface: Surface, nodes: _Nodes, settings: PathIntegration, side: int
+    ) -> Tensor:
+        """(s, G), with the weights of s sums."""
         line = surface.lines[side]
-        total = line.start.new_zeros(line.count)
-        moving = side == 0, side == 1
-        for alphas, betas, weights in grid.points(moving, surface.chunk):
+        sums: Any = 0
+        both = (nodes, _STILL) if side == 0 else (_STILL, nodes)
+        most = settings.internal_batch_size or surface.fitting(GRAPHS_FORWARD)
+        for alphas, betas, weights in _points(*both, most):
             with surface.scored(alphas, betas) as (leaves, scores):
-                gradient = _gradient(scores, leaves[side], weights.to(scores))
-                total += line.sums(gradient.sum(0), multiplied=True)
-        return total
+                ones = torch.ones_like(scores)
+                gradient = _gradient(scores, leaves[side], ones)
+                sums = sums + line.sums(gradient, weights, multiplied=True)
+        return torch.as_tensor(sums)
+
+
+class _Errors(NamedTuple):
+    """
+    How far sums over paths are from exact, relative to their norm.
+
+    Args:
+        missing: of the sum that is known.
+        changes: of each path, from the rule of every second of its nodes.
+    """
+
+    missing: float
+    changes: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        surface: Surface,
+        found: Tensor,
+        target: Tensor,
+        halves: Sequence[Tensor],
+        placed: Sequence[Placed],
+    ) -> "_Errors":
+        rounding = 4 * surface.rounding
+        size = float(torch.linalg.vector_norm(found)) or 1.0
+        missing = abs(float(found.sum() - target.to(found))) - rounding
+        changes = [
+            # fewer than three nodes have no rule of every second one
+            (float(torch.linalg.vector_norm(found - half)) - rounding) * (n >= _FEWEST)
+            for half, (_, n) in zip(halves, placed)
+        ]
+        return cls(max(missing, 0.0) / size, tuple(max(c, 0.0) / size for c in changes))
+
+    @property
+    def residual(self) -> float:
+        return float(error_estimate(self.missing, max(self.changes)))
+
+    def larger(
+        self, placed: Sequence[Placed], settings: PathIntegration
+    ) -> Optional[list[Placed]]:
+        """Twice the nodes of the path that needs them, or of both, or as many as are
+        allowed; None if no more are needed or allowed."""
+        tolerance = settings.tolerance
+        assert tolerance is not None  # only then nodes are placed
+        if self.residual <= tolerance:
+            return None
+        # of an even number there would be no rule of every second node
+        most = [n - 1 + n % 2 for n in settings.n_steps]
+        doubled = [min(2 * n + 1, largest) for (_, n), largest in zip(placed, most)]
+        may = [more > n for more, (_, n) in zip(doubled, placed)]
+        worst = max((c for c, free in zip(self.changes, may) if free), default=0.0)
+        if not any(may):
+            return None
+        return [
+            # half of the worst one's: then both are what is wrong
+            (density, more if free and change >= worst / 2 else n)
+            for (density, n), more, free, change in zip(
+                placed, doubled, may, self.changes
+            )
+        ]
+
+
+def scanned(surface: Surface, settings: PathIntegration) -> list[Placed]:
+    """
+    Where nodes go on each path and how many, from scores at a grid of places.
+
+    A path's curve are the increments of the score along the other one: what moves it
+    is the mixed derivative, whose sums they are.
+    """
+    sizes = [SCANS[0], SCANS[0]]
+    while True:
+        grid = surface.grid(*(scan_nodes(size) for size in sizes))
+        curves = np.diff(grid, axis=1), np.diff(grid, axis=0).T
+        found, coarse = [], []
+        for at, (curve, most) in enumerate(zip(curves, settings.n_steps)):
+            placed, is_trusted = _placed(surface, curve, settings.tolerance, most)
+            found.append(placed)
+            if not is_trusted and sizes[at] < SCANS[-1]:
+                coarse.append(at)
+        if not coarse:
+            return found
+        for at in coarse:
+            sizes[at] = SCANS[SCANS.index(sizes[at]) + 1]
+
+
+def scanned_alone(
+    surface: Surface, settings: PathIntegration, side: int
+) -> list[Placed]:
+    """Where nodes go on one path while the other side is at its baseline: one pair."""
+    still = np.zeros(1)
+    for size in SCANS:
+        nodes = scan_nodes(size)
+        both = (nodes, still) if side == 0 else (still, nodes)
+        curve = surface.grid(*both).reshape(-1, 1)
+        most = settings.n_steps[side]
+        placed, is_trusted = _placed(surface, curve, settings.tolerance, most)
+        if is_trusted:
+            break
+    return [placed]
+
+
+def _placed(
+    surface: Surface, curve: Any, tolerance: Optional[float], most: int
+) -> tuple[Placed, bool]:
+    """Where nodes go by a scanned curve (p, k), and whether it is fine enough."""
+    assert tolerance is not None  # only then nodes are placed
+    if np.linalg.norm(curve - curve[0]) <= 4 * surface.rounding * len(curve):
+        return (EVEN, min(_FEWEST, most)), True
+    scan = Scan(curve)
+    density, n = scan.nodes_within(tolerance, most)
+    return (density, n), scan.is_trusted(n, tolerance)
+
+
+def _warn_of(found: PathParts, settings: PathIntegration) -> None:
+    """Warn of an integral that did not reach its tolerance."""
+    residual = max(found.residuals)
+    if settings.tolerance is not None and residual > settings.tolerance:
+        warn_caller(
+            f"the integral over both paths has a residual of {residual:.1e} after "
+            f"n_steps={found.n_steps}, above tolerance={settings.tolerance:.1e}: more "
+            "steps or a deeper layer bring it down, if the score has no kinks"
+        )
 
 
 def _interaction(corners: Tensor) -> Tensor:
@@ -710,7 +1020,7 @@ def _gradient(
     return torch.as_tensor(found)
 
 
-def _check_backward(surface: _Surface, gradient: Tensor, weights: Tensor) -> None:
+def _check_backward(surface: Surface, gradient: Tensor, weights: Tensor) -> None:
     """A backward pass is linear in the weights of the scores, or some of it is hidden
     from autograd: :math:`\\langle w, \\partial u / \\partial w\\rangle = u`."""
     size = gradient.detach().abs().sum()

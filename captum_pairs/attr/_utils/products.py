@@ -304,7 +304,8 @@ def forward_products(
                         results[part.place][:, row] += part.weights.to(own) @ own
                 sums += tangent
                 pushes += pushed
-            _check_transpose(whole, pulled, sums, probe, pushes)
+            limit = _LOSSY_GAP if whole.is_lossy else _GAP[whole.precision]
+            _check_transpose(pulled.to(whole.dtype), sums, probe, pushes, limit)
     return results
 
 
@@ -338,7 +339,7 @@ def _pull(example: Example, embeddings: Tensor, leaf: Tensor, probe: Tensor) -> 
         pulled = example.gradient(embeddings, leaf, probe, True)
     except InvalidArgumentError:
         raise
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:  # its name before torch 2.5 as well
         raise
     except RuntimeError as error:
         raise NotTwiceDifferentiableError(str(error)) from error
@@ -358,7 +359,7 @@ def _push(pulled: Tensor, probe: Tensor, tangent: Tensor) -> Tensor:
                 retain_graph=True,
                 materialize_grads=True,
             )
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
         raise NotTwiceDifferentiableError(str(error)) from error
@@ -366,18 +367,18 @@ def _push(pulled: Tensor, probe: Tensor, tangent: Tensor) -> Tensor:
 
 
 def _check_transpose(
-    example: Example, pulled: Tensor, tangent: Tensor, probe: Tensor, pushed: Tensor
+    pulled: Tensor, tangent: Tensor, probe: Tensor, pushed: Tensor, limit: float
 ) -> None:
     """
     <J^T u, t> = <u, J t> at every point, or some of the backward pass is hidden from
-    autograd (summed over the points, what is hidden may cancel).
+    autograd (summed over the points, what is hidden may cancel); up to a share
+    ``limit`` of their sizes.
     """
-    left = (pulled.detach().to(example.dtype) * tangent).flatten(1)
+    left = (pulled.detach() * tangent).flatten(1)
     right = probe.detach() * pushed
     # (n, value), (n, k) -> (n,)
     gap = left.sum(dim=1).to(right.device) - right.sum(dim=1)
     size = left.norm().to(right.device) + right.norm()
-    limit = _LOSSY_GAP if example.is_lossy else _GAP[example.precision]
     # Of derivatives that are not finite nothing can be said here.
     if bool(gap.norm() > limit * size):
         raise NotTwiceDifferentiableError("part of the backward pass has no graph")

@@ -14,9 +14,9 @@ inside). Each is assigned every cause that holds:
   images; "unusual classes", the class is less than 0.1 % of what the model was trained
   on (`trained_on`), or, if that is not given, the image has two classes that are
   together in fewer images of the data than any two of all but 5 % of the images;
-- **correlated context**: more positive attribution lies in the boxes of another class
-  than in the object, more than twice that class's chance level, and the two classes'
-  lift (see the matrix) has an interval above 1;
+- **correlated context**: the strongest cell, or more positive attribution, lies in the
+  boxes of another class than in the object; more than twice that class's chance level;
+  and the two classes' lift (see the matrix) has an interval above 1;
 - **unexplained**: none of these.
 
 A cause proves nothing alone: beside each stands its rate among the well grounded.
@@ -106,6 +106,7 @@ class Failures(Study):
         "other_labels": Column([str], "the other classes in the image"),
         "other_energy": Column([float], "positive attribution in boxes of each"),
         "other_chance": Column([float], "their share of the cells, by overlap"),
+        "other_touched": Column([float], "the share of the strongest cell in each"),
         "image_embedding": Column([float], "once an image: null of later spans"),
         "score": Column(float, "the similarity of image and caption"),
         "residual": Column(float, "of the path integrals, relative"),
@@ -168,7 +169,8 @@ class Failures(Study):
         covered = np.where(np.isnan(visible), column("overlapped"), 1 - visible)
         similarity = _similarity(results)
         together = self._together(results)
-        correlated, lead = pairs.correlated(matrix, column("energy_overlap"))
+        own = column("energy_overlap"), column("touched")
+        correlated, lead = pairs.correlated(matrix, *own)
         flags = {
             "small": (column("cells") == 0) | (area < cell),
             "cut": edge | (seen < _SEEN),
@@ -230,7 +232,7 @@ def _of_object(row: Row, at: int, maps: Maps) -> Record:
     strongest = values == values.max()
     left, top, right, bottom = box = bounding_box(span.regions)
     width, height = maps.size
-    labels, energies, chances = [], [], []
+    labels, energies, chances, touched = [], [], [], []
     apart = 1 - overlap  # what lies in the object is no context
     positive = values.clip(min=0)
     total = float(positive.sum())
@@ -240,6 +242,7 @@ def _of_object(row: Row, at: int, maps: Maps) -> Record:
         labels.append(label)
         energies.append(float(positive @ context) / total if total else 0.0)
         chances.append(float(context.mean()))
+        touched.append(float(context[strongest].mean()))
     return {
         "hit": found.hit,
         "energy_overlap": found.energy_overlap,
@@ -252,6 +255,7 @@ def _of_object(row: Row, at: int, maps: Maps) -> Record:
         "other_labels": labels,
         "other_energy": energies,
         "other_chance": chances,
+        "other_touched": touched,
     }
 
 
@@ -342,6 +346,7 @@ class _Pairs:
         self.other = np.array([index[label] for label in flat], dtype=np.int64)
         self.energy = _flat(column("other_energy"))
         self.chance = _flat(column("other_chance"))
+        self.touched = _flat(column("other_touched"))
         self.groups = column("group")[self.rows]
         self.objects = len(labels)
 
@@ -396,7 +401,9 @@ class _Pairs:
         rows.sort(key=lambda row: -np.nan_to_num(row["low"], nan=-1.0))
         return table(rows, names)
 
-    def correlated(self, matrix: pyarrow.Table, own: Floats) -> tuple[Flags, Floats]:
+    def correlated(
+        self, matrix: pyarrow.Table, own: Floats, touched: Floats
+    ) -> tuple[Flags, Floats]:
         """Whether another class's boxes have more than the object, and by how much."""
         lifted = {
             (row["label"], row["other"])
@@ -410,8 +417,9 @@ class _Pairs:
             ],
             dtype=bool,
         )
-        lead = self.energy - own[self.rows] if len(self.rows) else np.zeros(0)
-        holds = is_lifted & (lead > 0) & (self.energy > 2 * self.chance)
+        lead = self.energy - own[self.rows]
+        is_more = (lead > 0) | (self.touched > touched[self.rows])
+        holds = is_lifted & is_more & (self.energy > 2 * self.chance)
         flags = np.zeros(self.objects, dtype=bool)
         flags[self.rows[holds]] = True
         leads = np.full(self.objects, -np.inf)

@@ -55,7 +55,7 @@ def rank_agreement(first: Tensor, second: Tensor) -> Tensor:
     Examples::
 
         >>> attributions = torch.rand(2, 5, 3)
-        >>> rank_agreement(attributions, attributions ** 3)
+        >>> rank_agreement(attributions, attributions ** 3).round(decimals=6)
         tensor([1., 1.], dtype=torch.float64)
     """
     one, other = check_tensor("first", first), check_tensor("second", second)

@@ -233,7 +233,7 @@ class Hidden(torch.autograd.Function):
 
 def test_a_backward_pass_without_a_graph_is_noticed(theirs: ModuleType) -> None:
     def encode(x: Tensor) -> Tensor:
-        hidden: Tensor = Hidden.apply(x)  # type: ignore[no-untyped-call]
+        hidden: Tensor = Hidden.apply(x)
         return torch.cat([hidden, x**2], dim=1)
 
     x = torch.randn(2, 3).double()

@@ -18,13 +18,6 @@ __all__ = ["Difference", "MaxSim", "TokenMap"]
 
 _TENSORS = ("similarities", "assigned", "first_groups", "second_groups")
 _TABLES = ("fixed", "own", "switched")
-# The four corners, (first, second) at the input or at the baseline.
-_CORNERS = (
-    "at the inputs",
-    "the second input at its baseline",
-    "the first input at its baseline",
-    "both at their baselines",
-)
 
 
 class Difference(NamedTuple):
@@ -155,21 +148,32 @@ class MaxSim(ByContent):
             self.first, self.second, values.contiguous(), counted.contiguous()
         )
 
-    def in_words(self) -> list[str]:
-        """The fixed score beside the model's own, and how often maxima switch."""
-        gaps = [math.nan if math.isnan(g) else g for g in self.gaps.flatten().tolist()]
-        told = [
-            f"{where} {'undefined (no token counts there)' if g != g else plain(g)}"
-            for where, g in zip(_CORNERS, gaps)
-        ]
+    def in_words(self, names: tuple[str, str]) -> list[str]:
+        """
+        The fixed score beside the model's own, and how often maxima switch.
+
+        Args:
+            names: what the two inputs are called.
+        """
+        first, second = names
+        corners = (
+            "at the inputs",
+            f"with {second} at its baseline",
+            f"with {first} at its baseline",
+            "with both",
+        )
+        told = []
+        for where, gap in zip(corners, self.gaps.flatten().tolist()):
+            undefined = "undefined (no token counts there)"
+            told.append(f"{where} {undefined if math.isnan(gap) else plain(gap)}")
         alone = self.switched.double()
         along = [float(alone[:-1, -1].mean()), float(alone[-1, :-1].mean())]
         return [
             "maxima fixed at the inputs; the model's score less the fixed one: "
             + ", ".join(told),
             f"between baselines and inputs {100 * self.switches:.0f} % of the query's "
-            f"tokens are assigned to another token ({100 * along[0]:.0f} % along the "
-            f"first input alone, {100 * along[1]:.0f} % along the second)",
+            f"tokens are assigned to another token ({100 * along[0]:.0f} % along "
+            f"{first} alone, {100 * along[1]:.0f} % along {second})",
         ]
 
     # ---- files -------------------------------------------------------------

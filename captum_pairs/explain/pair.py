@@ -549,7 +549,7 @@ class PairExplanation(Result):
             lines.append("the strongest pairs:")
             lines += [f"  {pair}" for pair in pairs]
         if self.maxsim is not None:
-            lines += self.maxsim.in_words()
+            lines += self.maxsim.in_words(self.side_names)
         return "\n".join([*lines, *silence(self), *self._settings_in_words()])
 
     def _settings_in_words(self) -> Iterator[str]:

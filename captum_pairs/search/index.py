@@ -543,15 +543,15 @@ class Index:
         items: Sequence[Item],
         numbers: NDArray[np.int64],
     ) -> list[Hit]:
-        """Hits as they are; of names the ranks are found."""
-        if all(isinstance(item, Hit) for item in items):
-            return [item for item in items if isinstance(item, Hit)]
-        scan = self._scan(self._embedded(query))
-        ranks, scores = scan.ranks(numbers)
-        found = self._hits(numbers, scores, ranks.tolist())
-        return [
-            item if isinstance(item, Hit) else hit for item, hit in zip(items, found)
-        ]
+        """Hits of this query as they are; of others, and of names, the ranks are
+        found."""
+        asked = self._embedded(query)
+        exact = self._items.exact(asked, numbers).tolist()
+        known = [hit for hit in items if isinstance(hit, Hit)]
+        if [hit.score for hit in known] == exact:
+            return known
+        ranks, scores = self._scan(asked).ranks(numbers)
+        return self._hits(numbers, scores, ranks.tolist())
 
     def _paired(self, at: int) -> EncoderPair:
         """The model; of a query that is of the items' own kind, the items' encoder
@@ -642,13 +642,14 @@ class Index:
     ) -> None:
         """Contributions of items that are not kept."""
         raws = [self._raw(n, digest, told[digest]) for digest, n in missing.items()]
+        rows = [self._items.row_of(number) for number in missing.values()]
         _, folder = self._where()
         found = contribute(
             self.model,
             raws,
             self.side,
             folder,
-            [str(number) for number in missing.values()],
+            self._items.names(rows),
             _CONTRIBUTIONS_DTYPE,
             self.options,
         )

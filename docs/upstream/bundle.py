@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PARTS, SOURCES = HERE / "parts", HERE.parents[1]
@@ -98,14 +99,14 @@ def make(parts: Path = PARTS) -> dict[str, str]:
 
 def _notebook(text: str) -> str:
     """A notebook without outputs, of a script with ``# %%`` before each cell."""
-    cells = []
+    cells: list[dict[str, Any]] = []
     for at, cell in enumerate(re.split(r"^# %%", text, flags=re.MULTILINE)[1:]):
         mark, _, body = cell.partition("\n")
         body = body.strip("\n")
-        common = {"id": f"cell-{at}", "metadata": {}}
+        common: dict[str, Any] = {"id": f"cell-{at}", "metadata": {}}
         if mark.strip() == "[markdown]":
             body = re.sub(r"^# ?", "", body, flags=re.MULTILINE)
-            made = {"cell_type": "markdown", **common}
+            made: dict[str, Any] = {"cell_type": "markdown", **common}
         else:
             made = {
                 "cell_type": "code",

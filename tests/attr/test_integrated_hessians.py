@@ -1,6 +1,7 @@
 """Pairs of any score, against the factorised engine, full Hessians and corners."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -670,3 +671,100 @@ def test_other_bad_input(score: Score, inputs: Any) -> None:
         FeaturePairIntegratedHessians(lambda x: x.sum(1)).attribute(
             inputs[0], feature_mask=masks
         )
+
+
+# ---- nodes where the score moves ---------------------------------------------
+
+
+def _steep(x: Tensor, y: Tensor) -> Tensor:
+    """It moves within a tenth of both paths."""
+    return torch.tanh(12 * (x.sum(1) - 0.7)) * torch.sigmoid(15 * (y.sum(1) - 0.3))
+
+
+def test_a_tolerance_takes_as_many_steps_as_it_needs() -> None:
+    x, y = torch.tensor([[0.2, 0.8]]).double(), torch.tensor([[0.5, 0.3, 0.2]]).double()
+    hessians = FeaturePairIntegratedHessians(_steep)
+    exact = hessians.attribute((x, y), n_steps=200)
+    counted: list[int] = []
+
+    def counting(x: Tensor, y: Tensor) -> Tensor:
+        counted.append(len(x))
+        return _steep(x, y)
+
+    for tolerance in (1e-1, 1e-2, 1e-3):
+        counted.clear()
+        found = FeaturePairIntegratedHessians(counting).attribute(
+            (x, y), n_steps=127, tolerance=tolerance
+        )
+        assert float((found - exact).norm()) < 2 * tolerance * float(exact.norm())
+        # the same rule evenly on both paths takes more points than this
+        even = next(
+            n
+            for n in range(3, 200)
+            if float((hessians.attribute((x, y), n_steps=n) - exact).norm())
+            < tolerance * float(exact.norm())
+        )
+        assert tolerance < 1e-2 or sum(counted) < 3 * even * even
+    parts = hessians.decompose((x, y), n_steps=127, tolerance=1e-3)
+    assert abs(float(parts.convergence_delta)) < 1e-2 * float(exact.norm())
+
+
+def test_paths_need_steps_of_their_own() -> None:
+    """One path is straight: three nodes do."""
+    places: list[Tensor] = []
+
+    def of(x: Tensor, y: Tensor) -> Tensor:
+        places.append(y.detach().flatten())
+        return x.sum(1) * torch.tanh(9 * (y.sum(1) - 0.5))
+
+    x, y = torch.ones(1, 2).double(), torch.ones(1, 1).double()
+    found = FeaturePairIntegratedHessians(of).attribute(
+        (x, y), n_steps=63, tolerance=1e-3
+    )
+    close(found, torch.full((1, 2, 1), 2 * math.tanh(4.5)).double(), atol=3e-3)
+    # three times some, and a scan: not the square of it
+    assert sum(map(len, places)) < 600 < 31 * 31
+
+
+def test_a_tolerance_that_is_not_reached_warns() -> None:
+    x, y = torch.ones(1, 2).double(), torch.ones(1, 2).double()
+    method = FeaturePairIntegratedHessians(_steep)
+    with pytest.warns(UserWarning, match="over both paths .* deeper layer"):
+        method.attribute((x, y), n_steps=3, tolerance=1e-3)
+    with pytest.raises(InvalidArgumentError, match="^method: expected None"):
+        method.attribute((x, y), tolerance=1e-2, method="gausslegendre")
+    with pytest.raises(InvalidArgumentError, match="^tolerance: "):
+        method.attribute((x, y), tolerance=0)
+    averaged = FeaturePairIntegratedHessians(_steep, multiply_by_inputs=False)
+    with pytest.raises(InvalidArgumentError, match="^tolerance: .*multiply_by_inputs"):
+        averaged.attribute((x, y), tolerance=1e-2)
+
+
+def test_nothing_to_be_seen_on_the_paths() -> None:
+    """Without interactions, rounding is no reason for more steps."""
+    found, delta = FeaturePairIntegratedHessians(
+        lambda x, y: x.sin().sum(1) + 100 * y.cos().sum(1)
+    ).attribute(
+        (torch.rand(1, 3), torch.rand(1, 2)),
+        tolerance=1e-3,
+        n_steps=63,
+        return_convergence_delta=True,
+    )
+    assert not found.any() and abs(float(delta)) < 1e-4
+
+
+def test_the_input_of_one_layer_and_the_output_of_another() -> None:
+    one, other = nn.Linear(3, 2).double(), nn.Linear(4, 2).double()
+
+    def of(x: Tensor, y: Tensor) -> Tensor:
+        return (one(x) * other(y)).sum(1).tanh()
+
+    x, y = torch.randn(1, 3).double(), torch.randn(1, 4).double()
+    method = FeaturePairIntegratedHessians(of, (one, other))
+    mixed = method.attribute((x, y), n_steps=8, attribute_to_layer_input=(True, False))
+    inner = method.attribute((x, y), n_steps=8, attribute_to_layer_input=True)
+    assert mixed.shape == (1, 3, 2) and inner.shape == (1, 3, 4)
+    close(mixed.sum(2), inner.sum(2))
+    with pytest.raises(InvalidArgumentError, match="^attribute_to_layer_input: "):
+        wrong: Any = (True, 1)
+        method.attribute((x, y), attribute_to_layer_input=wrong)

@@ -135,7 +135,9 @@ def test_where_everything_is_masked_the_score_is_undefined(tmp_path: Path) -> No
     assert found.maxsim is not None
     assert found.maxsim.own.isnan().tolist() == [[False, True], [False, True]]
     assert bool(found.maxsim.fixed.isfinite().all())
-    assert "second input at its baseline undefined (no token counts" in found.summary()
+    assert (
+        "the second text at its baseline undefined (no token counts" in found.summary()
+    )
     found.save(tmp_path)
     again = PairExplanation.load(tmp_path).maxsim
     assert again is not None

@@ -192,6 +192,16 @@ def test_why_by_the_words_of_a_query(clip: DualEncoder, files: list[Path]) -> No
     assert any(box is not None for each in why.decided for box in each.boxes)
 
 
+def test_hits_of_another_query(clip: DualEncoder, files: list[Path]) -> None:
+    index = clip.index(files, **FAST)
+    before = index.search(TEXTS[0])
+    now = {hit.key: hit for hit in index.search(TEXTS[1])}
+    why = index.why(TEXTS[1], before[0], before[1])
+    assert (why.a, why.b) == (now[before[0].key], now[before[1].key])
+    found = index.explain(TEXTS[1], before)
+    assert list(found.hits) == [now[hit.key] for hit in before]
+
+
 def test_why_of_texts_is_word_by_word(clip: DualEncoder, files: list[Path]) -> None:
     index = clip.index(TEXTS, **FAST)
     check_sums(index, files[0], TEXTS[0], TEXTS[3])

@@ -839,14 +839,16 @@ class FeaturePairIntegratedHessians(Attribution):
         if settings.tolerance is None:
             nodes = _Nodes.named(settings.n_steps[side], settings.rule)
             return self._effects(surface, nodes, settings, side)[0], 0.0
+        # along one path as many points as the pairs may have
+        most = settings.n_steps[0] * settings.n_steps[1]
+        settings = replace(settings, n_steps=(most, most))
         placed = scanned_alone(surface, settings, side)
         target = surface.corners[2 - side] - surface.corners[3]
         while True:
             nodes = _Nodes.placed(*placed[0])
             effects, *halves = self._effects(surface, nodes, settings, side)
             found = _Errors.of(surface, effects, target, halves, placed)
-            most = replace(settings, n_steps=(settings.n_steps[side],) * 2)
-            larger = found.larger(placed, most)
+            larger = found.larger(placed, settings)
             if larger is None:
                 return effects, found.residual
             placed = larger

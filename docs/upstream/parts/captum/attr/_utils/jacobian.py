@@ -9,6 +9,7 @@ attributed tensor of one example; G: features; k: dimensions of the embedding; m
 directions in the embedding space.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Callable, List, Optional, Tuple
@@ -200,11 +201,11 @@ def jacobian_products(
     width = path.ends[0].shape[1]
     if directions is not None and directions.shape[1] <= width:
         return _reverse_products(path, step_sizes, alphas, directions)
-    try:
-        if path.features[0].count > width:
-            raise NotTwiceDifferentiableError("not needed")
-        products = _forward_products(path, step_sizes, alphas)
-    except NotTwiceDifferentiableError:
+    products: Optional[Tensor] = None
+    if path.features[0].count <= width:
+        with suppress(NotTwiceDifferentiableError):
+            products = _forward_products(path, step_sizes, alphas)
+    if products is None:
         axes = torch.eye(width, dtype=path.dtype, device=path.end.device)
         axes = axes.expand(len(path.end), -1, -1)
         products = _reverse_products(path, step_sizes, alphas, axes)

@@ -1,19 +1,31 @@
 """Formulas as MathML, which browsers draw and screen readers read, by docutils."""
 
+import html
 import re
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.logging import getLogger
 
 
+_LOGGER = getLogger(__name__)
+# What people type, and TeX has a command for.
+_SIGNS = {"∖": r"\setminus ", "−": "-"}
 # Sizes of brackets, which MathML finds by itself, and docutils does not know.
 _SIZES = re.compile(r"\\[bB]igg?[lr]?(?![a-zA-Z])")
 
 
 def _mathml(node: Any, **options: bool) -> str:
     formula = _SIZES.sub("", node.astext()).replace(r"\dots", r"\ldots")
-    return str(tex2mathml(formula, **options))
+    for sign, command in _SIGNS.items():
+        formula = formula.replace(sign, command)
+    try:
+        return str(tex2mathml(formula, **options))
+    except MathError as error:
+        _LOGGER.warning("formula: %s", error, location=node)
+        return f"<code>{html.escape(node.astext())}</code>"
 
 
 def _inline(writer: Any, node: nodes.math) -> None:

@@ -121,12 +121,20 @@ def _moved(text: str, source: Path, folder: Path) -> str:
         elif target.is_dir() or not target.is_relative_to(docs):
             if re.fullmatch(r"tutorials/\d.*\.(md|ipynb)", name):
                 target = (docs / name).with_suffix(".ipynb")
+            elif target.suffix in (".jpg", ".png"):
+                target = docs / name
+                _copied(root / name, target)
             else:
                 kind = "tree" if target.is_dir() else "blob"
                 return f"{REPOSITORY}{kind}/main/{name}{anchor}"
         return f"{_relative(target, folder)}{anchor}"
 
     return _LINK.sub(moved, text)
+
+
+def _copied(picture: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(picture.read_bytes())
 
 
 def _relative(target: Path, folder: Path) -> str:

@@ -13,6 +13,10 @@ addEventListener("DOMContentLoaded", () => {
   }
   document.querySelector(".sidebar-drawer")?.setAttribute("aria-label", "All pages");
   document.querySelector(".toc-drawer")?.setAttribute("aria-label", "On this page");
+  // the corner of a table heads nothing
+  for (const corner of document.querySelectorAll("th")) {
+    if (!corner.textContent.trim()) corner.setAttribute("role", "cell");
+  }
   for (const box of document.querySelectorAll(".table-wrapper, .highlight pre, .math")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }

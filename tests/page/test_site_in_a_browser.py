@@ -21,6 +21,8 @@ PAGES = (
     "limitations",
     "report_key",
     "questions/wrong_word",
+    "retrieval",
+    "tutorials/07_which_method_can_i_trust",
     "api/show",
 )
 

@@ -122,6 +122,17 @@ def test_links_of_what_stands_outside(tmp_path: Path) -> None:
     )
 
 
+def test_pictures_of_notebooks_come_along(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    picture = tmp_path / "tutorials" / "images" / "a.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"a picture")
+    source = tmp_path / "tutorials" / "01_first.md"
+    found = outside._moved("![a](images/a.jpg)", source, docs / "tutorials")
+    assert found == "![a](images/a.jpg)"
+    assert (docs / "tutorials" / "images" / "a.jpg").read_bytes() == b"a picture"
+
+
 def test_the_readme_is_quoted() -> None:
     text = (DOCS / "index.md").read_text() + (DOCS / "models.md").read_text()
     quoted = outside._INCLUDED.findall(text)

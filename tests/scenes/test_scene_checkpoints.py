@@ -5,7 +5,9 @@ from captum_pairs.scenes import checkpoint_path, CHECKPOINTS, WITHHELD
 from captum_pairs.scenes.evaluate import (
     Encoders,
     grounding,
+    hard_negatives,
     held_out_examples,
+    neutrality,
     retrieval,
 )
 
@@ -59,3 +61,21 @@ def _gap(seed: int, scenes: int, block: int) -> float:
 @pytest.mark.slow
 def test_fine_tuning_closes_the_gap() -> None:
     assert _gap(2024, 40, 1) >= 0.2
+
+
+def test_neutral_is_similar_to_nothing_where_it_sees_nothing() -> None:
+    """So that pairs carry what a score is above that of unrelated pairs."""
+    figures = neutrality(Encoders(checkpoint_path("neutral")), 2024, 64)
+    for blank in ("empty text", "blank image", "both"):
+        assert abs(figures[blank] - figures["unrelated"]) <= 0.05
+    assert figures["true"] > 0.1
+    assert 0.8 <= figures["share, median"] <= 1.2
+
+
+@pytest.mark.slow
+def test_neutral_tells_left_from_right_and_points() -> None:
+    encoders = Encoders(checkpoint_path("neutral"))
+    relations = hard_negatives(encoders, 2024, 40, "relation")["all"]
+    assert relations["word"] >= 0.8
+    figures = grounding(encoders, held_out_examples(2024, 20), 1)
+    assert figures["accuracy"] >= 0.85

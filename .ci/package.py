@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Of the package's files these are for those who develop it.
-NOT_SHIPPED = ("scenes/under_way/", ".d.ts")
+NOT_SHIPPED = (".d.ts",)
 BESIDE = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml"}
 
 

@@ -97,7 +97,7 @@ def trained(count: int = 1500, epochs: int = 6) -> tuple[Any, Any, float]:
     torch.manual_seed(0)
     place = str(get_model_path())
     config = BertConfig.from_pretrained(place, num_labels=1)
-    model = BertForSequenceClassification(config)
+    model: Any = BertForSequenceClassification(config)
     model.bert = BertModel.from_pretrained(place)
     tokenizer = AutoTokenizer.from_pretrained(place)
     known = examples(count, 0)
@@ -119,7 +119,7 @@ def trained(count: int = 1500, epochs: int = 6) -> tuple[Any, Any, float]:
             logits = upper(model, states, mask)
             loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     held_out = examples(300, 1)
@@ -148,8 +148,8 @@ def read(
 def upper(model: Any, states: Tensor, mask: Tensor) -> Tensor:
     """Logits (b,) of what the lower blocks made."""
     for layer in model.bert.encoder.layer[FROZEN:]:
-        states = layer(states, mask)
-        states = states[0] if isinstance(states, tuple) else states
+        found: Any = layer(states, mask)
+        states = found[0] if isinstance(found, tuple) else found
     logits: Tensor = model.classifier(model.bert.pooler(states))[:, 0]
     return logits
 
@@ -189,7 +189,7 @@ class Reading:
     def padded(self, first: Tensor, second: Tensor) -> Tensor:
         """Scores of padding in the place of the other words."""
         ids = torch.where(self.kept(first, second), self.ids, self.baseline)
-        return self.scorer(ids, *self._repeated(len(ids))).flatten()
+        return torch.as_tensor(self.scorer(ids, *self._repeated(len(ids))).flatten())
 
     @torch.no_grad()
     def removed(self, first: Tensor, second: Tensor) -> Tensor:
@@ -217,7 +217,8 @@ def of_sums(constant: float, words: Sequence[Tensor]) -> Predict:
     """A first-order method's prediction: what is left adds up."""
 
     def predict(first: Tensor, second: Tensor) -> Tensor:
-        return constant + first.float() @ words[0] + second.float() @ words[1]
+        left = first.float() @ words[0] + second.float() @ words[1]
+        return torch.as_tensor(constant + left)
 
     return predict
 
@@ -256,7 +257,7 @@ def occlusion(reading: Reading, score: Predict) -> Predict:
     count = sum(reading.counts)
     left = ~torch.eye(count + 1, dtype=torch.bool)[:, :count]
     scores = score(left[:, : reading.counts[0]], left[:, reading.counts[0] :])
-    lost = (scores[-1] - scores[:-1]).split(reading.counts)
+    lost = torch.split(scores[-1] - scores[:-1], reading.counts)
     return of_sums(float(scores[-1] - sum(part.sum() for part in lost)), lost)
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         PairExplanation,
         ZeroShot,
     )
-    from captum_pairs.scenes import Caption, Rendering
+    from captum_pairs.scenes import Caption, HardNegative, Rendering
 
 __all__ = ["main"]
 
@@ -59,6 +59,9 @@ _ENDINGS = {
 _SIZE = "references_size"
 # Inputs that could not be read, which are told.
 _LISTED = 10
+# What the demo explains with: words add what they match.
+_DEMO = "scenes:neutral"
+
 _EPILOG = (
     "Exit codes: 0 done, 1 an unexpected error, 2 wrong usage, 3 no such model, "
     "4 unreadable image or sound, 5 empty or too long text."
@@ -252,27 +255,28 @@ _one_method = options(
 @_layer_option
 @_where_option
 def demo(seed: int, layer: Any, tolerance: float, out: Path) -> None:
-    """Explain a drawn scene with the model that comes with the package.
+    """Explain a drawn scene with a model that comes with the package.
 
     Writes demo_scene.png (the scene), demo.png (the explanation), demo.json and
-    demo.safetensors (its numbers). Where each object really is, is known and printed.
+    demo.safetensors (its numbers), and demo_wrong_word.png: the caption beside one in
+    which a word is wrong. Where each object really is, is known and printed.
     """
-    _check_layer("scenes", layer)
+    _check_layer(_DEMO, layer)
     with announced("importing PyTorch"):
         import torch
 
     # products this small are no faster in parallel, and on a machine that is busy
     # their threads wait for each other
     torch.set_num_threads(1)
-    drawing, caption = _scene(seed)
-    model = _load("scenes", None)
+    drawing, caption, wrong = _scene(seed)
+    model = _load(_DEMO, None)
+    options = {"layer": layer, "tolerance": tolerance}
     with announced("explaining"):
         explanation = model.explain(
-            drawing.image,
-            caption.text,
-            layer=layer,
-            tolerance=tolerance,
-            progress=sys.stderr.isatty(),
+            drawing.image, caption.text, progress=sys.stderr.isatty(), **options
+        )
+        contrast = model.contrast(
+            drawing.image, caption.text, wrong.caption.text, **options
         )
     out.mkdir(parents=True, exist_ok=True)
     scene = out / "demo_scene.png"
@@ -281,7 +285,11 @@ def demo(seed: int, layer: Any, tolerance: float, out: Path) -> None:
     click.echo("where the objects really are:")
     for line in _truth(explanation, drawing, caption):
         click.echo(f"  {line}")
+    click.echo(_of_wrong_word(contrast, wrong))
+    picture = out / "demo_wrong_word.png"
+    contrast.plot().savefig(picture, dpi=150)
     click.echo(f"the scene: {scene}")
+    click.echo(f"the wrong word: {picture}")
 
 
 @main.command(epilog=_EPILOG)
@@ -1143,14 +1151,39 @@ def _tell_failed(failed: dict[str, str]) -> None:
         click.echo(f"  and {len(failed) - _LISTED} more")
 
 
-def _scene(seed: int) -> "tuple[Rendering, Caption]":
-    """Three objects that differ, and a caption that names each."""
+def _scene(seed: int) -> "tuple[Rendering, Caption, HardNegative]":
+    """Three objects that differ, a caption that names each, and the same with a word
+    that is wrong."""
     import numpy as np
-    from captum_pairs.scenes import render, sample_caption, sample_scene
+    from captum_pairs.scenes import (
+        hard_negative,
+        render,
+        sample_caption,
+        sample_scene,
+    )
 
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng, 3, distinct=True)
-    return render(scene), sample_caption(rng, scene, plain=True)
+    caption = sample_caption(rng, scene, plain=True)
+    wrong = None
+    while wrong is None:  # of a few tries none may be false
+        wrong = hard_negative(rng, scene, caption)
+    return render(scene), caption, wrong
+
+
+def _of_wrong_word(contrast: "Contrast", wrong: "HardNegative") -> str:
+    """What a right word and the wrong one in its place add, in a line."""
+    from captum_pairs.inputs import words_of
+
+    told = []
+    spans = (wrong.right, wrong.changed)
+    for pair, span in zip((contrast.preferred, contrast.other), spans):
+        text = pair.second.source.text
+        words = words_of(pair.second.features, span)
+        patches = [at for at, each in enumerate(pair.first.features) if each.box]
+        total = float(pair.interactions[patches][:, words].sum())
+        told.append(f"\u201c{text[slice(*span)]}\u201d {total:+.3f}")
+    return f"with a wrong word, \u201c{wrong.caption.text}\u201d: {' but '.join(told)}"
 
 
 def _save_scene(drawing: "Rendering", path: Path) -> None:

@@ -8,8 +8,9 @@ from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
 __all__ = ["load_scenes"]
 
 # The block of its image encoder to whose input is attributed (the card's pointing
-# game: 0.903, as block 1 with 0.907, at half the cost and a tenth of the delta).
-_BLOCK = 2
+# game: 0.903, as block 1 with 0.907, at half the cost and a tenth of the delta; of
+# "neutral", whose paths are smoother, block 1 finds more than block 2).
+_BLOCK, _BLOCK_OF_NEUTRAL = 2, 1
 
 
 def load_scenes(name: str, rest: str) -> EncoderPair:
@@ -33,5 +34,6 @@ def load_scenes(name: str, rest: str) -> EncoderPair:
             "model", "the embedded checkpoint", "an installation without it"
         )
     scenes = load_hugging_face(name, str(directory))
-    scenes.first.default_block = _BLOCK
+    is_neutral = checkpoint == "neutral"
+    scenes.first.default_block = _BLOCK_OF_NEUTRAL if is_neutral else _BLOCK
     return scenes

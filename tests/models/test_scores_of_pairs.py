@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import AutoProcessor
 
+_PROCESSORS: Any = AutoProcessor
 TEXTS = "a red circle", "the dog barks"
 Building = Callable[[str], Path]
 
@@ -81,8 +82,8 @@ def _own_score(directory: Path, target: int = 0) -> float:
 )
 def test_a_reranker_of_transformers(built: Building, family: str, capsys: Any) -> None:
     directory = built(family)
-    target = {"target": "Class 1"} if family == "bert-3" else {}
-    model = captum_pairs.load(directory, **target)  # type: ignore[arg-type]  # str
+    target: Any = {"target": "Class 1"} if family == "bert-3" else {}
+    model = captum_pairs.load(directory, **target)
     assert isinstance(model, PairScorer) and "scored at once" in repr(model)
     found = model.explain(*TEXTS, n_steps=5)
     assert found.score == pytest.approx(_own_score(directory, len(target)), abs=1e-5)
@@ -97,7 +98,7 @@ def test_a_reranker_of_transformers(built: Building, family: str, capsys: Any) -
 
 def test_a_cross_encoder_of_sentence_transformers(built: Building) -> None:
     directory = built("sentence-transformers")
-    own = CrossEncoder(str(directory), device="cpu")
+    own: Any = CrossEncoder(str(directory), device="cpu")
     probability = float(own.predict([TEXTS])[0])
     named, adopted = captum_pairs.load(directory), captum_pairs.load(own)
     for model in (named, adopted):
@@ -112,7 +113,7 @@ def test_a_cross_encoder_of_sentence_transformers(built: Building) -> None:
 
 def test_a_reranker_in_memory(built: Building) -> None:
     directory = built("bert")
-    own = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    own: Any = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = captum_pairs.load(own, tokenizer)
     assert model.first.module is own
@@ -123,7 +124,7 @@ def test_a_reranker_in_memory(built: Building) -> None:
 
 
 def test_one_of_several_classes(built: Building) -> None:
-    own = AutoModelForSequenceClassification.from_pretrained(built("bert-3"))
+    own: Any = AutoModelForSequenceClassification.from_pretrained(built("bert-3"))
     tokenizer = AutoTokenizer.from_pretrained(built("bert-3"))
     for target in (None, 3, -1, True, "class 9", 1.0):
         with pytest.raises(InvalidArgumentError, match="target: .*'class 2'"):
@@ -223,10 +224,12 @@ def test_what_is_refused(built: Building) -> None:
         ({"strange": 1}, "strange"),
     ):
         with pytest.raises(InvalidArgumentError, match=f"^{name}: "):
-            model.explain(*TEXTS, **options)  # type: ignore[arg-type]  # what came
+            given: Any = options
+            model.explain(*TEXTS, **given)
     for text in ("", " ", 3, None):
         with pytest.raises(TextLengthError):
-            model.explain(TEXTS[0], text)
+            no_text: Any = text
+            model.explain(TEXTS[0], no_text)
     with pytest.raises(TextLengthError, match="at most 32 tokens"):
         model.explain("dog " * 20, "dog " * 20)
     embedded = captum_pairs.load("scenes")
@@ -278,7 +281,7 @@ def test_a_cross_encoder_that_can_not_be_understood(tmp_path: Path) -> None:
         captum_pairs.load(f"itm:{tmp_path}")
 
 
-_SMALLEST = {
+_SMALLEST: dict[str, Any] = {
     "hidden_size": 8,
     "num_attention_heads": 1,
     "num_hidden_layers": 1,
@@ -289,7 +292,7 @@ _SMALLEST = {
 
 # ---- an image and a text -----------------------------------------------------
 
-KINDS = {
+KINDS: dict[str, Any] = {
     "blip": BlipForImageTextRetrieval,
     "blip-2": Blip2ForImageTextRetrieval,
     "bridgetower": BridgeTowerForImageAndTextRetrieval,
@@ -300,7 +303,7 @@ KINDS = {
 def _own_match(family: str, directory: Path) -> float:
     """The logit of a match, as the model's own processor and forward pass have it."""
     model = KINDS[family].from_pretrained(directory).eval()
-    processor = AutoProcessor.from_pretrained(directory)
+    processor = _PROCESSORS.from_pretrained(directory)
     # in transformers 5.24 BridgeTower's processor hands on a size of its own for images
     images = processor.image_processor(_photo(), return_tensors="pt")
     if family == "blip-2":
@@ -364,8 +367,8 @@ def test_a_region_of_an_image(built: Building) -> None:
 @pytest.mark.slow  # a reranker is the same
 def test_a_matching_head_in_memory(built: Building) -> None:
     directory = built("vilt")
-    own = ViltForImageAndTextRetrieval.from_pretrained(directory).eval()
-    processor = AutoProcessor.from_pretrained(directory)
+    own = KINDS["vilt"].from_pretrained(directory).eval()
+    processor = _PROCESSORS.from_pretrained(directory)
     found = captum_pairs.load(own, processor).explain(_photo(), TEXTS[1], n_steps=3)
     assert found.score == pytest.approx(_own_match("vilt", directory), abs=1e-5)
 

@@ -34,8 +34,18 @@ from transformers import (
     ViltProcessor,
 )
 
-_BERT = {**SMALL, "vocab_size": 5 + len(WORDS), "max_position_embeddings": 32}
-_ROBERTA = {
+
+def _untyped(kind: Any) -> Any:
+    """A class whose arguments have no types, or not all of them."""
+    return kind
+
+
+_BERT: dict[str, Any] = {
+    **SMALL,
+    "vocab_size": 5 + len(WORDS),
+    "max_position_embeddings": 32,
+}
+_ROBERTA: dict[str, Any] = {
     **SMALL,
     "vocab_size": 261,
     "max_position_embeddings": 80,
@@ -44,7 +54,7 @@ _ROBERTA = {
     "eos_token_id": 2,
     "type_vocab_size": 1,
 }
-_SIZE = {"height": 20, "width": 20}
+_SIZE: dict[str, Any] = {"height": 20, "width": 20}
 
 
 def _save(model: Any, directory: Path) -> None:
@@ -74,7 +84,7 @@ def _bert(labels: int = 1, **more: Any) -> Any:
 
 
 def _distilbert() -> Any:
-    return DistilBertConfig(
+    return _untyped(DistilBertConfig)(
         dim=16,
         hidden_dim=24,
         n_heads=2,
@@ -86,7 +96,7 @@ def _distilbert() -> Any:
 
 
 def _modernbert() -> Any:
-    return ModernBertConfig(
+    return _untyped(ModernBertConfig)(
         **{key: value for key, value in _BERT.items() if key != "initializer_range"},
         num_labels=1,
         pad_token_id=0,
@@ -116,7 +126,7 @@ def _blip(directory: Path) -> None:
     )
     _save(BlipForImageTextRetrieval(config), directory)
     image = BlipImageProcessor(size=_SIZE)
-    BlipProcessor(image, bert_tokenizer()).save_pretrained(directory)
+    _untyped(BlipProcessor)(image, bert_tokenizer()).save_pretrained(directory)
 
 
 def _blip_2(directory: Path) -> None:
@@ -134,19 +144,19 @@ def _blip_2(directory: Path) -> None:
     )
     _save(Blip2ForImageTextRetrieval(config), directory)
     image = BlipImageProcessor(size=_SIZE)
-    made = Blip2Processor(image, bert_tokenizer(), num_query_tokens=3)
+    made = _untyped(Blip2Processor)(image, bert_tokenizer(), num_query_tokens=3)
     made.save_pretrained(directory)
 
 
 def _vilt(directory: Path) -> None:
     config = ViltConfig(**{**_BERT, **VISION})
     _save(ViltForImageAndTextRetrieval(config), directory)
-    image = ViltImageProcessor(size={"shortest_edge": 20}, size_divisor=4)
-    ViltProcessor(image, bert_tokenizer()).save_pretrained(directory)
+    image = _untyped(ViltImageProcessor)(size={"shortest_edge": 20}, size_divisor=4)
+    _untyped(ViltProcessor)(image, bert_tokenizer()).save_pretrained(directory)
 
 
 def _bridgetower(directory: Path) -> None:
-    config = BridgeTowerConfig(
+    config = _untyped(BridgeTowerConfig)(
         hidden_size=64,  # a head has 64
         intermediate_size=24,
         num_attention_heads=2,
@@ -158,7 +168,7 @@ def _bridgetower(directory: Path) -> None:
     image = BridgeTowerImageProcessor(
         size={"shortest_edge": 20}, size_divisor=4, do_center_crop=False
     )
-    made = BridgeTowerProcessor(image, roberta_tokenizer(80))
+    made = _untyped(BridgeTowerProcessor)(image, roberta_tokenizer(80))
     made.save_pretrained(directory)
 
 
@@ -178,7 +188,7 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     ),
     "roberta": _classifier(
         RobertaForSequenceClassification,
-        lambda: RobertaConfig(**_ROBERTA, num_labels=1),
+        lambda: _untyped(RobertaConfig)(**_ROBERTA, num_labels=1),
         lambda: roberta_tokenizer(60),
     ),
     "sentence-transformers": _of_sentence_transformers,

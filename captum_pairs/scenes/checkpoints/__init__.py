@@ -4,14 +4,15 @@ from pathlib import Path
 
 __all__ = ["CHECKPOINTS", "checkpoint_path"]
 
-CHECKPOINTS = ("default", "withheld", "finetuned", "correlated")
+CHECKPOINTS = ("default", "neutral", "withheld", "finetuned", "correlated")
 
 
 def checkpoint_path(name: str = "default") -> Path:
     """The directory of a checkpoint: where training writes it and loading finds it.
 
     Args:
-        name: "default"; "withheld", trained without some kinds of object;
+        name: "default"; "neutral", trained further to be similar to nothing where it
+            sees nothing, so that words add what they match; "withheld", trained without some kinds of object;
             "finetuned", the latter with those kinds learnt afterwards; or "correlated",
             with two of them learnt where they hardly ever stand without each other.
 

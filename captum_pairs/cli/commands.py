@@ -1155,12 +1155,7 @@ def _scene(seed: int) -> "tuple[Rendering, Caption, HardNegative]":
     """Three objects that differ, a caption that names each, and the same with a word
     that is wrong."""
     import numpy as np
-    from captum_pairs.scenes import (
-        hard_negative,
-        render,
-        sample_caption,
-        sample_scene,
-    )
+    from captum_pairs.scenes import hard_negative, render, sample_caption, sample_scene
 
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng, 3, distinct=True)

@@ -12,9 +12,10 @@ def checkpoint_path(name: str = "default") -> Path:
 
     Args:
         name: "default"; "neutral", trained further to be similar to nothing where it
-            sees nothing, so that words add what they match; "withheld", trained without some kinds of object;
-            "finetuned", the latter with those kinds learnt afterwards; or "correlated",
-            with two of them learnt where they hardly ever stand without each other.
+            sees nothing, so that words add what they match; "withheld", trained without
+            some kinds of object; "finetuned", the latter with those kinds learnt
+            afterwards; or "correlated", with two of them learnt where they hardly ever
+            stand without each other.
 
     Raises:
         ValueError: if there is no checkpoint of that name.

@@ -213,6 +213,11 @@ def _of_models(model: Any, directory: Path) -> Iterator[tuple[str, Call]]:
             "layers": (one.a, None),
             "names": (["a", "b"], None),
         },
+        captum_pairs.from_score: {
+            "score": lambda first, second: (one(first) * two(second)).sum(-1),
+            "layers": (one.a, None),
+            "names": (["a", "b"], None),
+        },
         captum_pairs.siamese: {
             "backbone": net,
             "transform": (20, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, overload, Union
+from typing import Any, cast, Optional, overload, Union
 
 import numpy as np
 import torch
@@ -533,9 +533,9 @@ class Index:
                 given.append(self._shown(each, digest, words, number, pictures))
         both: list[Any] = [given, [asked] * len(given)]
         first, second = both[::-1] if self.at else both
+        # a list, as lists were given
         found = explain(self.model, first, second, self.options, None)
-        assert isinstance(found, list)  # as lists were given
-        return found
+        return cast(list[PairExplanation], found)
 
     def _ranked(
         self,

@@ -130,7 +130,7 @@ def test_what_takes_long_is_said_before(
 ) -> None:
     model.explain(*images())
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(cost, "_PATIENCE", 0.0)
+    monkeypatch.setattr(cost, "PATIENCE", 0.0)
     found = model.explain(*images())
     said = capsys.readouterr().err
     assert said.startswith("explaining a pair takes about 1 s: ")

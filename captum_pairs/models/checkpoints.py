@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils.hub import cached_file
@@ -70,9 +71,13 @@ def pointer_in(source: Path) -> Optional[Path]:
 
 
 def saved_json(source: str, file: str) -> Any:
-    """A file of a saved model, or None if it is not there or can't be read."""
+    """A file of a saved model, or None if it is not there or can't be read. What was
+    downloaded before is not asked for again: several loaders look at the same file."""
     try:
-        path = cached_file(
+        path = try_to_load_from_cache(source, file) if _is_name(source) else None
+        if path is not None and not isinstance(path, str):
+            return None  # it was asked for before, and is not there
+        path = path or cached_file(
             source,
             file,
             _raise_exceptions_for_missing_entries=False,
@@ -82,6 +87,11 @@ def saved_json(source: str, file: str) -> Any:
         return None if path is None else json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _is_name(source: str) -> bool:
+    """Whether it is a name on the hub, since no directory is called so."""
+    return not Path(source).is_dir()
 
 
 def _is_pointer(path: Path) -> bool:

@@ -25,7 +25,6 @@ from captum_pairs.models.scorer import of_class
 from captum_pairs.models.siamese import siamese
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
-from transformers.utils.hub import cached_file
 
 __all__ = ["load"]
 
@@ -257,17 +256,7 @@ def _is_sentence_transformer(source: str) -> bool:
     path = directory(source)
     if path is not None:
         return (path / "modules.json").is_file()
-    try:
-        found: Any = cached_file(
-            source,
-            "modules.json",
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            _raise_exceptions_for_gated_repo=False,
-        )
-    except (OSError, ValueError):
-        return False  # no such model: the loading that follows says so
-    return found is not None
+    return saved_json(source, "modules.json") is not None
 
 
 def _classes(source: str) -> list[str]:

@@ -67,7 +67,7 @@ def test_a_hub_that_is_not_there_is_not_waited_for(
     monkeypatch.setattr("captum_pairs.models.loading.getproxies", dict)
     monkeypatch.setattr("socket.getaddrinfo", unknown)
     monkeypatch.setattr(AutoConfig, "from_pretrained", refused)
-    monkeypatch.setattr("captum_pairs.models.loading.cached_file", refused)
+    monkeypatch.setattr("captum_pairs.models.checkpoints.cached_file", refused)
     with pytest.raises(ModelUnavailableError, match="scene; did you mean “scenes”"):
         load("scene")
     assert not asked

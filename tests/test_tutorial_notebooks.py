@@ -20,7 +20,9 @@ TUTORIALS = Path(__file__).parents[1] / "tutorials"
 SOURCES = sorted(TUTORIALS.glob("[0-9][0-9]_*.md"))
 BYTES = 600_000
 # names of real weights: each notebook says how to run it on some
-HUB = re.compile(r"(openai|google|laion|lightonai|sentence-transformers)/[\w.-]{4,}")
+HUB = re.compile(
+    r"(cross-encoder|google|laion|lightonai|openai|sentence-transformers)/[\w.-]{4,}"
+)
 # what differs from machine to machine, or from run to run
 LOCAL = re.compile(r"/root/|/home/|/tmp/|/Users/|0x[0-9a-f]{6,}|ipykernel_\d+")
 

@@ -118,7 +118,7 @@ def _moved(text: str, source: Path, folder: Path) -> str:
         name = target.relative_to(root).as_posix()
         if name in PAGES:
             target = docs / PAGES[name]
-        elif target.is_dir() or not target.is_relative_to(docs):
+        elif target.is_dir() or not _is_page(target, docs):
             if re.fullmatch(r"tutorials/\d.*\.(md|ipynb)", name):
                 target = (docs / name).with_suffix(".ipynb")
             elif target.suffix in (".jpg", ".png"):
@@ -130,6 +130,12 @@ def _moved(text: str, source: Path, folder: Path) -> str:
         return f"{_relative(target, folder)}{anchor}"
 
     return _LINK.sub(moved, text)
+
+
+def _is_page(target: Path, docs: Path) -> bool:
+    """Whether the site has it; the bundle for Captum is no part of it."""
+    bundle = docs / "upstream"
+    return target.is_relative_to(docs) and not target.is_relative_to(bundle)
 
 
 def _copied(picture: Path, target: Path) -> None:

@@ -264,7 +264,8 @@ def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     assert outputs[0] == outputs[1]
     # of seed 0, whose numbers test_demo.py has
     assert "pink star" not in PairExplanation.load(runs[0], "demo").second.source.text
-    for name in ("demo.png", "demo_scene.png", "demo.json", "demo.safetensors"):
+    pictures = ("demo.png", "demo_scene.png", "demo_wrong_word.png")
+    for name in (*pictures, "demo.json", "demo.safetensors"):
         assert (runs[0] / name).stat().st_size > 0
         assert name in outputs[0]
     assert outputs[0].count("strongest patch is") == 3
@@ -273,7 +274,7 @@ def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     # what demo drew, explain reads
     text = first.second.source.text
     more = ("--tolerance", 0.1, "--out", runs[0])
-    result = _explain("scenes", runs[0] / "demo_scene.png", text, *more)
+    result = _explain("scenes:neutral", runs[0] / "demo_scene.png", text, *more)
     assert result.exit_code == 0, result.output
     again = PairExplanation.load(runs[0])
     assert torch.equal(again.interactions, first.interactions)

@@ -1,10 +1,16 @@
 """The demo's numbers are those of the version before: moving code moves no number."""
 
+import re
+from pathlib import Path
+
 import captum_pairs
 import numpy as np
 import pytest
+import torch
+from captum_pairs.cli import main
 from captum_pairs.cli.commands import demo
 from captum_pairs.scenes import render, sample_caption, sample_scene
+from click.testing import CliRunner
 
 # As version 0.1.0 computed them.
 SCORE = 0.3588212701305352
@@ -67,3 +73,22 @@ def test_the_demo_of_seed_0_is_the_same_to_1e_6() -> None:
     assert [(p.second, p.first_box) for p in placed.top_pairs(5)] == [
         (word, box) for word, box, _ in TOP_PAIRS
     ]
+
+
+def test_words_add_what_they_match_in_the_demo(tmp_path: Path) -> None:
+    """Pairs carry the score, and a wrong word takes away where the right one adds."""
+    threads = torch.get_num_threads()
+    try:
+        result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path)])
+    finally:
+        torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    found = captum_pairs.PairExplanation.load(tmp_path, "demo")
+    pairs = found.parts()["pairs of word and patch"]
+    assert 0.8 <= pairs / found.score <= 1.2
+    told = re.search(r"with a wrong word, .*: .* (\S+) but .* (\S+)\n", result.output)
+    assert told is not None
+    right, wrong = map(float, told.groups())
+    assert right > 0 > wrong
+    assert result.output.count("its strongest patch is inside") == 3
+    assert (tmp_path / "demo_wrong_word.png").stat().st_size > 0

@@ -275,11 +275,9 @@ class _Scan:
                 f"{example.embedding.numel()} numbers",
             )
         self.places = tokens.scored.nonzero().flatten()
-        points = (torch.arange(_POINTS) + 0.5) / _POINTS
-        # (n,) -> (n, *value)
-        points = points.to(example.value).reshape(-1, *[1] * example.value.ndim)
-        between = example.start + points * (example.value - example.start)
-        path = torch.cat([example.embed(between), example.embedding[None]])
+        nodes = ((torch.arange(_POINTS) + 0.5) / _POINTS).to(example.value)
+        between = example.embed(example.points(nodes))
+        path = torch.cat([between, example.embedding[None]])
         self.path = path.detach().double().cpu().reshape(len(path), count, -1)
         baseline = example.baseline_embedding.detach().double().cpu()
         self.baseline = baseline.reshape(count, -1)

@@ -554,7 +554,6 @@ class Trial:
         self.wanted, self.n = wanted, placed.n
         self.is_done = False
         self._placed = placed
-        self._density = placed.density
         self._sums: Optional[Tensor] = None
         self._known: Optional[tuple[Tensor, Tensor]] = None
         self._error = float("inf")
@@ -562,14 +561,15 @@ class Trial:
     def points(self) -> Points:
         """The nodes that come next, and their weights in the sums that are made."""
         path = self.wanted.path
-        rule = self._density.rule(self.n)
+        density = self._placed.density
+        rule = density.rule(self.n)
         nodes, weights = rule.nodes, np.stack([rule.weights])
         if self._known is not None:  # the others were there before
             nodes, weights = nodes[::2], weights[:, ::2]
         else:
             weights = np.stack([rule.weights, rule.half])
             if self._may_double(self.n):
-                double = self._density.rule(2 * self.n + 1)
+                double = density.rule(2 * self.n + 1)
                 weights = np.stack([*weights, double.weights[1::2]])
         device = path.value.device
         return Points(

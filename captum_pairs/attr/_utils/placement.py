@@ -191,15 +191,19 @@ class Scan:
             for density in (self._by_speed, EVEN):
                 if density is not self._by_speed and not self._is_resolved(tolerance):
                     continue
-                share = self.share(density, n, equations)
                 errors = self._errors(density, n)
+                share = (
+                    share_of_change(*errors)
+                    if _is_telling(n, equations)
+                    else _SHARES[1]
+                )
                 if error_estimate(*errors, share) <= tolerance:
                     return density, n
         return self._by_speed, ladder[-1]
 
     def share(self, density: Density, n: int, equations: int) -> float:
         """The part of the change that is expected to be the error of n nodes."""
-        if equations < _EQUATIONS or n > _TRUSTED[-2]:
+        if not _is_telling(n, equations):
             return _SHARES[1]
         return share_of_change(*self._errors(density, n))
 
@@ -235,6 +239,12 @@ class Scan:
         """Whether the scan is fine enough to be asked about n nodes."""
         is_seen = tolerance >= _COARSE or bool(self._tail[-1] <= tolerance)
         return is_seen and n <= _TRUSTED[SCANS.index(len(self._curve))]
+
+
+def _is_telling(n: int, equations: int) -> bool:
+    """Whether sums are many enough, and nodes few enough for a scan, to tell how fast
+    their rule converges."""
+    return equations >= _EQUATIONS and n <= _TRUSTED[-2]
 
 
 def _extended(x: Array, y: Array, at: float) -> float:

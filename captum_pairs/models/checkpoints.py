@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-__all__ = ["pointer_in", "read_state_dict", "saved_json"]
+__all__ = ["check_pointer", "read_state_dict", "saved_json"]
 
 # Under which training loops keep the weights beside an optimizer's state.
 _INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
@@ -32,7 +32,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: if it holds no weights; and whatever safetensors and PyTorch raise.
     """
-    if pointer_in(path) is not None:
+    if _pointer_in(path) is not None:
         raise ValueError(f"{path} is a Git LFS pointer (git lfs pull fetches the file)")
     if path.suffix == ".safetensors":
         found: Any = load_file(path)
@@ -59,7 +59,7 @@ def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return _without_prefixes({k.removeprefix(prefix): v for k, v in tensors.items()})
 
 
-def pointer_in(source: Path) -> Optional[Path]:
+def _pointer_in(source: Path) -> Optional[Path]:
     """A file of weights, itself or in a directory, that is only Git LFS's pointer to
     one; not if whole weights lie beside it, in another format."""
     files = list(_files(source))
@@ -68,6 +68,17 @@ def pointer_in(source: Path) -> Optional[Path]:
     return next(
         (p for p in pointers if p.parent not in whole or "-of-" in p.name), None
     )
+
+
+def check_pointer(source: Path) -> None:
+    """Refuse weights that are only Git LFS's pointer to them.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    pointer = _pointer_in(source)
+    if pointer is not None:
+        raise ValueError(f"{pointer} is a Git LFS pointer (git lfs pull fetches it)")
 
 
 def saved_json(source: str, file: str) -> Any:

@@ -8,10 +8,11 @@ from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.models.checkpoints import pointer_in
+from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder import Feature, Layer, LayerLike, Layout
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import loading, ModelUnavailableError, TextLengthError
+from captum_pairs.models.hugging_face import check_missing
 from captum_pairs.models.modes import evaluating
 from captum_pairs.models.observed import find_blocks
 from captum_pairs.models.scorer import Names, PreparedPair, Scorer
@@ -250,11 +251,7 @@ def load_cross_encoder(name: str, source: str) -> EncoderPair:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
     with loading(name):
-        pointer = pointer_in(Path(source))
-        if pointer is not None:
-            raise ValueError(
-                f"{pointer} is a Git LFS pointer (git lfs pull fetches it)"
-            )
+        check_pointer(Path(source))
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         made = list(config.architectures or [])
         if not any(each.endswith(_CLASSES) for each in made):
@@ -266,13 +263,7 @@ def load_cross_encoder(name: str, source: str) -> EncoderPair:
             trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise ModelUnavailableError(
-            "model",
-            "weights for every parameter",
-            f"{name}: {len(missing)} are missing, such as {missing[0]}",
-        )
+    check_missing(name, found)
     model.train(False).requires_grad_(False)
     return _of_transformers(name, model, tokenizer)
 

@@ -10,7 +10,7 @@ from typing import Any, Optional
 import PIL.Image
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.models.checkpoints import pointer_in
+from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder import Encoder, Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import loading, ModelUnavailableError
@@ -44,6 +44,7 @@ from transformers import (
 
 __all__ = [
     "adopt_hugging_face",
+    "check_missing",
     "check_precision",
     "check_weights",
     "HuggingFaceImageEncoder",
@@ -454,13 +455,8 @@ def load_hugging_face(name: str, source: str) -> EncoderPair:
     Raises:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
-    local = Path(source)
     with loading(name):
-        pointer = pointer_in(local)
-        if pointer is not None:
-            raise ValueError(
-                f"{pointer} is a Git LFS pointer (git lfs pull fetches it)"
-            )
+        check_pointer(Path(source))
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     kind: str = config.model_type
     made: list[str] = list(config.architectures or [])
@@ -511,13 +507,7 @@ def check_weights(name: str, found: Any) -> None:
             f"{name}: {len(mismatched)} of others, such as {key} of {there} instead of "
             f"{wanted}",
         )
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise ModelUnavailableError(
-            "model",
-            "weights for every parameter",
-            f"{name}: {len(missing)} are missing, such as {missing[0]}",
-        )
+    check_missing(name, found)
     # buffers and other heads may be there; numbered ones are layers
     left = sorted(k for k in found["unexpected_keys"] if _NUMBERED.search(k))
     if left:
@@ -525,6 +515,17 @@ def check_weights(name: str, found: Any) -> None:
             "model",
             "a configuration with all layers of which there are weights",
             f"{name}: {len(left)} weights that it has no place for, such as {left[0]}",
+        )
+
+
+def check_missing(name: str, found: Any) -> None:
+    """Refuse a model of which weights are missing."""
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ModelUnavailableError(
+            "model",
+            "weights for every parameter",
+            f"{name}: {len(missing)} are missing, such as {missing[0]}",
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from captum_pairs.models.checkpoints import pointer_in
+from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import loading, ModelUnavailableError
 from captum_pairs.models.hugging_face import (
@@ -227,11 +227,7 @@ def load_matching(name: str, source: str) -> EncoderPair:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
     with loading(name):
-        pointer = pointer_in(Path(source))
-        if pointer is not None:
-            raise ValueError(
-                f"{pointer} is a Git LFS pointer (git lfs pull fetches it)"
-            )
+        check_pointer(Path(source))
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     known, make = _family(name, config.model_type)
     with loading(name):

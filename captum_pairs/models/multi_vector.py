@@ -7,7 +7,7 @@ from typing import Any
 import sentence_transformers
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.models.checkpoints import pointer_in
+from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import loading, ModelUnavailableError
@@ -168,9 +168,7 @@ def load_multi_vector(name: str, source: str) -> EncoderPair:
         )
     check_code(name, [each for each in listed_modules(source) if each not in _OWN])
     with loading(name), never_asked():
-        found = pointer_in(Path(source))
-        if found is not None:
-            raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
+        check_pointer(Path(source))
         model = MultiVectorEncoder(source, device="cpu", trust_remote_code=False)
     model.float().requires_grad_(False)
     return _multi_vector(model.eval(), name)

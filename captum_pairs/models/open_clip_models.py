@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import open_clip
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.models.checkpoints import pointer_in
+from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import loading, ModelUnavailableError
@@ -108,9 +108,8 @@ def _pair(name: str, model: Any, transform: Any, tokenizer: Any) -> EncoderPair:
 def _check_files(source: str, weights: Optional[str]) -> None:
     """Pointers, of which open_clip would say that they are damaged."""
     for place in (source.removeprefix(_DIRECTORY), weights):
-        found = None if place is None else pointer_in(Path(place))
-        if found is not None:
-            raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
+        if place is not None:
+            check_pointer(Path(place))
 
 
 def _check_code(source: str) -> None:

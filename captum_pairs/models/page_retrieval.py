@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 import transformers
 from captum_pairs.attr import InvalidArgumentError, validation
-from captum_pairs.models.checkpoints import pointer_in
+from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder import Feature, IMAGE, Layout, Prepared
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import loading, ModelUnavailableError
@@ -376,11 +376,7 @@ def load_page_retriever(name: str, source: str) -> EncoderPair:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
     with loading(name):
-        pointer = pointer_in(Path(source))
-        if pointer is not None:
-            raise ValueError(
-                f"{pointer} is a Git LFS pointer (git lfs pull fetches it)"
-            )
+        check_pointer(Path(source))
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type not in _CLASSES:
         raise _no_retriever(name, f"model_type {config.model_type!r}")

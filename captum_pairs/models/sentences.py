@@ -8,7 +8,7 @@ from typing import Any, Optional
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.attr._utils.hooks import undone
-from captum_pairs.models.checkpoints import pointer_in, saved_json
+from captum_pairs.models.checkpoints import check_pointer, saved_json
 from captum_pairs.models.cross_encoders import of_sentence_transformers
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair
@@ -492,9 +492,7 @@ def load_sentence_transformer(name: str, source: str) -> EncoderPair:
         return _clip_inside(name, source, modules)
     check_code(name, listed_modules(source))
     with loading(name), never_asked():
-        found = pointer_in(Path(source))
-        if found is not None:
-            raise ValueError(f"{found} is a Git LFS pointer (git lfs pull fetches it)")
+        check_pointer(Path(source))
         make: Any = CrossEncoder if kind == _CROSS_ENCODER else SentenceTransformer
         model = make(source, device="cpu", trust_remote_code=False)
     model.float().requires_grad_(False)

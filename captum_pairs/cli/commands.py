@@ -224,6 +224,31 @@ _settings_options = options(
     ),
     _device_option,
 )
+_corpus_options = options(
+    click.option(
+        "--images",
+        type=click.Path(file_okay=False, exists=True),
+        help="A directory; its images, and those of the directories in it, are taken.",
+    ),
+    click.option(
+        "--texts",
+        type=FileOption("texts", "a text file", TEXT_UNFIT),
+        metavar="FILE",
+        help="A file with a text a line.",
+    ),
+    click.option(
+        "--sounds",
+        type=click.Path(file_okay=False, exists=True),
+        help="A directory of sounds (wav).",
+    ),
+)
+_corpus_side_option = click.option(
+    "--side",
+    type=NameOption("side", ("first", "second")),
+    metavar="NAME",
+    help='Which of a pair\'s inputs they are, if both are of a kind: "first" or '
+    '"second".',
+)
 _one_method = options(
     _model_option,
     _inputs_options,
@@ -509,22 +534,7 @@ def zero_shot(
 
 @main.command(epilog=_EPILOG)
 @_model_option
-@click.option(
-    "--images",
-    type=click.Path(file_okay=False, exists=True),
-    help="A directory; its images, and those of the directories in it, are taken.",
-)
-@click.option(
-    "--texts",
-    type=FileOption("texts", "a text file", TEXT_UNFIT),
-    metavar="FILE",
-    help="A file with a text a line.",
-)
-@click.option(
-    "--sounds",
-    type=click.Path(file_okay=False, exists=True),
-    help="A directory of sounds (wav).",
-)
+@_corpus_options
 @click.option(
     "--dtype",
     type=NameOption("type", ("float16", "float32")),
@@ -533,13 +543,7 @@ def zero_shot(
     metavar="NAME",
     help='As what numbers are kept: "float16" or "float32".',
 )
-@click.option(
-    "--side",
-    type=NameOption("side", ("first", "second")),
-    metavar="NAME",
-    help='Which of a pair\'s inputs they are, if both are of a kind: "first" or '
-    '"second".',
-)
+@_corpus_side_option
 @_method_option
 @_settings_options
 @click.option(
@@ -570,12 +574,7 @@ def contributions(
     _check_layer(model, settings.get("layer"))
     _check_settings(settings, width="contributions")
     encoders = _load(model, device)
-    kinds = encoders.first.kind, encoders.second.kind
-    if kind not in kinds:
-        raise click.UsageError(
-            f"{encoders.name} compares {_article(kinds[0])} with {_article(kinds[1])}"
-        )
-    place = side or ("first" if kinds[0] == kind else "second")
+    place = _place_of(encoders, kind, side)
     with announced(f"computing what {len(corpus)} inputs contribute"):
         # those that can't be read are listed below
         with warnings.catch_warnings():
@@ -604,22 +603,7 @@ _directory_argument = click.argument(
     help="As `captum-pairs models` lists them.  [default: that of the index, if there "
     "is one already]",
 )
-@click.option(
-    "--images",
-    type=click.Path(file_okay=False, exists=True),
-    help="A directory; its images, and those of the directories in it, are taken.",
-)
-@click.option(
-    "--texts",
-    type=FileOption("texts", "a text file", TEXT_UNFIT),
-    metavar="FILE",
-    help="A file with a text a line.",
-)
-@click.option(
-    "--sounds",
-    type=click.Path(file_okay=False, exists=True),
-    help="A directory of sounds (wav).",
-)
+@_corpus_options
 @click.option(
     "--dtype",
     type=NameOption("type", ("float32", "float16")),
@@ -627,13 +611,7 @@ _directory_argument = click.argument(
     help='As what embeddings are kept: "float32" or "float16".  [default: float32, or '
     "that of the index]",
 )
-@click.option(
-    "--side",
-    type=NameOption("side", ("first", "second")),
-    metavar="NAME",
-    help='Which of a pair\'s inputs they are, if both are of a kind: "first" or '
-    '"second".',
-)
+@_corpus_side_option
 @_device_option
 def index(
     directory: Path,
@@ -656,12 +634,7 @@ def index(
     if name is None:
         raise click.UsageError("--model is needed: there is no index there yet")
     encoders = _load(name, device)
-    kinds = encoders.first.kind, encoders.second.kind
-    if kind not in kinds:
-        raise click.UsageError(
-            f"{encoders.name} compares {_article(kinds[0])} with {_article(kinds[1])}"
-        )
-    place = side or ("first" if kinds[0] == kind else "second")
+    place = _place_of(encoders, kind, side)
     with announced(f"embedding {len(corpus)} inputs"):
         # those that can't be read are listed below
         with warnings.catch_warnings():
@@ -1074,6 +1047,16 @@ def _query(
     at = counts.index(1)
     candidates = cast(tuple[str, str], given[kinds[1 - at]])
     return given[kinds[at]][0], candidates, "second" if at else "first"
+
+
+def _place_of(encoders: "DualEncoder", kind: str, side: Optional[str]) -> str:
+    """Which of a pair's inputs those of a kind are."""
+    kinds = encoders.first.kind, encoders.second.kind
+    if kind not in kinds:
+        raise click.UsageError(
+            f"{encoders.name} compares {_article(kinds[0])} with {_article(kinds[1])}"
+        )
+    return side or ("first" if kinds[0] == kind else "second")
 
 
 def _corpus(

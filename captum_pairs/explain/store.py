@@ -34,7 +34,15 @@ from captum_pairs.explain.files import damaged, from_bytes
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["FAILURE", "INPUT", "name_mark", "Record", "Store", "words_of_digest"]
+__all__ = [
+    "FAILURE",
+    "INPUT",
+    "name_mark",
+    "no_space",
+    "Record",
+    "Store",
+    "words_of_digest",
+]
 
 INPUT, FAILURE = 1, 0
 
@@ -102,6 +110,15 @@ class Record:
         """An input that there is nothing of."""
         nothing = torch.zeros(0, 0)
         return cls(key, name, reason, nothing, torch.zeros(2, 0), kind=FAILURE)
+
+
+def no_space(directory: object, error: OSError) -> InvalidArgumentError:
+    """The error for what could not be written."""
+    return InvalidArgumentError(
+        "directory",
+        "one with space for what is computed",
+        f"{directory}: {error.strerror or error}; what was computed before is kept",
+    )
 
 
 def words_of_digest(digests: Sequence[bytes]) -> NDArray[np.uint64]:
@@ -649,12 +666,7 @@ class Store:
         try:
             row = writer.add(record)
         except OSError as error:
-            raise InvalidArgumentError(
-                "directory",
-                "one with space for what is computed",
-                f"{self.directory}: {error.strerror or error}; what was computed "
-                "before is kept",
-            ) from error
+            raise no_space(self.directory, error) from error
         if writer.part not in self.parts:
             self.parts.append(writer.part)
             self._starts.append(len(self.rows) + len(self._fresh))

@@ -227,25 +227,15 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
 # How those are to be trained that take their place: neutral where nothing is seen, in
 # one part each. No weights of theirs are shipped: "neutral" came from "default" on a
 # longer way; the card says which.
-_NEUTRAL = Settings(
-    seed=4,
-    scenes=60_000,
+_NEUTRAL = replace(
+    _NEUTRAL_LATER,
+    start=0,
     steps=6000,
-    batch_size=192,
+    warmup=200,
     decay=0.5,
     blank_from=1500,
-    rare_weight=3.0,
-    neutral_weight=0.0,
     place_scale=1.5,
     text_place_scale=0.25,
-    subtle=True,
-    level_weight=0.3,
-    path_weight=0.2,
-    wrong_weight=0.5,
-    right_weight=0.5,
-    margin=3.0,
-    layout_weight=5.0,
-    claims_weight=5.0,
 )
 _LEARNT_LATER = replace(
     _NEUTRAL,

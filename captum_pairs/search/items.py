@@ -26,7 +26,7 @@ import torch
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.explain.contributions import KeptFiles
 from captum_pairs.explain.files import as_json, as_text, damaged, parse_json
-from captum_pairs.explain.store import INPUT, Record
+from captum_pairs.explain.store import INPUT, no_space, Record
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -287,12 +287,7 @@ class Items(KeptFiles):
                 os.fsync(self._file[1])
                 self._synced = time.monotonic()
         except OSError as error:
-            raise InvalidArgumentError(
-                "directory",
-                "one with space for what is computed",
-                f"{self.directory}: {error.strerror or error}; what was computed "
-                "before is kept",
-            ) from error
+            raise no_space(self.directory, error) from error
 
     def _close(self) -> None:
         file, self._file = self._file, None

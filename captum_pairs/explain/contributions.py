@@ -30,7 +30,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["check_paired", "Contributions"]
+__all__ = ["check_paired", "Contributions", "what_is_kept"]
 
 # 1: what version 0.1 kept, by names; 2: by content (see captum_pairs.explain.store).
 FORMAT = 2
@@ -43,6 +43,35 @@ OF_STORE = ("name", "model", "dtype")
 _LISTED = 10
 # Inputs that are in memory at a time while all of them are read.
 _AT_A_TIME = 64
+
+
+class Described(Protocol):
+    """What depends on settings, lost something by rounding, and lacks what failed."""
+
+    settings: Any
+    failed: Any
+
+    @property
+    def error(self) -> float: ...
+
+
+def what_is_kept(kept: Described, verb: str) -> str:
+    """
+    Its short form, what it depends on, and what failed.
+
+    Args:
+        kept: contributions, or an index.
+        verb: what was done to numbers, "stored" or "kept".
+    """
+    lines = [repr(kept)[1:-1]]
+    lines += [f"  {name}: {value}" for name, value in kept.settings.items()]
+    if kept.error:
+        lines.append(f"rounded to be {verb}: at most {kept.error:.1e}, relative")
+    for name, reason in list(kept.failed.items())[:_LISTED]:
+        lines.append(f"failed: {name}: {reason}")
+    if len(kept.failed) > _LISTED:
+        lines.append(f"and {len(kept.failed) - _LISTED} more failed")
+    return "\n".join(lines)
 
 
 # ---- what is kept, and where -------------------------------------------------
@@ -140,15 +169,7 @@ class Contributions(Sequence[InputContributions]):
 
     def summary(self) -> str:
         """How many there are, what they depend on, and what failed."""
-        lines = [repr(self)[1:-1]]
-        lines += [f"  {name}: {value}" for name, value in self.settings.items()]
-        if self.error:
-            lines.append(f"rounded to be stored: at most {self.error:.1e}, relative")
-        for name, reason in list(self.failed.items())[:_LISTED]:
-            lines.append(f"failed: {name}: {reason}")
-        if len(self.failed) > _LISTED:
-            lines.append(f"and {len(self.failed) - _LISTED} more failed")
-        return "\n".join(lines)
+        return what_is_kept(self, "stored")
 
     def _repr_html_(self) -> str:
         """The summary, as notebooks show it."""

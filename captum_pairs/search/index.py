@@ -20,6 +20,7 @@ from captum_pairs.explain.contributions import (
     HOLDS,
     KeptFiles,
     read_index,
+    what_is_kept,
 )
 from captum_pairs.explain.corpus import (
     contribute,
@@ -59,8 +60,6 @@ EMBEDDINGS = "embeddings"
 _CONTRIBUTIONS_DTYPE = "float16"
 # Queries whose contributions are remembered.
 _REMEMBERED = 8
-# Items that are named in an error or a summary.
-_LISTED = 10
 
 # An item: a hit, or its name.
 Item = Union[Hit, str, Path]
@@ -159,15 +158,7 @@ class Index:
 
     def summary(self) -> str:
         """How many items there are, what they depend on, and what failed."""
-        lines = [repr(self)[1:-1]]
-        lines += [f"  {name}: {value}" for name, value in self.settings.items()]
-        if self.error:
-            lines.append(f"rounded to be kept: at most {self.error:.1e}, relative")
-        for name, reason in list(self.failed.items())[:_LISTED]:
-            lines.append(f"failed: {name}: {reason}")
-        if len(self.failed) > _LISTED:
-            lines.append(f"and {len(self.failed) - _LISTED} more failed")
-        return "\n".join(lines)
+        return what_is_kept(self, "kept")
 
     def _repr_html_(self) -> str:
         """The summary, as notebooks show it."""

@@ -7,33 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum_pairs import DualEncoder, load, PairExplanation, siamese
+from captum_pairs import DualEncoder, PairExplanation, siamese
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.search.explained import ExplainedHits
 from captum_pairs.search.index import Index
-from PIL import Image
+from searched import FAST, photo, TEXTS
 from torch import nn
-
-TEXTS = ["a red circle", "square", "red or not red", "a blue square"]
-FAST: Any = {"layer": (-1, -1), "tolerance": 0.3}
-
-
-def photo(seed: int, width: int = 20) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (20, width, 3), dtype=np.uint8))
-
-
-@pytest.fixture(scope="module")
-def clip(tiny_clip: Path) -> DualEncoder:
-    return load(tiny_clip)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{number}.png" for number in range(4)]
-    for number, path in enumerate(paths):
-        photo(number, 20 + 3 * number).save(path)
-    return paths
 
 
 def check_same(one: PairExplanation, other: PairExplanation) -> None:

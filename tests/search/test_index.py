@@ -17,28 +17,7 @@ from captum_pairs.search import items as items_module
 from captum_pairs.search.exact import Scan
 from captum_pairs.search.hits import Hit
 from captum_pairs.search.items import Items
-from PIL import Image
-
-TEXTS = ["a red circle", "square", "red or not red", "a blue square"]
-FAST: Any = {"layer": (-1, -1), "tolerance": 0.3}
-
-
-def photo(seed: int, width: int = 20) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (20, width, 3), dtype=np.uint8))
-
-
-@pytest.fixture(scope="module")
-def clip(tiny_clip: Path) -> DualEncoder:
-    return load(tiny_clip)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{number}.png" for number in range(4)]
-    for number, path in enumerate(paths):
-        photo(number, 20 + 3 * number).save(path)
-    return paths
+from searched import FAST, photo, TEXTS
 
 
 def vectors(rows: Any, similarity: str = "dot", **more: Any) -> Index:

@@ -138,6 +138,13 @@ _model_option = click.option(
     help="As `captum-pairs models` lists them: a directory, a name on the Hugging "
     'Face hub, open_clip:..., "scenes".',
 )
+_target_option = click.option(
+    "--target",
+    type=TextOption(),
+    metavar="CLASS",
+    help="Of a reranker or classifier of two texts with a score for each of several "
+    "classes the one that is meant: its label or number.",
+)
 _inputs_options = options(
     click.option(
         "--image",
@@ -251,6 +258,7 @@ _corpus_side_option = click.option(
 )
 _one_method = options(
     _model_option,
+    _target_option,
     _inputs_options,
     _method_option,
     _settings_options,
@@ -341,6 +349,7 @@ def demo(seed: int, layer: Any, tolerance: float, out: Path) -> None:
 )
 def explain(
     model: str,
+    target: Optional[str],
     images: tuple[str, ...],
     texts: tuple[str, ...],
     sounds: tuple[str, ...],
@@ -369,7 +378,7 @@ def explain(
     _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given, phrase, occurrence)
-    encoders = _load(model, device)
+    encoders = _load(model, device, target, scores=True)
     pair = _pair(encoders, given)
     with announced("explaining"):
         explanation = encoders.explain(
@@ -387,6 +396,7 @@ def explain(
 @_one_method
 def contrast(
     model: str,
+    target: Optional[str],
     images: tuple[str, ...],
     texts: tuple[str, ...],
     sounds: tuple[str, ...],
@@ -409,7 +419,7 @@ def contrast(
     _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given)
-    encoders = _load(model, device)
+    encoders = _load(model, device, target, scores=True)
     query, candidates, side = _query(encoders, given)
     with announced("explaining"):
         found = encoders.contrast(
@@ -984,15 +994,43 @@ def _look_at(
         find_phrase(given["text"][0], phrase, occurrence)
 
 
-def _load(name: str, device: Optional[str]) -> "DualEncoder":
-    with announced(f"loading the model {click.format_filename(name)}"):
+def _load(
+    name: str,
+    device: Optional[str],
+    target: Optional[str] = None,
+    scores: bool = False,
+) -> "DualEncoder":
+    """
+    Args:
+        target: the class that is meant, of a score of several.
+        scores: whether a score of both inputs at once will do.
+    """
+    shown = click.format_filename(name)
+    with announced(f"loading the model {shown}"):
+        from captum_pairs.attr import InvalidArgumentError
         from captum_pairs.model import load
         from transformers.utils import logging
 
         # the bar is that of loading weights; their functions are untyped
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        return load(name, device=device)
+        try:
+            return load(name, device=device, target=target)
+        except InvalidArgumentError as error:
+            if error.argument != "target":
+                raise
+            if not scores:
+                message = "a model that embeds each input, not one that scores both"
+                raise click.BadParameter(
+                    f"{message} at once, {shown}", param_hint="--model"
+                ) from error
+            if target is None:
+                message = f"--target is needed: {error.expected}"
+                raise click.UsageError(message) from error
+            message = f"{error.expected}, not {error.got}"
+            if error.expected.startswith("None"):
+                message = f"taken by models of several classes only, not by {shown}"
+            raise click.BadParameter(message, param_hint="--target") from error
 
 
 def _settings_of_index(directory: Path) -> dict[str, str]:

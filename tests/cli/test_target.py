@@ -58,7 +58,7 @@ def _own_scores(directory: Path, *texts: str) -> list[float]:
 
 def test_one_of_several_classes(classes: Path, tmp_path: Path) -> None:
     own = _own_scores(classes, "a red circle", "a dog")
-    more = (*TEXTS, "--n-steps", 3, "--out", tmp_path)
+    more: tuple[object, ...] = (*TEXTS, "--n-steps", 3, "--out", tmp_path)
     done = _run("explain", "--model", classes, "--target", "Entailment", *more)
     assert done.exit_code == 0, done.output
     assert "the model's logit of “entailment”" in done.output
@@ -107,7 +107,8 @@ def test_a_label_comes_before_a_number() -> None:
 
         def score(self, *arguments: Any) -> Any: ...
 
-    for target, number in (("1", 0), ("0", 1), (1, 1), ("yes", 3), ("Yes", 2), ("5", 5)):
+    known = {"1": 0, "0": 1, 1: 1, "yes": 3, "Yes": 2, "5": 5}
+    for target, number in known.items():
         assert of_class(Classes(), target).target == number
     for target in ("YES", "twice", "6", "-1", "٣", "9" * 5000):
         with pytest.raises(ValueError, match="^target: "):

@@ -64,6 +64,7 @@ _MOST_FRAMES = 1200
 _MOST_COMPARED = 20
 # Bytes of a picture that need no saving.
 _CHEAP = 20_000
+_QUERY = "the query"
 
 
 class _Shared:
@@ -204,12 +205,12 @@ def _titles(contrast: ContrastLike) -> tuple[str, str]:
     return f"Preferred {kind}", f"Other {kind}"
 
 
-def _contrast_in_words(contrast: ContrastLike) -> dict[str, Any]:
-    """All of a contrast but its tables."""
+def _contrast_in_words(contrast: ContrastLike, query: str = "") -> dict[str, Any]:
+    """All of a contrast but its tables; `query` is what that is called."""
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     own = key(preferred.similarity, "a candidate's own similarity", "")
-    query = preferred.side_names[contrast.query_side == "second"]
+    query = query or preferred.side_names[contrast.query_side == "second"]
     subheading = [
         f"{signed(preferred.score)} for the preferred {sort(kind)}, "
         f"{signed(other.score)} for the other one"
@@ -246,6 +247,9 @@ def _of_hits(found: HitsLike, shared: _Shared) -> dict[str, Any]:
     for hit, explanation in zip(found.hits, found.explanations):
         entry = _entry(explanation, shared)
         entry["label"] = _titled(hit.rank, hit.key)
+        if _is_of_one_kind(found):  # neither is told by what it is
+            names = [_QUERY, "the hit"][:: 1 if found.query_side == "first" else -1]
+            entry["pairs"][0]["names"] = [capitalized(name) for name in names]
         entries.append(entry)
     count = min(len(entries), _MOST_COMPARED)
     return {
@@ -259,19 +263,27 @@ def _of_hits(found: HitsLike, shared: _Shared) -> dict[str, Any]:
     }
 
 
+def _is_of_one_kind(found: HitsLike) -> bool:
+    return found.query.kind == found.item(0).kind
+
+
 def _searched(found: HitsLike) -> str:
     return capitalized(str(found.query.source))
 
 
-def _titled(rank: int, key: str) -> str:
-    return f"{rank}. {isolated_name(key)}"
+def _titled(rank: int, key: str, kind: str = "") -> str:
+    """In a sentence, a text in quotes."""
+    return f"{rank}. {isolated(key) if kind == TEXT else isolated_name(key)}"
 
 
 def _compared(found: HitsLike, a: int, b: int) -> dict[str, Any]:
     """Two hits, whose tables their own entries have."""
     why = found.why(a, b)
-    entry = _contrast_in_words(why.contrast)
-    names = [_titled(found.hits[at].rank, found.hits[at].key) for at in (a, b)]
+    entry = _contrast_in_words(why.contrast, _QUERY if _is_of_one_kind(found) else "")
+    names = [
+        _titled(hit.rank, hit.key, found.item(at).kind)
+        for at, hit in ((at, found.hits[at]) for at in (a, b))
+    ]
     entry["label"] = f"Why {names[0]} rather than {names[1]}?"
     if "changes" not in entry:
         entry["decided"] = list(_decided(why))

@@ -28,6 +28,7 @@ from captum_pairs.cli.options import (
     MethodsOption,
     ModelOption,
     NameOption,
+    NewFileOption,
     options,
     SettingOption,
     TextOption,
@@ -695,7 +696,7 @@ def index(
 )
 @click.option(
     "--page",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFileOption(),
     metavar="FILE",
     help="Write a page with the hits' maps and the contrast of two that are picked, "
     "one file that needs no network.",

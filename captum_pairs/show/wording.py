@@ -190,7 +190,7 @@ def logits(explanation: PairLike) -> list[tuple[str, float]]:
 def parts(values: Mapping[str, float]) -> Iterator[str]:
     """Lines of a summary, which say what a score is the sum of."""
     for at, (name, value) in enumerate(values.items()):
-        shown = f"{value:+.0e}" if name.startswith("error") else plain(value)
+        shown = f"{value + 0.0:+.0e}" if name.startswith("error") else plain(value)
         yield f"  {' ' if at else '='} {shown} {name}"
 
 

@@ -84,6 +84,8 @@ def test_what_is_wrong(tiny_clip: Path, photos: Path, tmp_path: Path) -> None:
         (("search", kept, "red", "--paraphrase", "red"), 2, "for --paraphrase: "),
         (("search", kept, "red", "--why-not", "square"), 2, "for --why-not: expected"),
         (("search", kept, "red", "--layer", 9), 2, "a block from 0"),
+        (("search", kept, "red", "--page", texts / "x"), 2, "s.txt is no directory"),
+        (("search", kept, "red", "--page", tmp_path), 2, "is a directory"),
         (("index", kept, "--images", photos), 2, "embeddings with"),
     ):
         result = _run(*arguments)

@@ -503,15 +503,23 @@ def _facts(explanation: PairLike) -> Iterator[tuple[str, str]]:
     sides = explanation.first, explanation.second
     for name, side in zip(explanation.side_names, sides):
         yield f"Path of {name}", f"attributed at the {path(side, explanation.method)}"
+    yield from _exactness(explanation)
+
+
+def _exactness(explanation: PairLike) -> Iterator[tuple[str, str]]:
+    """How far the parts are the score, and of a late interaction how far the score goes
+    along with them."""
     if found := completeness(explanation):
         yield "Completeness", typeset(found)
+    if explanation.maxsim is not None:
+        said = explanation.maxsim.in_words(explanation.side_names)
+        yield "MaxSim", typeset(capitalized("; ".join(said)))
 
 
 def _contrast_facts(contrast: ContrastLike) -> Iterator[tuple[str, str]]:
-    facts = dict(_facts(contrast.preferred))
-    facts.pop("Completeness", None)
-    yield from facts.items()
+    own = dict(_exactness(contrast.preferred))
+    yield from (fact for fact in _facts(contrast.preferred) if fact[0] not in own)
     pairs = ("preferred", contrast.preferred), ("other", contrast.other)
-    for name, explanation in pairs:
-        if found := completeness(explanation):
-            yield f"Completeness, {name}", typeset(found)
+    for which, explanation in pairs:
+        for name, said in _exactness(explanation):
+            yield f"{name}, {which}", said

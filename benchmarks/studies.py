@@ -422,7 +422,7 @@ def by_ray(scenes: int, out: Path) -> None:
         run_on_ray(
             study,
             data,
-            "scenes",
+            "scenes:plain",
             None,
             Shards(folder, study.columns),
             range(scenes),

@@ -82,8 +82,9 @@ def report_html(
     sections = list(_sections(results, content, galleries, folder, against))
     failed = f", {counts['failed']:,} could not be" if counts["failed"] else ""
     subtitle = (
-        f"{plan['model']} over {plan['data']['name']}: {counts['done']:,} of "
-        f"{counts['planned']:,} rows studied{failed}"
+        f"{plan['model']} over {plan['data']['name']}: "
+        f"{counts['done'] - counts['failed']:,} of {counts['planned']:,} rows studied"
+        f"{failed}"
     )
     pieces = {
         "policy": policy,
@@ -402,8 +403,11 @@ def _made(results: "Results", against: Optional["Results"]) -> str:
         *[(f"settings, {s.get('side', '')}", _said(s)) for s in settings],
         ("begun", plan.get("created", "not known")),
         ("versions", _said(versions)),
-        ("rows studied", f"{counts['done']:,} of {counts['planned']:,}"),
-        ("of these failed", f"{counts['failed']:,}"),
+        (
+            "rows studied",
+            f"{counts['done'] - counts['failed']:,} of {counts['planned']:,}",
+        ),
+        ("could not be studied", f"{counts['failed']:,}"),
         ("records", f"{counts['records']:,}"),
     ]
     if against is not None:

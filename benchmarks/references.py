@@ -219,7 +219,7 @@ def run_scenes(
     blocks: list[int],
     kind: str,
 ) -> None:
-    model = load("scenes")
+    model = load("scenes:plain")
     of, done = references_of(model), _done(file)
     examples = held_out_examples(SEED, number)
     unrelated = mean_of_unrelated(model, examples)

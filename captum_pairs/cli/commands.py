@@ -61,8 +61,8 @@ _ENDINGS = {
 _SIZE = "references_size"
 # Inputs that could not be read, which are told.
 _LISTED = 10
-# What the demo explains with: words add what they match.
-_DEMO = "scenes:neutral"
+# What the demo explains with.
+_DEMO = "scenes"
 
 _EPILOG = (
     "Exit codes: 0 done, 1 an unexpected error, 2 wrong usage, 3 no such model, "
@@ -971,7 +971,7 @@ def _blocks(model: str) -> Optional[tuple[int, int]]:
     prefix, _, rest = model.partition(":")
     folder = Path(model).expanduser()
     if prefix == "scenes" and not folder.is_dir():
-        kept = files("captum_pairs") / "scenes" / "checkpoints" / (rest or "default")
+        kept = files("captum_pairs") / "scenes" / "checkpoints" / (rest or "neutral")
         folder = Path(str(kept))
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))

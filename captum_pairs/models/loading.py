@@ -47,7 +47,7 @@ def load(
             ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
             file), ``itm:`` and a directory or id for the matching head of a model that
             has embeddings as well (BLIP); or "scenes" for the model that comes with the
-            package ("scenes:withheld", "scenes:finetuned": see its card). It is loaded
+            package ("scenes:plain", "scenes:withheld": see its card). It is loaded
             in float32, in evaluation mode, its parameters frozen.
 
             Or a model that is in memory already. It is used as it is, in its mode, on

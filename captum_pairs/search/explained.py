@@ -16,7 +16,7 @@ from captum_pairs.search.deciding import deciding, Decision
 from captum_pairs.search.hits import Hit
 from captum_pairs.show.pictures import draw_contrast, draw_hits
 from captum_pairs.show.reading import silence
-from captum_pairs.show.wording import plain, quoted, unit
+from captum_pairs.show.wording import lacks_picture, NO_PICTURE, plain, quoted, unit
 
 if TYPE_CHECKING:
     import pandas
@@ -100,6 +100,9 @@ class ExplainedHits(Result):
             strongest = explanation.top_pairs(1)
             said = f": {strongest[0]}" if strongest else ""
             lines.append(f"  {hit}{said}")
+        for at, hit in enumerate(self.hits):
+            if lacks_picture(self.item(at)):
+                lines.append(f"  {hit.key} is {NO_PICTURE}")
         if len(self) > 1:
             lines += self.why(0, 1).summary().splitlines()
         lines += dict.fromkeys(

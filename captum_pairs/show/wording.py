@@ -23,11 +23,13 @@ __all__ = [
     "instead_of",
     "isolated",
     "isolated_name",
+    "lacks_picture",
     "logits",
     "measure",
     "method_name",
     "more_or_less",
     "named",
+    "NO_PICTURE",
     "parts",
     "path",
     "plain",
@@ -174,6 +176,17 @@ def more_or_less(difference: float) -> str:
 def for_or_against(similarity: str, what: str = "the match") -> str:
     """What the colours of attributions mean."""
     return f"for (orange) or against (purple) {what}, {unit(similarity)}"
+
+
+# Of an item whose contributions were kept.
+NO_PICTURE = (
+    "shown without its picture, which is gone, was changed since or was not asked for"
+)
+
+
+def lacks_picture(given: ExplainedInput) -> bool:
+    """Whether there is only the map of what once was a picture."""
+    return given.has_regions and given.source.picture is None
 
 
 # ---- what it says ----------------------------------------------------------

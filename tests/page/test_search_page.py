@@ -110,7 +110,7 @@ def test_texts_of_an_image_word_by_word(show: Show) -> None:
 
 
 def test_texts_of_a_text() -> None:
-    """Both are texts: which is the query is said, and names in a sentence are quoted."""
+    """Both are texts: which is the query is said, and texts are quoted in sentences."""
     words, asked = ("A dog.", "Two cats."), text("a red dog")
     hits = tuple(Hit(at + 1, 0.5 - at / 10, words[at], at) for at in range(2))
     for side in ("first", "second"):

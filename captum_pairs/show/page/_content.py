@@ -37,9 +37,11 @@ from captum_pairs.show.wording import (
     instead_of,
     isolated,
     isolated_name,
+    lacks_picture,
     logits,
     measure,
     method_name,
+    NO_PICTURE,
     path,
     question,
     quoted,
@@ -112,7 +114,7 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     shared = _Shared()
     if len(explanations) == 1 and isinstance(explanations[0], HitsLike):
         return _of_hits(explanations[0], shared)
-    entries = []
+    entries: list[dict[str, Any]] = []
     for each in explanations:
         if isinstance(each, PairLike):
             entries.append(_entry(each, shared))
@@ -243,13 +245,15 @@ def _contrast_in_words(contrast: ContrastLike, query: str = "") -> dict[str, Any
 
 def _of_hits(found: HitsLike, shared: _Shared) -> dict[str, Any]:
     """Hits, and what each of the first has before each one that stands behind it."""
-    entries = []
+    entries: list[dict[str, Any]] = []
     for hit, explanation in zip(found.hits, found.explanations):
         entry = _entry(explanation, shared)
         entry["label"] = _titled(hit.rank, hit.key)
         if _is_of_one_kind(found):  # neither is told by what it is
             names = [_QUERY, "the hit"][:: 1 if found.query_side == "first" else -1]
             entry["pairs"][0]["names"] = [capitalized(name) for name in names]
+        if lacks_picture(found.item(len(entries))):
+            entry["notes"].append(f"{typeset(capitalized(NO_PICTURE))}.")
         entries.append(entry)
     count = min(len(entries), _MOST_COMPARED)
     return {

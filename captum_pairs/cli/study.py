@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import click
-from captum_pairs.cli.messages import announced
+from captum_pairs.cli.messages import announced, embedding_each
 from captum_pairs.cli.options import (
     DeviceOption,
     FileOption,
@@ -182,20 +182,21 @@ def _run(
         if trained_on is not None:
             own["trained_on"] = grounding.class_counts(trained_on, rows)
     given = {key: value for key, value in settings.items() if value is not None}
-    results = grounding.run(
-        name,
-        rows,
-        model,
-        out,
-        sample=sample,
-        seed=seed,
-        parameters=own,
-        device=device,
-        on=on,
-        processes=processes,
-        progress=sys.stderr.isatty(),
-        **given,
-    )
+    with embedding_each(model):
+        results = grounding.run(
+            name,
+            rows,
+            model,
+            out,
+            sample=sample,
+            seed=seed,
+            parameters=own,
+            device=device,
+            on=on,
+            processes=processes,
+            progress=sys.stderr.isatty(),
+            **given,
+        )
     _tell(results, rows)
     click.echo(f"the results: {out}")
 

@@ -210,7 +210,10 @@ def _tell(results: Any, rows: Any) -> None:
     for row, reason in list(results.errors.items())[:10]:
         click.echo(f"  {row}: {reason}")
     for reason, number in rows.left_out.counts.most_common():
-        click.echo(f"{number} not in the data: {reason}")
+        first = rows.left_out.examples[reason][0]
+        click.echo(f"{number} not in the data: {reason} (such as {first})")
+    if counts["failed"] == counts["done"]:
+        raise click.ClickException("no row could be studied")
     name, table = next(iter(results.tables().items()))
     click.echo(f"{name}:")
     for line in in_columns(table):
@@ -218,12 +221,29 @@ def _tell(results: Any, rows: Any) -> None:
 
 
 def in_columns(table: Any, most: int = 40) -> list[str]:
-    """A table as lines of text."""
-    rows = [table.column_names, *zip(*table.to_pydict().values())]
-    cells = [[_cell(value) for value in row] for row in rows[: most + 1]]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)) for row in cells]
-    return lines + (["…"] if len(rows) > most + 1 else [])
+    """A table as lines of text, intervals beside what they are of."""
+    columns = {
+        name: [name, *map(_cell, values[:most])]
+        for name, values in table.to_pydict().items()
+    }
+    for name in list(columns):
+        for low, high in ((f"{name}_low", f"{name}_high"), ("low", "high")):
+            if {low, high} <= columns.keys() and (low != "low" or name in _OF_ENDS):
+                ends = list(zip(columns.pop(low), columns.pop(high)))[1:]
+                columns[name][1:] = [
+                    cell if "–" in end else f"{cell} ({end[0]} to {end[1]})"
+                    for cell, end in zip(columns[name][1:], ends)
+                ]
+    widths = [max(map(len, column)) for column in columns.values()]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in zip(*columns.values())
+    ]
+    return lines + (["…"] if len(table) > most else [])
+
+
+# Of what a table's "low" and "high" are the ends.
+_OF_ENDS = ("value", "difference", "lift", "rank_correlation")
 
 
 def _cell(value: Any) -> str:

@@ -32,6 +32,7 @@ from captum_pairs.grounding.results import (
 from captum_pairs.grounding.studies import study_of
 from captum_pairs.grounding.study import Record, studied_at, Study
 from captum_pairs.model import DualEncoder
+from transformers.utils import logging
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["run"]
@@ -379,6 +380,7 @@ def _worker(
     work: _Work, places: list[int], taken: Any, done: Any, threads: int, parent: int
 ) -> None:
     torch.set_num_threads(threads)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one is enough
     model = work.encoders()
     writer = _Writer(Shards(work.out, work.study.columns))
     number = min(_MOST_AT_A_TIME, max(1, len(places) // 16))

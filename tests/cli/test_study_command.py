@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow
 import pytest
 from captum_pairs import grounding
 from captum_pairs.cli import main
+from captum_pairs.cli.study import in_columns
 from click.testing import CliRunner, Result
 
 QUICK = ("--layer", "-1,-1", "--tolerance", "0.3")
@@ -31,6 +33,41 @@ def test_a_study_and_two_compared(tmp_path: Path) -> None:
     # again with something else
     result = _run("gaps", *given, "--out", tmp_path / "withheld", *QUICK)
     assert result.exit_code == 2 or "directory: expected results of" in result.output
+
+
+def test_tables_have_intervals_beside_their_values() -> None:
+    table = pyarrow.table(
+        {
+            "label": ["moon", "star"],
+            "g": [0.5, 0.25],
+            "g_low": [0.25, None],
+            "g_high": [0.75, None],
+        }
+    )
+    assert in_columns(table) == [
+        "label  g",
+        "moon   0.500 (0.250 to 0.750)",
+        "star   0.250",
+    ]
+    table = pyarrow.table({"before": [0.5], "difference": [0.1], "low": [0.0]})
+    table = table.append_column("high", pyarrow.array([0.25]))
+    assert in_columns(table) == [
+        "before  difference",
+        "0.500   0.100 (0.000 to 0.250)",
+    ]
+    assert in_columns(pyarrow.table({"n": [1, 2, 3]}), 2) == ["n", "1", "2", "…"]
+
+
+def test_rows_that_are_none_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("image,caption\nnone.png,a red star\na.png,\n")
+    given = ("--data", f"rows:{file}", "--model", "scenes", "--out", tmp_path / "out")
+    result = _run("retrieval", *given)
+    assert result.exit_code == 1 and "no row could be studied" in result.output
+    assert "0 of 1 rows studied, 1 could not be" in result.output
+    assert "no such file" in result.output
+    assert "1 not in the data: caption: expected a text (such as" in result.output
+    assert "rows.csv, line 3" in result.output
 
 
 @pytest.mark.parametrize(

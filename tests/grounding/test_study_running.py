@@ -24,6 +24,7 @@ from captum_pairs.grounding.studies.gaps import Gaps
 from captum_pairs.model import DualEncoder
 from grounding_rows import row_of
 from torch import nn
+from transformers import TrainerState
 
 QUICK: dict[str, Any] = {"layer": (-1, -1), "tolerance": 0.3}
 
@@ -209,6 +210,24 @@ def test_during_training(model: DualEncoder, tmp_path: Path) -> None:
         module.eval()
     names = watch.curve()["name"].unique().to_pylist()
     assert names == ["0", "2"]
+    with pytest.raises(InvalidArgumentError, match="every: expected"):
+        grounding.DuringTraining("gaps", _data(2), tmp_path, every=0)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_one_of_the_processes_that_train_looks(
+    model: DualEncoder, tmp_path: Path, is_first: bool
+) -> None:
+    looked: list[int] = []
+
+    class Watch(grounding.DuringTraining):
+        def __call__(self, step: int, model: Any) -> None:
+            looked.append(step)
+
+    watch = Watch("gaps", _data(2), tmp_path).callback(None)
+    state = TrainerState(global_step=7, is_world_process_zero=is_first)
+    watch.on_step_end(None, state, None, model=model.first.module)
+    assert looked == ([7] if is_first else [])
 
 
 # ---- processes of their own --------------------------------------------------

@@ -89,6 +89,20 @@ def test_what_is_refused(arguments: tuple[str, ...], message: str) -> None:
     assert result.exit_code != 0 and message in result.output
 
 
+@pytest.mark.parametrize("name", grounding.STUDIES)
+def test_help_names_each_studys_own_parameters(name: str) -> None:
+    written = " ".join(_run(name, "--help").output.split())
+    own = grounding.STUDIES[name]().parameters()
+    # what is not made of the sample, or given by an option of its own
+    for made in ("options", "trained_on", "pool", "permuted_share"):
+        own.pop(made, None)
+    for parameter, default in own.items():
+        value = list(default) if isinstance(default, tuple) else default
+        assert f"{parameter}={value}" in written
+    assert ("--set" in written) == bool(own)
+    assert ("--trained-on" in written) == (name in ("gaps", "failures"))
+
+
 def test_counts_of_training_belong_to_two_studies(tmp_path: Path) -> None:
     file = tmp_path / "counts.json"
     file.write_text('{"circle": 3}')

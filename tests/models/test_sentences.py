@@ -269,7 +269,9 @@ def test_masks_in_the_place_of_words(mean_bert: Path, tmp_path: Path) -> None:
     said = CliRunner().invoke(main, ["explain", "--model", str(mean_bert), *texts])
     assert said.exit_code == 0 and named in said.output
     one = model.explain(FIRST, SECOND, layer=0, baseline=("mask", None))
-    assert one.first.baseline == named and one.second.baseline.endswith("padding between")
+    assert one.first.baseline == named and one.second.baseline.endswith(
+        "padding between"
+    )
 
 
 def test_stored_contributions_know_their_masks(mean_bert: Path) -> None:

@@ -204,7 +204,7 @@ def _tell(results: Any, rows: Any) -> None:
     """How many rows, what could not be used, and the first table."""
     counts = results.counts
     click.echo(
-        f"{counts['done']} of {counts['planned']} rows studied, "
+        f"{counts['done'] - counts['failed']} of {counts['planned']} rows studied, "
         f"{counts['failed']} could not be"
     )
     for row, reason in list(results.errors.items())[:10]:

@@ -6,6 +6,7 @@ against out-of-domain; and a curve over a list of checkpoints.
 >>> grounding.compare(before, after)["classes"]
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Optional, TYPE_CHECKING
 
@@ -29,9 +30,9 @@ def compare(before: "Results", after: "Results") -> dict[str, pyarrow.Table]:
     """
     What changed from one run to another of the same study.
 
-    Rows of the same id (and span, or method) are compared with one another. If the two
-    have no row in common, they are of other data: then means are compared, the images
-    of each drawn on their own.
+    Rows of the same id (and span, or method), caption and file of the image are compared
+    with one another. If the two have no row in common, they are of other data: then
+    means are compared, the images of each drawn on their own.
 
     Returns:
         "overall": a row for each measure: before, after, their difference, its
@@ -49,7 +50,7 @@ def compare(before: "Results", after: "Results") -> dict[str, pyarrow.Table]:
         raise InvalidArgumentError(
             "after", f"results of the study {study.name}", f"of {after.study.name}"
         )
-    keys = ["id", *study.keys]
+    keys = ["id", "caption", *study.keys]
     places = [_places(results, keys) for results in (before, after)]
     shared = sorted(places[0].keys() & places[1].keys())
     counts = [
@@ -69,6 +70,8 @@ def compare(before: "Results", after: "Results") -> dict[str, pyarrow.Table]:
 
 def _places(results: "Results", keys: Sequence[str]) -> dict[tuple[Any, ...], int]:
     columns = [results.column(name).tolist() for name in keys]
+    # ids may be numbers of lines, which other data has too; a file may be elsewhere now
+    columns.append([re.split(r"[\\/]", p)[-1] for p in results.column("image")])
     return {key: at for at, key in enumerate(zip(*columns))}
 
 

@@ -180,8 +180,17 @@ def check_model(model: DualEncoder) -> None:
 def contributions_of(
     model: DualEncoder, caption: str, options: Mapping[str, Any]
 ) -> InputContributions:
-    """The caption's contribution vectors, one a word."""
-    return model.contributions([caption], side="second", dtype="float32", **options)[0]
+    """
+    The caption's contribution vectors, one a word.
+
+    Raises:
+        InvalidArgumentError: naming ``caption``, with the reason why it can't be read.
+    """
+    found = model.contributions([caption], side="second", dtype="float32", **options)
+    for reason in found.failed.values():
+        expected = "a text that the model can read"
+        raise InvalidArgumentError("caption", expected, f"one it can't: {reason}")
+    return found[0]
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ Every study's rows have the columns of COMMON; a row that could not be studied h
 record, whose other columns are null and whose `error` says why.
 """
 
+import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ import pyarrow
 from captum_pairs import model as models
 from captum_pairs.grounding.data.own import FIELDS, row_of
 from captum_pairs.grounding.data.row import Data, Row
+from captum_pairs.grounding.data.tables import decoded
 from captum_pairs.model import DualEncoder
 
 if TYPE_CHECKING:
@@ -126,8 +128,9 @@ class Study(ABC):
         columns (see :mod:`captum_pairs.grounding.data.own`; "image" may be a path or
         bytes) and gives a pyarrow.Table of this study's records.
 
-        A row that can't be studied has its reason in the column `error`. What
-        :meth:`prepared` would have looked up in the sample is not there.
+        A row that can't be studied has its reason in the column `error`. One without
+        an id is named after its image and its caption. What :meth:`prepared` would have
+        looked up in the sample is not there.
         """
         name = f"{type(self).__name__}OfRows"
         return type(name, (_RowsStudied,), {"asked": (self, model, device)})
@@ -147,16 +150,28 @@ class _RowsStudied:
         names = [name for name in FIELDS if name in batch]
         records: list[Record] = []
         with self.model.as_it_is():
-            for at, values in enumerate(zip(*(batch[name] for name in names))):
+            for values in zip(*(batch[name] for name in names)):
                 fields = dict(zip(names, values))
-                key = str(fields.setdefault("id", at))
+                key = str(fields.setdefault("id", _named_after(fields)))
                 try:
+                    fields["image"] = decoded(fields.get("image"))
                     row = row_of(fields, f"row {key}")
                 except Exception as error:  # whatever is wrong with somebody's row
                     records.append(failed(-1, key, error))
                     continue
                 records += studied(self.study, row, self.model)
         return pyarrow.Table.from_pylist(records, schema=self.schema)
+
+
+def _named_after(fields: Mapping[str, Any]) -> str:
+    """The same for the same image and caption, whatever batch they are in."""
+    image = fields.get("image")
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image.get("path")
+    whole = image if isinstance(image, bytes) else repr(image).encode()
+    digest = hashlib.sha256(whole)
+    digest.update(repr(fields.get("caption")).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
 
 
 # ---- one row, wherever it runs -----------------------------------------------

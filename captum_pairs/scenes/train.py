@@ -209,13 +209,13 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
     ),
     "correlated": (
         (
-            500,
+            1000,
             Settings(
                 seed=7,
-                scenes=16_000,
-                steps=500,
+                scenes=24_000,
+                steps=1000,
                 batch_size=128,
-                learning_rate=3e-4,
+                learning_rate=5e-4,
                 warmup=50,
                 decay=0.7,
                 blank_from=0,

@@ -207,13 +207,14 @@ class Why(Result):
         return [each for each in self.decided if each in sizes]
 
     def _headline(self) -> str:
-        where = "above" if self.difference > 0 else "below"
-        if not self.difference:
-            where = "as high as"
         told = unit(self.contrast.preferred.similarity)
+        where, how_far = "as high as", f"({told})"
+        if self.difference:
+            where = "above" if self.difference > 0 else "below"
+            how_far = f"by {plain(abs(self.difference))} {how_far}"
         return (
-            f"{self.a.rank}. {self.a.key} is {where} {self.b.rank}. {self.b.key} by "
-            f"{plain(abs(self.difference))} ({told}):"
+            f"{self.a.rank}. {self.a.key} is {where} {self.b.rank}. {self.b.key} "
+            f"{how_far}:"
         )
 
     def plot(self) -> "Figure":

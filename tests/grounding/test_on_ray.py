@@ -57,6 +57,26 @@ def test_a_study_as_a_step_of_a_pipeline(tiny_clip: Path, tmp_path: Path) -> Non
     assert found["word_energy"][0].as_py() == pytest.approx(expected["word_energy"])
 
 
+def test_rows_of_a_pipeline_are_told_apart(tiny_clip: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    Image.fromarray(row_of().image).save(picture)
+    step = Gaps().as_udf(str(tiny_clip))()
+
+    def named(image: Any, caption: str) -> Any:
+        found = step({"image": [image], "caption": [caption]})
+        assert "nothing to study" in found["error"][0].as_py()  # it has no spans
+        return found["id"][0].as_py(), found["group"][0].as_py()
+
+    # batches without ids: the same row is the same, and no other one is
+    first = named(str(picture), "red circle")
+    assert first == named(str(picture), "red circle")
+    assert first[0] != named(str(picture), "square")[0]
+    assert first[1] == named(str(picture), "square")[1] == str(picture)
+    other = named(picture.read_bytes(), "red circle")
+    assert other[0] != first[0]
+    assert other == named({"bytes": picture.read_bytes(), "path": None}, "red circle")
+
+
 def test_without_ray(
     tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

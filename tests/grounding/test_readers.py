@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +413,10 @@ def test_your_own(tmp_path: Path, ending: str) -> None:
     assert _words(first) == ("dog", "cow") and first.group == "g"
     assert first.image == str(tmp_path / "a.png")
     assert second.spans == () and second.negative is None
+    # another process has the same
+    again = pickle.loads(pickle.dumps(data))
+    assert [row.caption for row in again] == [each["caption"] for each in OWN]
+    assert again[0].spans == first.spans and again[0].image == first.image
 
 
 def test_images_in_a_table(tmp_path: Path) -> None:
@@ -471,7 +476,10 @@ def test_rows_check_themselves() -> None:
         with pytest.raises(InvalidArgumentError, match=message):
             Row(**{"id": "a", "image": "a.png", "caption": "A dog.", **fields})
     plain = row_of({"id": 3, "image": "a.png", "caption": "A dog.", "spans": None})
-    assert plain.id == "3" and plain.group_or_id == "3"
+    # rows of one image are not independent of one another
+    assert plain.id == "3" and plain.group_or_id == "a.png"
+    seen = row_of({"id": 3, "image": np.zeros((2, 2, 3)), "caption": "A dog."})
+    assert seen.group_or_id == "3"
 
 
 # ---- hard negatives ----------------------------------------------------------
@@ -589,6 +597,10 @@ def test_hnc(tmp_path: Path) -> None:
         "a negative without its caption": 1,
         "a box without area": 1,
     }
+    # its files have captions with and without that name above them
+    _write(file, {"2377985": captions})
+    (flat,) = open_data(f"hnc:{file}", images=str(tmp_path))
+    assert (flat.id, flat.caption, flat.spans) == (row.id, row.caption, row.spans)
     _write(file, {"2377985": {"captions": {"0": {"caption": "x"}}}})
     with pytest.raises(InvalidArgumentError, match="'label'.*2377985.captions.0"):
         open_data(f"hnc:{file}", images=str(tmp_path))
@@ -673,6 +685,43 @@ def test_wrong_files_of_flickr30k(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         open_data(f"flickr30k:{tmp_path}", **_flickr(tmp_path, sentences, xml))
+
+
+def test_refcoco_as_the_hub_has_it(tmp_path: Path) -> None:
+    name = "COCO_train2014_000000296747"
+    Image.new("RGB", (9, 7)).save(tmp_path / "a.png")
+    rows = [
+        {
+            "question_id": key,
+            "image": {"bytes": (tmp_path / "a.png").read_bytes(), "path": None},
+            "question": "Please carefully observe the area circled in the image.",
+            "answer": answers,
+            "segmentation": [1.0, 2.0, 4.0, 2.0, 4.0, 6.0],
+            "bbox": [1.0, 2.0, 3.0, 4.0],
+            "iscrowd": 0,
+            "file_name": f"{name}_{at}.jpg",
+        }
+        for at, (key, answers) in enumerate(
+            (("469306", ["left man"]), ("469307", ["dog"]), ("469306", ["big guy"]))
+        )
+    ]
+    (tmp_path / "data").mkdir()
+    for part, some in (("val-00000-of-00002", rows[:2]), ("val-00001-of-00002", rows[2:])):
+        table = pyarrow.Table.from_pylist(some)
+        parquet.write_table(table, tmp_path / "data" / f"{part}.parquet")
+    parquet.write_table(
+        pyarrow.Table.from_pylist(rows[:1]), tmp_path / "data" / "testA-0.parquet"
+    )
+    data = open_data(f"refcoco:{tmp_path}", split="val")
+    assert [row.caption for row in data] == ["left man", "dog", "big guy"]
+    # one picture; and one object by several rows, each with an id of its own
+    assert {row.group for row in data} == {f"{name}.jpg"}
+    assert [row.id for row in data] == ["469306-0", "469307-0", "469306.2-0"]
+    assert data[0].image.size == (9, 7)
+    assert data[0].spans[0].regions == ((1, 2, 4, 6),)
+    assert pickle.loads(pickle.dumps(data))[2].caption == "big guy"
+    with pytest.raises(InvalidArgumentError, match="split: expected one of testA, val"):
+        open_data(f"refcoco:{tmp_path}")
 
 
 def test_refcoco_in_both_forms(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from captum_pairs.grounding.report.charts import (
     matrix,
     points,
 )
-from captum_pairs.grounding.report.drawing import Drawing, escaped
+from captum_pairs.grounding.report.drawing import Drawing, escaped, SMALL, width_of
 from captum_pairs.grounding.report.galleries import _heated
 from captum_pairs.models.encoder import Feature
 from PIL import Image
@@ -47,6 +47,33 @@ def test_a_value_lies_between_the_ends_of_its_interval() -> None:
     assert chances == pytest.approx([half] * 3, abs=0.02)
     assert "half: 50 % (25 % to 100 %), chance 50 %" in drawing.said
     assert "unknown: none" in drawing.said
+
+
+def test_an_interval_is_drawn_as_far_as_a_share_can_be() -> None:
+    drawing = intervals([Bar("all", 0.9, 0.6, 1.4), Bar("none", 0.0, 0.0, 0.0)], "A")
+    dots = [float(dot["cx"]) for dot in _marks(drawing, "circle", "f-accent")[1:]]
+    end = float(_marks(drawing, "line", "s-accent")[0]["x2"])
+    # 0 and 0.9 give the scale, on which the line ends at 1
+    assert end == pytest.approx(dots[1] + (dots[0] - dots[1]) / 0.9, abs=0.02)
+    assert "all: 90 % (60 % to 140 %)" in drawing.said
+    # what is no share is drawn as a whole
+    drawing = intervals([Bar("far", 2.0, 1.0, 4.0)], "A")
+    line = _marks(drawing, "line", "s-accent")[0]
+    assert float(line["x2"]) - float(line["x1"]) == pytest.approx(
+        3 * (float(_marks(drawing, "circle", "f-accent")[1]["cx"]) - float(line["x1"])),
+        abs=0.05,
+    )
+
+
+@pytest.mark.parametrize("label", ["a", "a name as long as there is room for one"])
+def test_the_numbers_of_an_axis_are_apart(label: str) -> None:
+    drawing = intervals([Bar(label, 0.07, -0.07, 0.33)], "A", is_share=False)
+    root = ElementTree.fromstring(drawing.file())
+    below = [t for t in root.iter(f"{SVG}text") if float(t.attrib["y"]) > 60]
+    ticks = [(float(t.attrib["x"]), width_of(t.text or "", SMALL)) for t in below]
+    assert len(ticks) >= 2
+    for (x, width), (next_x, next_width) in zip(ticks, ticks[1:]):
+        assert next_x - x > (width + next_width) / 2 + 2
 
 
 def test_a_change_starts_at_the_value_before() -> None:

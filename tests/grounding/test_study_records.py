@@ -195,6 +195,13 @@ def test_what_covers_an_object(model: DualEncoder) -> None:
     assert first["overlapped"] == 0.5  # by what is not around it as a whole
 
 
+def test_a_caption_that_is_too_long_says_so(model: DualEncoder) -> None:
+    row = row_of(caption="red circle, " * 20)
+    (record,) = studied(STUDIES["gaps"](), row, model)
+    assert record["error"].startswith("InvalidArgumentError: caption: expected a text")
+    assert "at most 24 tokens" in record["error"]
+
+
 def test_a_model_without_images_is_refused() -> None:
     other = from_functions(torch.nn.Linear(4, 2), torch.nn.Linear(4, 2))
     with pytest.raises(InvalidArgumentError, match="model: expected one of images"):

@@ -1,5 +1,6 @@
 """What studies make of rows: planted truths, and the same computed otherwise."""
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,22 @@ def test_the_matrix_has_the_planted_pair_first(make_results: MakeResults) -> Non
     assert first["lift"] == pytest.approx(rates[0] / rates[1])
 
 
+def test_how_often_a_cause_holds_is_not_told_of_few_images(
+    make_results: MakeResults,
+) -> None:
+    # cut at the edge: 2 of 20 badly grounded, 1 of 20 well grounded
+    few = [
+        _failing(hit=float(at % 2), at_edge=at in (0, 1, 2), group=f"image-{at}")
+        for at in range(40)
+    ]
+    many = [{**each, "at_edge": at < 24} for at, each in enumerate(few)]
+    for records, lift, is_told in ((few, 2.0, False), (many, 1.0, True)):
+        causes = make_results(Failures(), records).tables()["causes"].to_pylist()
+        (cut,) = (row for row in causes if row["kind"] == "cut")
+        assert cut["lift"] == pytest.approx(lift)
+        assert (cut["lift_low"] is not None) == is_told
+
+
 def test_a_class_that_was_not_trained_on_is_unusual(make_results: MakeResults) -> None:
     records = [_failing(label=label) for label in "aaab"]
     study = Failures(trained_on={"a": 5000, "b": 2})
@@ -324,6 +341,26 @@ def test_recall_counted_one_by_one(make_results: MakeResults) -> None:
         assert recall["image to text", k] == pytest.approx(np.mean(found))
 
 
+def test_recall_by_chance_is_that_of_every_order(make_results: MakeResults) -> None:
+    own = [3, 1, 1]  # captions of three images
+    records = [
+        {
+            "image_embedding": [1.0, float(image)],
+            "text_embedding": [1.0, 0.0],
+            "group": f"image-{image}",
+        }
+        for image, number in enumerate(own)
+        for _ in range(number)
+    ]
+    (table,) = make_results(Retrieval(), records).tables().values()
+    chance = {(r["direction"], r["recall_at"]): r["chance"] for r in table.to_pylist()}
+    assert chance["text to image", 1] == pytest.approx(1 / 3)
+    assert chance["text to image", 5] == chance["image to text", 5] == 1
+    firsts = [order[0] for order in permutations([0, 0, 0, 1, 2])]
+    found = [np.mean([first == image for first in firsts]) for image in range(3)]
+    assert chance["image to text", 1] == pytest.approx(np.mean(found))
+
+
 # ---- two runs ----------------------------------------------------------------
 
 
@@ -372,6 +409,17 @@ def test_runs_over_other_data_are_compared_by_their_means(
     assert found["rows"].to_pylist()[0]["number"] == 0
     row = next(r for r in found["overall"].to_pylist() if r["measure"] == "word_hit")
     assert row["verdict"] == "improved" and row["low"] > 0.4
+
+
+def test_rows_of_other_files_are_not_those_of_the_same_number(
+    make_results: MakeResults,
+) -> None:
+    one = [{**each, "image": "old/a.jpg"} for each in _hits({"a": 0.2})]
+    moved = [{**each, "image": "new\\a.jpg"} for each in _hits({"a": 0.9})]
+    for change, shared in (({}, 60), ({"image": "b.jpg"}, 0), ({"caption": "b"}, 0)):
+        other = [{**each, **change} for each in moved]
+        found = compare(make_results(Gaps(), one), make_results(Gaps(), other))
+        assert found["rows"].to_pylist()[0]["number"] == shared
 
 
 def test_a_curve_over_checkpoints(make_results: MakeResults) -> None:

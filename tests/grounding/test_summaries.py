@@ -18,6 +18,14 @@ def test_means_of_classes_and_of_the_others() -> None:
     assert np.isnan(resampling.mean(values, classes, 3).value[2])
 
 
+def test_of_a_single_image_there_is_no_interval() -> None:
+    groups = np.array(["a", "a", "b", "c"])
+    classes = np.array([0, 0, 1, 1])
+    estimate = Resampling(groups).mean(np.array([1.0, 1.0, 1.0, 0.0]), classes, 2)
+    for end in estimate.interval():
+        assert np.isnan(end[0]) and np.isfinite(end[1])
+
+
 def test_intervals_are_as_wide_as_the_clustered_standard_error() -> None:
     rng = np.random.default_rng(0)
     images, rows = 400, 5

@@ -155,7 +155,11 @@ class Hnc(_Rows):
         if not isinstance(content, dict):
             raise wrong(file, "", "an object {image: {captions: ...}}", content)
         for image, each in content.items():
-            captions = field_of(each, "captions", dict, file, f"{image}")
+            # its files are published in both forms
+            is_flat = isinstance(each, dict) and "captions" not in each
+            captions = (
+                each if is_flat else field_of(each, "captions", dict, file, f"{image}")
+            )
             for row in self._of_image(file, folder, image, captions):
                 self._add(row, row.id)
 
@@ -222,9 +226,10 @@ class Winoground(Data):
     caption is a row, whose negative is the other caption.
 
     Args:
-        rest: ``examples.jsonl``, a parquet file, or what ``Dataset.save_to_disk``
-        wrote. images: the directory of ``ex_0_img_0.png``; needed with examples.jsonl
-        only. split: of a saved dataset of several, "test".
+        rest: ``examples.jsonl``, a parquet file, a directory of such, or what
+            ``Dataset.save_to_disk`` wrote.
+        images: the directory of ``ex_0_img_0.png``; needed with examples.jsonl only.
+        split: of a saved dataset of several, "test".
     """
 
     def __init__(

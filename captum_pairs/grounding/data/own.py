@@ -6,7 +6,8 @@ One row a line. The columns are called as the fields of Row are, or as options s
 
 - ``image``: a path (relative to the images' directory, or to the file), or in parquet
   and datasets an image's bytes;
-- ``caption``; ``id`` (default: the line's number); ``negative``; ``group``;
+- ``caption``; ``negative``; ``id`` (default: the line's number, from 0); ``group``,
+  what rows of one image share (default: the image's path, or else the id);
 - ``spans``: a list of ``{"phrase": "brown dog", "label": "dog", "boxes": [[left, top,
   right, bottom], ...]}``; "start" and "end" instead of the phrase, where it occurs
   several times; "word", the class word of the phrase; as JSON where the format has no
@@ -151,7 +152,8 @@ def row_of(fields: Mapping[str, Any], where: str = "row") -> Row:
     caption = fields.get("caption")
     if not isinstance(caption, str) or not caption.strip():
         raise InvalidArgumentError("caption", "a text", f"{where}: {caption!r}")
-    if fields.get("image") is None or fields.get("image") == "":
+    image = fields.get("image")
+    if image is None or (isinstance(image, str) and not image):
         raise InvalidArgumentError("image", "an image", f"{where}: none")
     negative = _text(fields.get("negative"))
     spans = [
@@ -166,14 +168,16 @@ def row_of(fields: Mapping[str, Any], where: str = "row") -> Row:
         for at, item in enumerate(_list(fields.get("objects"), "objects", where))
     ]
     group = fields.get("group")
+    if group is None or group == "":
+        group = image if isinstance(image, (str, Path)) else None
     return Row(
         str(fields["id"]),
-        fields["image"],
+        image,
         caption,
         tuple(spans),
         negative,
         _changed(fields.get("changed"), caption, negative, where),
-        None if group is None or group == "" else str(group),
+        None if group is None else str(group),
         # what a span names is in the image, whether it is listed or not
         tuple(objects) or tuple(Thing(s.label, s.regions) for s in spans),
     )

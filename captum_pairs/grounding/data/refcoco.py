@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -32,10 +33,12 @@ class RefCoco(Data):
     The pickles that were published are never read, since a pickle can run any code:
     these are the same data as parquet or a saved dataset, in one of the two forms in
     use: with ``sentences``, ``raw_anns`` and ``category_id``, or with ``answer`` and
-    ``bbox`` (x, y, width, height).
+    ``bbox`` (x, y, width, height); the first form's ``bbox`` is not read, since it has
+    edges.
 
     Args:
-        rest: a parquet file, or what ``Dataset.save_to_disk`` wrote.
+        rest: a parquet file, a directory of such, or what ``Dataset.save_to_disk``
+            wrote.
         images: COCO's train2014, or the directory of it; not needed where rows have
             their images.
         split: of a saved dataset of several.
@@ -48,7 +51,7 @@ class RefCoco(Data):
         self.options = {"images": images, "split": split}
         self.left_out = LeftOut()
         self._table = table = opened(rest, split)
-        beside = table.file.parent
+        beside = table.file if table.file.is_dir() else table.file.parent
         self._folder = (
             beside if images is None else existing(images, "a directory of images")
         )
@@ -59,11 +62,16 @@ class RefCoco(Data):
             table.check("answer", "bbox")
         self._places = list(self._usable())
 
-    def _usable(self) -> Iterator[tuple[int, int]]:
-        """Places of rows in the file, and of expressions in these."""
+    def _usable(self) -> Iterator[tuple[int, int, str]]:
+        """Places of rows in the file, of expressions in these, and their ids."""
+        seen: Counter[str] = Counter()
         for place in range(self._table.number):
             item, where = self._table.at(place), self._table.line(place)
             box = self._box(item, where)
+            key = str(item.get("ref_id", item.get("question_id", place)))
+            seen[key] += 1
+            # several rows may ask for one object, by other expressions
+            key += f".{seen[key]}" if seen[key] > 1 else ""
             for which, text in enumerate(self._texts(item)):
                 name = f"{self._table.file}, {where}, expression {which + 1}"
                 if not text.strip():
@@ -71,7 +79,7 @@ class RefCoco(Data):
                 elif not (box[0] < box[2] and box[1] < box[3]):
                     self.left_out.add(name, "a box without area")
                 else:
-                    yield place, which
+                    yield place, which, f"{key}-{which}"
 
     def _box(self, item: Mapping[str, Any], where: str) -> Any:
         file = self._table.file
@@ -98,7 +106,7 @@ class RefCoco(Data):
         return len(self._places)
 
     def row(self, place: int) -> Row:
-        at, which = self._places[place]
+        at, which, key = self._places[place]
         item, where = self._table.at(at), self._table.line(at)
         text = self._texts(item)[which]
         mentions = list(self._names.find(text))
@@ -109,18 +117,21 @@ class RefCoco(Data):
         word = (of_label[0].start, of_label[0].end) if len(of_label) == 1 else None
         box = self._box(item, where)
         return Row(
-            f"{item.get('ref_id', item.get('question_id', at))}-{which}",
+            key,
             self._image(item, at),
             text,
             (Span(0, len(text), label, (box,), word),),
-            group=f"{item.get('image_id') or item.get('file_name') or at}",
+            group=f"{item.get('image_id') or _image_name(item) or at}",
             objects=(Thing(label, (box,)),),
         )
 
     def _image(self, item: Mapping[str, Any], at: int) -> Any:
         if item.get("image") is not None:
             return image_in(self._table, at, item["image"], self._folder)
-        # an expression's file is named after its image and its annotation
-        name = Path(str(item.get("image_path") or item.get("file_name") or "")).name
-        name = re.sub(r"(_\d{12})_\d+(\.\w+)$", r"\1\2", name)
-        return str(found_image(self._folder, name))
+        return str(found_image(self._folder, _image_name(item)))
+
+
+def _image_name(item: Mapping[str, Any]) -> str:
+    """An image's file; an expression's is named after its image and its annotation."""
+    name = Path(str(item.get("image_path") or item.get("file_name") or "")).name
+    return re.sub(r"(_\d{12})_\d+(\.\w+)$", r"\1\2", name)

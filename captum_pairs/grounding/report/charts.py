@@ -52,7 +52,9 @@ class _Axis:
         self.is_share = is_share and low >= -1 and high <= 1
         if high <= low:
             high = low + 1.0
-        self.step = _nice((high - low) / 4)
+        # as many ticks as have room for their numbers
+        most = max(1, min(4, int(abs(right - left) // 45)))
+        self.step = _nice((high - low) / most)
         self.low = floor(low / self.step + 1e-9) * self.step
         self.high = ceil(high / self.step - 1e-9) * self.step
         self.left, self.right = left, right
@@ -115,10 +117,14 @@ def intervals(
         is_change: it is drawn as the start of a line to the value.
         is_share: values are shares of a whole.
     """
-    longest = max((width_of(fitted(bar.label, 170), TEXT) for bar in bars), default=0)
-    left, right = min(max(longest + 16, 90.0), 180.0), WIDTH - 62
-    values = [v for bar in bars for v in (bar.value, bar.low, bar.high, bar.other)]
-    axis = _Axis(values, left, right, is_share)
+    longest = max((width_of(fitted(bar.label, 206), TEXT) for bar in bars), default=0)
+    left, right = min(max(longest + 16, 90.0), 222.0), WIDTH - 62
+    values = [value for bar in bars for value in (bar.value, bar.other)]
+    ends = [end for bar in bars for end in (bar.low, bar.high)]
+    if is_share and _Axis(values, left, right).is_share:
+        # an interval is drawn as far as a share can be
+        ends = [None if end is None else min(max(end, -1.0), 1.0) for end in ends]
+    axis = _Axis([*values, *ends], left, right, is_share)
     top = 28.0
     bottom = top + _ROW * len(bars)
     drawing = Drawing(WIDTH, bottom + 24, _said(bars, title, other, axis))
@@ -138,7 +144,8 @@ def intervals(
             drawing.line(axis(bar.other), y, axis(bar.value), y, "soft", 1.5)
             drawing.dot(axis(bar.other), y, "accent", 4, hollow=True)
         if bar.low is not None and bar.high is not None:
-            drawing.line(axis(bar.low), y, axis(bar.high), y, "accent", 3)
+            low, high = max(bar.low, axis.low), min(bar.high, axis.high)
+            drawing.line(axis(low), y, axis(high), y, "accent", 3)
         if bar.other is not None and not is_change:
             x = axis(bar.other)
             drawing.line(x, y - 8, x, y + 8, "chance", 2)

@@ -1,7 +1,7 @@
 """What is in the report, by study."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional, TYPE_CHECKING, Union
 
 import numpy as np
@@ -15,7 +15,7 @@ from captum_pairs.grounding.report.charts import (
     points,
 )
 from captum_pairs.grounding.report.drawing import Drawing
-from captum_pairs.grounding.report.wording import MEASURES, SCORES, share
+from captum_pairs.grounding.report.wording import heading, MEASURES, said, SCORES, share
 from captum_pairs.grounding.studies.failures import CAUSES
 from captum_pairs.grounding.studies.grounding import UP_TO
 from captum_pairs.grounding.studies.summaries import by_group, Estimate, Resampling
@@ -36,6 +36,8 @@ _NULLS = {
     "permuted": "shuffled model",
 }
 _MORE = {1: "more", -1: "less"}
+# Of two that are compared, one or the other.
+_EVEN = {"score_lower": 0.5, "wrong_below_right": 0.5}
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Section:
     title: str
     text: str
     blocks: Sequence[Union[Figure, Sheet]]
+    on_screen: str = ""  # said of what paper can't do
 
 
 @dataclass
@@ -154,6 +157,15 @@ def _bar_of(row: Mapping[str, Any], *names: str) -> Bar:
     return Bar(str(label), value, low, high, other)
 
 
+def _recalled(row: Mapping[str, Any]) -> str:
+    to_image = row["direction"] == "text to image"
+    what = "pictures" if to_image else "captions"
+    of, found = ("caption", "picture") if to_image else ("picture", "caption")
+    number = row["images"] if to_image else row["texts"]
+    first = "the first" if row["recall_at"] == 1 else f"one of the first {row['recall_at']}"
+    return f"of the {of}s: a {found} that belongs to it is {first} of {number} {what}"
+
+
 def _plain(value: Any) -> Optional[float]:
     return None if value is None or value != value else float(value)
 
@@ -178,6 +190,9 @@ class _Maker:
     def has(self, *names: str) -> bool:
         return all(name in self.columns for name in names)
 
+    def said(self, name: str) -> str:
+        return said(self.study, name)
+
     def mean(self, name: str, where: Any = None) -> Estimate:
         values = np.asarray(self.results.column(name), dtype=float)
         return self.resampling.mean(
@@ -191,8 +206,7 @@ class _Maker:
             return [
                 Tile(
                     _bar_of(row, "direction", "value", "low", "high", "chance"),
-                    f"{row['direction']}: what belongs to it is among the first "
-                    f"{row['recall_at']} of {row['images']} pictures",
+                    _recalled(row),
                 )
                 for row in self.tables["recall"].to_pylist()
                 if row["recall_at"] in (1, 10)
@@ -210,9 +224,9 @@ class _Maker:
         return [self._tile(name) for name in names[:4]]
 
     def _tile(self, name: str) -> Tile:
-        other, words = None, MEASURES.get(name, name.replace("_", " "))
+        other, words = None, self.said(name)
         there = np.isfinite(self.results.column(name))
-        chance = {"score_lower": 0.5, "wrong_below_right": 0.5}.get(name)
+        chance = _EVEN.get(name)
         if chance is None:
             of = "chance_overlap" if "overlap" in name else self.chance
             of = {"lowest": "lowest_chance", "wrong_negative": ""}.get(name, of)
@@ -328,21 +342,24 @@ class _Maker:
         if self.study.name == "gaps":
             value, chance = "word_g", ""
         bars = _bars(table, label, value, chance)
+        if value in _EVEN:
+            bars = [replace(bar, other=_EVEN[value]) for bar in bars]
         bars.sort(key=lambda bar: 9.0 if bar.value is None else bar.value)
         text = "" if len(bars) <= _BARS else f"The {_BARS} lowest of {len(bars)}; "
         words = "0 is chance, 1 all"
         if self.study.name == "gaps":
             text += (
-                "of the class word alone, above chance: 0 is what chance gives, 100 % "
+                "of the class word alone, above chance: 0 % is what chance gives, 100 % "
                 "that nothing is missed; intervals hold for all classes at once, and "
                 "are there for classes in ten pictures or more"
             )
         else:
-            text += MEASURES.get(value, value)
+            text += self.said(value)
             words = "chance"
         title = "How well each class is found"
+        kind = heading(label)
         if self.study.classes != "label":
-            title = f"By {self.study.classes}"
+            title = f"By {kind}"
         drawing = intervals(bars[:_BARS], title, words)
         blocks: list[Union[Figure, Sheet]] = [
             Figure("classes", title, drawing, f"{_upper(text)}."),
@@ -352,10 +369,10 @@ class _Maker:
         blocks += self._against_training()
         yield Section(
             "classes",
-            "Class by class",
-            "Sorted from the worst to the best; every column can be sorted by, and "
-            "rows can be searched by their words.",
+            f"{kind} by {kind}".capitalize(),
+            "Sorted from the worst to the best.",
             blocks,
+            "Every column can be sorted by, and rows can be searched by their words.",
         )
 
     def _against_training(self) -> Iterator[Union[Figure, Sheet]]:
@@ -486,7 +503,7 @@ class _Maker:
                 Bar(words, values[of]["value"], values[of]["low"], values[of]["high"])
                 for of, words in _NULLS.items()
             ]
-            title = _upper(MEASURES[measure])
+            title = _upper(self.said(measure))
             figures.append(Figure(f"nulls-{measure}", title, intervals(bars, title)))
         if figures:
             yield Section(
@@ -521,7 +538,7 @@ class _Maker:
                 Bar(f"up to {share(float(bar.label))}", *_rest(bar))
                 for bar in _bars(table, "area up to", name, chance)
             ]
-            title = _upper(MEASURES.get(name, name))
+            title = _upper(self.said(name))
             blocks.append(Figure(f"sizes-{name}", title, intervals(bars, title)))
         blocks.append(Sheet("sizes", "Sizes in numbers", table, is_open=False))
         yield Section(
@@ -543,7 +560,7 @@ class _Maker:
         for name, chance in () if "areas" in self.tables else self._distributed():
             values = self.results.column(name)
             behind = self.results.column(chance) if chance else None
-            title = _upper(MEASURES.get(name, name.replace("_", " ")))
+            title = _upper(self.said(name))
             drawing = distribution(values, behind, title, is_share=name not in SCORES)
             figures.append(Figure(f"distribution-{name}", title, drawing))
         if figures:
@@ -596,13 +613,16 @@ def _changes(compared: Mapping[str, pyarrow.Table], measure: str) -> list[Group]
     if "classes" not in compared:
         return []
     rows = [r for r in compared["classes"].to_pylist() if r["measure"] == measure]
-    what, found = MEASURES.get(measure, measure), []
-    for verdict, text, kind in (
-        ("improved", f"than before, told from chance: {what}", "known"),
-        ("forgotten", f"since before, told from chance: {what}", "unknown"),
+    found = []
+    for verdict, title, text, kind in (
+        ("improved", "Improved", "better than before, by more than chance", "known"),
+        ("forgotten", "Forgotten", "worse than before, by more than chance", "unknown"),
+        ("not told", "No change told", "as far as these pictures can show", ""),
+        ("too few", "Too few to tell", "in under ten pictures", ""),
     ):
         names = [row["class"] for row in rows if row["verdict"] == verdict]
-        found.append(Group(_upper(verdict), text, names, kind))
+        if names or kind:
+            found.append(Group(title, text, names, kind))
     return found
 
 
@@ -638,17 +658,18 @@ def _change_sections(
             )
             for row in rows[:_BARS]
         ]
-        text = MEASURES.get(measure, measure) if name == "classes" else ""
+        text = said(after.study, measure) if name == "classes" else ""
         is_share = not SCORES & ({row["measure"] for row in rows})
         drawing = intervals(bars, title, "before", True, is_share)
         blocks.append(Figure(f"change-{name}", title, drawing, _upper(text)))
-    for name, table in compared.items():
-        title = {
-            "overall": "Changes, all rows",
-            "classes": "Changes, class by class",
-            "rows": "Rows that were compared",
-        }[name]
-        blocks.append(Sheet(f"change-{name}", title, table, is_open=name != "rows"))
+    for name, title in (
+        ("overall", "Changes, all rows"),
+        ("classes", "Changes, class by class"),
+        ("rows", "Rows that were compared"),
+    ):
+        if name in compared:
+            is_open = name != "rows"
+            blocks.append(Sheet(f"change-{name}", title, compared[name], "", is_open))
     yield Section(
         "change",
         "What changed",

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow
 from captum_pairs import model as models
 from captum_pairs.grounding.data.row import Row
+from captum_pairs.grounding.report.wording import share
+from captum_pairs.grounding.study import Study
 from captum_pairs.inputs import words_of
 from captum_pairs.model import DualEncoder
 from captum_pairs.models.photo import read_image
@@ -33,7 +35,7 @@ _BY: Mapping[str, tuple[str, str]] = {
 }
 _SAID: Mapping[str, str] = {
     "energy_overlap": "in the object",
-    "word_energy_overlap": "of the class word, in the object",
+    "word_energy_overlap": "in the object",
     "chance_overlap": "by chance",
     "score": "score",
     "score_negative": "of the wrong caption",
@@ -136,14 +138,10 @@ def _chosen(
     more, less = _BY[study.name]
     worth = results.column(more) - results.column(less)
     groups = results.column("group")
-    is_negative = study.name == "negatives"
-    by = (
-        "the two scores"
-        if is_negative
-        else "what the phrase matched in the object, and chance"
-    )
-    if study.name == "gaps":
-        by = "what the class word matched in the object, and chance"
+    asked = "class word" if _asks_word(study) else "phrase"
+    by = f"what the {asked} matched in the object, and chance"
+    if study.name == "negatives":
+        by = "the two scores"
     for name, title, order in (
         ("worst", "The worst", np.argsort(worth, kind="stable")),
         ("best", "The best", np.argsort(-worth, kind="stable")),
@@ -153,6 +151,10 @@ def _chosen(
         yield Gallery(name, title, text, _cards(results, chosen))
     if "examples" in tables:
         yield from _by_cause(results, tables["examples"], number)
+
+
+def _asks_word(study: Study) -> bool:
+    return study.name == "gaps" or getattr(study, "of", "phrase") == "word"
 
 
 def _once(order: NDArray[Any], groups: NDArray[Any], number: int) -> list[int]:
@@ -215,10 +217,14 @@ def _cards(results: "Results", chosen: Sequence[int]) -> list[Card]:
                 span=row.get("span", -1),
                 texts={name: row[name] for name in texts if row[name]},
                 offsets=offsets,
-                notes=[(_SAID[name], row[name]) for name in measures],
+                notes=[(_SAID[name], _noted(name, row[name])) for name in measures],
             )
         )
     return cards
+
+
+def _noted(name: str, value: Any) -> Any:
+    return value if "score" in name else share(value)
 
 
 # ---- pictures and pages ------------------------------------------------------
@@ -278,7 +284,10 @@ def _fill_one(
         found.pages[f"{card.place}.html"] = page_html(several)
     card.page = f"{card.place}.html"
     explanation = explained[card.place]
-    features = words_of(explanation.second.features, _asked(results, row, card))
+    asked = _asked(results, row, card)
+    if card.offsets is not None:
+        card.offsets = asked
+    features = words_of(explanation.second.features, asked)
     if features:
         card.fragment = "side=2&features=" + ".".join(map(str, features))
     card.picture, card.size = _drawn(image, row, card, (explanation, features))
@@ -288,10 +297,8 @@ def _asked(results: "Results", row: Row, card: Card) -> tuple[int, int]:
     """The words whose map the study measured."""
     if card.span >= 0:
         span = row.spans[card.span]
-        of_word = results.study.name == "gaps" or (
-            getattr(results.study, "of", "phrase") == "word"
-        )
-        return span.word if of_word and span.word else (span.start, span.end)
+        of_word = _asks_word(results.study) and span.word
+        return of_word if of_word else (span.start, span.end)
     if row.changed is not None and row.changed.right is not None:
         return row.changed.right
     return 0, len(row.caption)

@@ -48,6 +48,14 @@ _HOW = {
     "wrong one lower, and does so because of the wrong word.",
     "": "The model was given pictures and their captions.",
 }
+_HOW_OF = {
+    "faithfulness": "An attribution says how much each part of a picture and each word "
+    "matters to how similar a model finds the two. If that is so, the similarity comes "
+    "back soon when the parts are put in by that order, and is soon gone when they are "
+    "taken out; a random order shows how soon without knowing anything.",
+    "retrieval": "Every picture was compared with every caption. The share of those "
+    "whose own partner is among the most similar is stated beside what guessing gives.",
+}
 
 
 def report_html(
@@ -74,8 +82,9 @@ def report_html(
     sections = list(_sections(results, content, galleries, folder, against))
     failed = f", {counts['failed']:,} could not be" if counts["failed"] else ""
     subtitle = (
-        f"{plan['model']} over {plan['data']['name']}: {counts['done']:,} of "
-        f"{counts['planned']:,} rows studied{failed}"
+        f"{plan['model']} over {plan['data']['name']}: "
+        f"{counts['done'] - counts['failed']:,} of {counts['planned']:,} rows studied"
+        f"{failed}"
     )
     pieces = {
         "policy": policy,
@@ -142,7 +151,8 @@ def _sections(
 
 def _glance(results: "Results", content: Content) -> str:
     needs = next(iter(results.study.needs), "")
-    how = f'<p class="lead">{escaped(_HOW[needs])}</p>'
+    said = _HOW_OF.get(results.study.name, _HOW[needs])
+    how = f'<p class="lead">{escaped(said)}</p>'
     if not content.tiles:
         return how + '<p class="card">No row could be studied.</p>'
     groups, changes = (
@@ -190,10 +200,15 @@ def _section(section: Section, folder: str) -> str:
     sheets = [each for each in section.blocks if isinstance(each, Sheet)]
     drawn = "".join(_figure(each, folder) for each in figures)
     return (
-        f'<p class="lead" dir="auto">{escaped(section.text)}</p>'
+        f'<p class="lead" dir="auto">{escaped(section.text)}{_on_screen(section.on_screen)}</p>'
         f'<div class="figures">{drawn}</div>'
         + "".join(_sheet(each, folder) for each in sheets)
     )
+
+
+def _on_screen(text: str) -> str:
+    """What makes no sense on paper."""
+    return f' <span class="on-screen">{escaped(text)}</span>' if text else ""
 
 
 def _figure(figure: Figure, folder: str) -> str:
@@ -272,7 +287,8 @@ def _merged(table: pyarrow.Table) -> Iterator[list[str]]:
         cells = []
         for at, (name, kind) in enumerate(columns):
             value = row[name]
-            text = escaped(number(value))
+            # a measure's name is a column's
+            text = escaped(heading(value) if name == "measure" else number(value))
             low, high = (row.get(end) for end in _ends(name, names))
             if low is not None and high is not None and kind == "numbers":
                 ends = f"{number(low)} to {number(high)}"
@@ -300,12 +316,15 @@ def _row(cells: Sequence[str]) -> str:
 def _galleries(found: Galleries, folder: str) -> str:
     text = (
         "Orange is what the marked words matched, purple what speaks against them; the "
-        "frame is where the object is. A picture opens the page of its pair, where any "
-        "word and any region can be asked for."
+        "frame is where the object is."
+    )
+    opens = (
+        "A picture opens the page of its pair, where any word and any region can be "
+        "asked for."
     )
     if found.problem:
-        text = f"Without maps and pages: {found.problem}."
-    parts = [f'<p class="lead" dir="auto">{escaped(text)}</p>']
+        text, opens = f"Without maps and pages: {found.problem}.", ""
+    parts = [f'<p class="lead" dir="auto">{escaped(text)}{_on_screen(opens)}</p>']
     parts += [_gallery(gallery, folder) for gallery in found.galleries]
     return "".join(parts)
 
@@ -325,6 +344,8 @@ def _gallery(gallery: Gallery, folder: str) -> str:
 def _card(card: Card, folder: str) -> str:
     caption = card.texts.get("caption", "")
     asked = card.texts.get("phrase") or card.texts.get("label") or caption
+    if card.offsets is not None and None not in card.offsets:
+        asked = caption[slice(*card.offsets)]
     if card.picture:
         width, height = card.size
         said = escaped(f"Picture {card.place}, asked for: {asked}")
@@ -341,11 +362,16 @@ def _card(card: Card, folder: str) -> str:
     lines = [f'<p dir="auto">{_marked(caption, card.offsets)}</p>']
     if "negative" in card.texts:
         lines.append(f'<p dir="auto">not: {escaped(card.texts["negative"])}</p>')
-    notes = "; ".join(f"{heading(name)} {number(value)}" for name, value in card.notes)
+    notes = "; ".join(f"{heading(name)} {_noted(value)}" for name, value in card.notes)
     lines.append(f'<p class="small">{escaped(notes)}</p>')
     if card.problem and card.picture:
         lines.append(f'<p class="small">{escaped(card.problem)}</p>')
     return shown + "".join(lines)
+
+
+def _noted(value: Any) -> str:
+    """In one piece, but for names."""
+    return number(value).replace(" %", "\u00a0%")
 
 
 def _marked(caption: str, offsets: Optional[tuple[int, int]]) -> str:
@@ -377,8 +403,11 @@ def _made(results: "Results", against: Optional["Results"]) -> str:
         *[(f"settings, {s.get('side', '')}", _said(s)) for s in settings],
         ("begun", plan.get("created", "not known")),
         ("versions", _said(versions)),
-        ("rows studied", f"{counts['done']:,} of {counts['planned']:,}"),
-        ("of these failed", f"{counts['failed']:,}"),
+        (
+            "rows studied",
+            f"{counts['done'] - counts['failed']:,} of {counts['planned']:,}",
+        ),
+        ("could not be studied", f"{counts['failed']:,}"),
         ("records", f"{counts['records']:,}"),
     ]
     if against is not None:

@@ -6,7 +6,16 @@ from typing import Any, Optional
 
 from captum_pairs.show.wording import typeset
 
-__all__ = ["between", "heading", "MEASURES", "number", "QUESTIONS", "SCORES", "share"]
+__all__ = [
+    "between",
+    "heading",
+    "MEASURES",
+    "number",
+    "QUESTIONS",
+    "said",
+    "SCORES",
+    "share",
+]
 
 _AREAS = ("insertion", "deletion")
 
@@ -59,6 +68,14 @@ _HEADINGS: Mapping[str, str] = {
     "chance_overlap": "chance, by overlap",
     "area up to": "share of the picture, up to",
 }
+
+
+def said(study: Any, name: str) -> str:
+    """What a measure of a study is; it may have asked the class word alone."""
+    words = MEASURES.get(name, heading(name))
+    if getattr(study, "of", "") == "word":
+        words = words.replace("the phrase", "the class word alone")
+    return words
 
 
 def heading(name: str) -> str:

@@ -152,7 +152,7 @@ class Failures(Study):
         bad = badly_grounded(results)
         flags, clear = self._flags(results, pairs, matrix)
         return {
-            "causes": _rates(resampling, bad, flags),
+            "causes": _rates(resampling, results.column("group"), bad, flags),
             "matrix": matrix,
             "examples": _examples(results, bad, flags, clear),
             "objects": _objects(results, bad, flags),
@@ -442,9 +442,14 @@ def _by_cause(flags: Mapping[str, Flags]) -> dict[str, Flags]:
 
 
 def _rates(
-    resampling: Resampling, bad: Flags, flags: Mapping[str, Flags]
+    resampling: Resampling,
+    groups: NDArray[Any],
+    bad: Flags,
+    flags: Mapping[str, Flags],
 ) -> pyarrow.Table:
-    """Of each cause its rate among the badly and among the well grounded objects."""
+    """Of each cause its rate among the badly and among the well grounded objects, and
+    how many times as frequent it is there, with an interval if it is in enough images:
+    of few, resampling does not see how far the ratio may be off."""
     codes = np.where(bad, 0, 1).astype(np.int64)
     rows = []
     for name, holds in _by_cause(flags).items():
@@ -455,6 +460,8 @@ def _rates(
             ratios = rate.draws[:, 0] / rate.draws[:, 1]
         ratios = ratios[np.isfinite(ratios)]
         ends = np.quantile(ratios, [0.025, 0.975]) if len(ratios) else (np.nan,) * 2
+        if len(np.unique(groups[holds])) < _LEAST_IMAGES:
+            ends = (np.nan,) * 2
         cause = next((c for c, kinds in CAUSES.items() if name in kinds), name)
         rows.append(
             {

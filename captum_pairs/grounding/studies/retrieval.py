@@ -83,6 +83,11 @@ class Retrieval(Study):
             resampling = Resampling(
                 groups if direction == "text to image" else names[:number]
             )
+            to_image = direction == "text to image"
+            gallery = number if to_image else len(of_texts)
+            own = np.bincount(images, minlength=number)
+            own = np.ones_like(own) if to_image else own
+            chance = {at: _by_chance(own, gallery, at) for at in _AT}
             for at in _AT:
                 estimate = resampling.mean(found <= at)
                 (low,), (high,) = estimate.interval()
@@ -93,13 +98,24 @@ class Retrieval(Study):
                         "value": estimate.value[0],
                         "low": low,
                         "high": high,
-                        "chance": min(1.0, at / max(number, 1)),
+                        "chance": chance[at],
                         "queries": len(found),
                         "images": number,
                         "texts": len(of_texts),
                     }
                 )
         return {"recall": table(rows, list(rows[0]))}
+
+
+def _by_chance(own: NDArray[np.int64], gallery: int, at: int) -> float:
+    """
+    Of queries that have so many partners of their own in a gallery, the share that
+    finds one among the first of a random order: 1 - C(n - m, k) / C(n, k).
+    """
+    missed = np.ones(len(own))
+    for drawn in range(min(at, gallery)):
+        missed *= np.maximum(gallery - own - drawn, 0) / (gallery - drawn)
+    return float(1 - missed.mean()) if len(own) else 0.0
 
 
 def embeddings(results: "Results", name: str) -> NDArray[np.float64]:

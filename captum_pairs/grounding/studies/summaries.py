@@ -44,8 +44,11 @@ class Estimate:
     images: NDArray[np.int64]
 
     def interval(self, level: float = LEVEL) -> tuple[Floats, Floats]:
-        """Each class's own interval by percentiles, (G,) and (G,)."""
-        return _percentiles(self.draws, level)
+        """Each class's own interval by percentiles, (G,) and (G,); NaN for one that is
+        in a single image, which resampling can't tell anything of."""
+        single = self.images < 2
+        low, high = _percentiles(self.draws, level)
+        return np.where(single, np.nan, low), np.where(single, np.nan, high)
 
     def simultaneous(
         self, among: NDArray[np.bool_], level: float = LEVEL

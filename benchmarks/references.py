@@ -50,7 +50,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -175,17 +175,18 @@ def put_back(made: PreparedSide, present: Tensor) -> Tensor:
 
 
 def faithful(
-    sides: tuple[PreparedSide, PreparedSide],
+    sides: Sequence[PreparedSide],
     table: Tensor,
-    effects: Optional[tuple[Tensor, Tensor]],
+    effects: Optional[Sequence[Any]],
     seed: int,
 ) -> dict[str, float]:
     """How well pairs (i, j), and main effects (i,) and (j,), predict the similarity of
     subsets, as the module's docstring says."""
     features = [made.layout.features for made in sides]
-    found = faithfulness(
+    first, second = (torch.ones(1, len(each)) for each in features)
+    found: Any = faithfulness(
         tuple(partial(put_back, made) for made in sides),
-        tuple(torch.ones(1, len(each)) for each in features),
+        (first, second),
         table[None],
         main_effects=effects and tuple(each[None] for each in effects),
         n_samples=SUBSETS,
@@ -194,7 +195,8 @@ def faithful(
         similarity="dot",  # of means of what is normalised already
     )
     whole = {} if found.with_effects is None else {"faithful": found.with_effects}
-    return {k: float(v) for k, v in {**whole, "of pairs": found.centered}.items()}
+    named: dict[str, Any] = {**whole, "of pairs": found.centered}
+    return {name: float(value) for name, value in named.items()}
 
 
 def word_spans(text: str, span: tuple[int, int]) -> list[tuple[int, int]]:
@@ -377,7 +379,7 @@ def sentences(
     began = time.perf_counter()
     found = explain_pair(model, texts, options, tally=tally)
     seconds = time.perf_counter() - began
-    effects = found.first_effects, found.second_effects
+    effects: Any = found.first_effects, found.second_effects
     row: dict[str, Any] = {
         "PGA": _aligned(found, pair["aligned"]),
         "right +": _positive(found, pair["aligned"]),

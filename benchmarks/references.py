@@ -100,23 +100,29 @@ OCCLUSION = {
 }
 
 
-def references_of(model: Any) -> dict[str, Any]:
+def references_of(model: Any, names: set[str]) -> dict[str, Any]:
     """Options of each side, by what an input is compared with."""
     rng = np.random.default_rng((SEED, 1))
     scenes = [sample_scene(rng) for _ in range(POOL)]
-    images = [render(scene).image for scene in scenes]
     texts = [sample_caption(rng, scene).text for scene in scenes]
-    found: dict[str, Any] = {
-        name: {"baseline": (name, None)} for name in ("mean color", "black", "blur")
-    }
-    found |= {"padding": {}, **OCCLUSION}
-    white = [np.full_like(images[0], 255)]
-    found["white"] = {"references": model.references(images=white, size=1)}
-    for size in SIZES:
-        drawn = model.references(images=images, texts=texts, size=size)
-        found[f"{size} images"] = found[f"{size} words"] = {"references": drawn}
-    whole = model.references(texts=texts, size=64, texts_as="texts")
-    found["64 texts"] = {"references": whole}
+    images = []
+    if any(name.endswith("images") for name in names):
+        images = [render(scene).image for scene in scenes]
+    found: dict[str, Any] = {"padding": {}, **OCCLUSION}
+    for name in names - {*found}:
+        number, _, kind = name.partition(" ")
+        given: dict[str, Any] = {"size": int(number)} if number.isdigit() else {}
+        if kind == "images":
+            given["images"] = images
+        elif given:
+            given |= {"texts": texts, "texts_as": kind}
+        elif name == "white":
+            white = np.full_like(render(scenes[0]).image, 255)
+            given = {"images": [white], "size": 1}
+        else:
+            found[name] = {"baseline": (name, None)}
+            continue
+        found[name] = {"references": model.references(**given)}
     return found
 
 
@@ -304,8 +310,7 @@ def run_scenes(
     blocks: Optional[list[int]],
     kind: str,
 ) -> None:
-    model = load(name)
-    of, done = references_of(model), _done(file)
+    model, done = load(name), _done(file)
     if ("unrelated", name, 0, None, None) not in done:
         score = mean_of_unrelated(model)
         _write(file, {"kind": "unrelated", "model": name, "index": 0, "score": score})
@@ -314,6 +319,7 @@ def run_scenes(
         for setting in only or SETTINGS
         for block in blocks or [model.first.default_block]
     ]
+    of = references_of(model, {n for each, _ in wanted for n in SETTINGS[each]})
     for index, example in enumerate(held_out_examples(SEED, number)):
         missing = [each for each in wanted if (kind, name, index, *each) not in done]
         for row in scene(model, example, index, missing, of, kind == "scenes"):

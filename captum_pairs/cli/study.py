@@ -110,7 +110,7 @@ _AFTER = (
         "text's).",
     ),
     click.option("--method", type=MethodOption(), metavar="NAME"),
-    click.option("--baseline", type=TextOption(), help="Of images."),
+    click.option("--baseline", type=TextOption(), help="Of images, or of texts."),
     click.option(
         "--tolerance",
         type=click.FloatRange(0.0, min_open=True),

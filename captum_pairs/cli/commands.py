@@ -184,7 +184,8 @@ _settings_options = options(
     click.option(
         "--baseline",
         type=TextOption(),
-        help='Of images: "mean color", "black" or "blur".',
+        help='Of images: "mean color", "black" or "blur"; of texts: "padding", or '
+        '"mask" if the tokenizer has a mask token.',
     ),
     click.option(
         "--references",

@@ -22,17 +22,36 @@ from captum_pairs.cli.options import (
 
 __all__ = ["study"]
 
-# What each study asks, for --help; the studies themselves import PyTorch.
+# What each study asks, and the parameters of its own, for --help; the studies themselves
+# import PyTorch.
 _STUDIES = {
-    "grounding": "Does what a phrase matched lie where the object is?",
-    "faithfulness": "Insertion and deletion, conditional on the other input.",
-    "negatives": "Does the model account for a caption with a wrong word?",
-    "gaps": "Which classes does the model not know?",
-    "failures": "Why are objects badly grounded?",
-    "retrieval": "Recall in both directions.",
+    "grounding": (
+        "Does what a phrase matched lie where the object is?",
+        "permuted=100 (of so many rows the model with permuted parameters is asked), "
+        "seed=0 (of these)",
+    ),
+    "faithfulness": (
+        "Insertion and deletion, conditional on the other input.",
+        "methods=['integrated_gradients', 'jacobian_x_input', 'occlusion'] (whose "
+        "orders are tried), n_steps=32 (the most portions of an input)",
+    ),
+    "negatives": ("Does the model account for a caption with a wrong word?", ""),
+    "gaps": (
+        "Which classes does the model not know?",
+        "measure=hit (or energy, energy_overlap: what classes are judged by)",
+    ),
+    "failures": (
+        "Why are objects badly grounded?",
+        "of=phrase (or word: the class word alone is asked)",
+    ),
+    "retrieval": (
+        "Recall in both directions.",
+        "gallery=5000 (the most images that one is looked for among)",
+    ),
 }
+_TRAINED_ON = ("gaps", "failures")
 
-_options = options(
+_BEFORE = (
     click.option(
         "--data",
         type=TextOption(),
@@ -81,21 +100,8 @@ _options = options(
         show_default=True,
         help="Of the sample.",
     ),
-    click.option(
-        "--set",
-        "parameters",
-        type=SettingOption(),
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="The study's own parameters, the value as Python writes it.",
-    ),
-    click.option(
-        "--trained-on",
-        type=FileOption("file", "captions, or counts of classes"),
-        metavar="FILE",
-        help="What the model was trained on: captions (a line each) or counts of "
-        "classes (JSON, CSV); for gaps and failures.",
-    ),
+)
+_AFTER = (
     click.option(
         "--layer",
         type=LayerOption(),
@@ -104,7 +110,7 @@ _options = options(
         "text's).",
     ),
     click.option("--method", type=MethodOption(), metavar="NAME"),
-    click.option("--baseline", type=TextOption(), help="Of images."),
+    click.option("--baseline", type=TextOption(), help="Of images, or of texts."),
     click.option(
         "--tolerance",
         type=click.FloatRange(0.0, min_open=True),
@@ -133,17 +139,41 @@ def study() -> None:
     """What does a model know? Studies over data sets."""
 
 
-def _command(name: str, what: str) -> Callable[..., None]:
-    @study.command(name, help=f"{what}")
-    @_options
+def _own(name: str, parameters: str) -> list[Callable[[Any], Any]]:
+    """The options that are not the same for every study."""
+    taken = f"Of this study: {parameters}." if parameters else "Nothing of this study."
+    return [
+        click.option(
+            "--set",
+            "parameters",
+            type=SettingOption(),
+            multiple=True,
+            metavar="NAME=VALUE",
+            help=f"{taken} The value as Python writes it.",
+            hidden=not parameters,
+        ),
+        click.option(
+            "--trained-on",
+            type=FileOption("file", "captions, or counts of classes"),
+            metavar="FILE",
+            help="What the model was trained on: captions (a line each) or counts of "
+            "classes (JSON, CSV).",
+            hidden=name not in _TRAINED_ON,
+        ),
+    ]
+
+
+def _command(name: str, what: str, parameters: str) -> Callable[..., None]:
+    @study.command(name, help=what)
+    @options(*_BEFORE, *_own(name, parameters), *_AFTER)
     def command(**given: Any) -> None:
         _run(name, **given)
 
     return command
 
 
-for _name, _what in _STUDIES.items():
-    _command(_name, _what)
+for _name, _told in _STUDIES.items():
+    _command(_name, *_told)
 
 
 def _run(
@@ -163,7 +193,7 @@ def _run(
     processes: Optional[int],
     **settings: Any,
 ) -> None:
-    if trained_on is not None and name not in ("gaps", "failures"):
+    if trained_on is not None and name not in _TRAINED_ON:
         raise click.BadParameter(
             "taken by gaps and failures only", param_hint="--trained-on"
         )
@@ -182,21 +212,25 @@ def _run(
         if trained_on is not None:
             own["trained_on"] = grounding.class_counts(trained_on, rows)
     given = {key: value for key, value in settings.items() if value is not None}
-    with embedding_each(model):
-        results = grounding.run(
-            name,
-            rows,
-            model,
-            out,
-            sample=sample,
-            seed=seed,
-            parameters=own,
-            device=device,
-            on=on,
-            processes=processes,
-            progress=sys.stderr.isatty(),
-            **given,
-        )
+    try:
+        with embedding_each(model):
+            results = grounding.run(
+                name,
+                rows,
+                model,
+                out,
+                sample=sample,
+                seed=seed,
+                parameters=own,
+                device=device,
+                on=on,
+                processes=processes,
+                progress=sys.stderr.isatty(),
+                **given,
+            )
+    except KeyboardInterrupt:
+        click.echo("stopped: the same command goes on with what is left", err=True)
+        raise
     _tell(results, rows)
     click.echo(f"the results: {out}")
 
@@ -211,7 +245,10 @@ def _tell(results: Any, rows: Any) -> None:
     for row, reason in list(results.errors.items())[:10]:
         click.echo(f"  {row}: {reason}")
     for reason, number in rows.left_out.counts.most_common():
-        click.echo(f"{number} not in the data: {reason}")
+        first = rows.left_out.examples[reason][0]
+        click.echo(f"{number} not in the data: {reason} (such as {first})")
+    if counts["failed"] == counts["done"]:
+        raise click.ClickException("no row could be studied")
     name, table = next(iter(results.tables().items()))
     click.echo(f"{name}:")
     for line in in_columns(table):
@@ -219,12 +256,29 @@ def _tell(results: Any, rows: Any) -> None:
 
 
 def in_columns(table: Any, most: int = 40) -> list[str]:
-    """A table as lines of text."""
-    rows = [table.column_names, *zip(*table.to_pydict().values())]
-    cells = [[_cell(value) for value in row] for row in rows[: most + 1]]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)) for row in cells]
-    return lines + (["…"] if len(rows) > most + 1 else [])
+    """A table as lines of text, intervals beside what they are of."""
+    columns = {
+        name: [name, *map(_cell, values[:most])]
+        for name, values in table.to_pydict().items()
+    }
+    for name in list(columns):
+        for low, high in ((f"{name}_low", f"{name}_high"), ("low", "high")):
+            if {low, high} <= columns.keys() and (low != "low" or name in _OF_ENDS):
+                ends = list(zip(columns.pop(low), columns.pop(high)))[1:]
+                columns[name][1:] = [
+                    cell if "–" in end else f"{cell} ({end[0]} to {end[1]})"
+                    for cell, end in zip(columns[name][1:], ends)
+                ]
+    widths = [max(map(len, column)) for column in columns.values()]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in zip(*columns.values())
+    ]
+    return lines + (["…"] if len(table) > most else [])
+
+
+# Of what a table's "low" and "high" are the ends.
+_OF_ENDS = ("value", "difference", "lift", "rank_correlation")
 
 
 def _cell(value: Any) -> str:

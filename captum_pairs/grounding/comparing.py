@@ -195,11 +195,14 @@ def curve(
         measure, class, value, low, high, rows, images.
 
     Raises:
-        InvalidArgumentError: naming ``results``, if they are of several studies.
+        InvalidArgumentError: naming ``results``, if there are none or they are of
+            several studies; ``names``, if there are more or fewer.
     """
     if not results or len({each.study.name for each in results}) > 1:
         came = ", ".join(each.study.name for each in results) or "none"
-        raise InvalidArgumentError("results", "several of one study", came)
+        raise InvalidArgumentError("results", "one or more of one study", came)
+    if names is not None and len(names) != len(results):
+        raise InvalidArgumentError("names", f"{len(results)}", f"{len(names)}")
     rows = []
     for step, each in enumerate(results):
         study, resampling = each.study, Resampling(each.column("group"))

@@ -12,6 +12,7 @@ from typing import Any, Optional, Union
 
 import pyarrow
 from captum_pairs import model as models
+from captum_pairs.attr import validation
 from captum_pairs.grounding.comparing import curve
 from captum_pairs.grounding.data.row import Data
 from captum_pairs.grounding.results import load, Results
@@ -38,6 +39,9 @@ class DuringTraining:
         out: the directory of all steps' results.
         every: so many steps; others are passed over.
         **settings: further arguments of :func:`captum_pairs.grounding.run`.
+
+    Raises:
+        InvalidArgumentError: naming ``every``.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class DuringTraining:
         **settings: Any,
     ) -> None:
         self.study, self.data, self.out = study, data, Path(out)
+        validation.positive_int("every", every)
         self.every, self.settings = every, settings
 
     def __call__(
@@ -110,6 +115,8 @@ class _Watching(TrainerCallback):
         self.watch, self.processor = watch, processor
 
     def _look(self, state: Any, model: Any) -> None:
+        if not state.is_world_process_zero:
+            return  # of several processes that train the same model, one looks at it
         self.watch(int(state.global_step), lambda: models.load(model, self.processor))
 
     def on_train_begin(

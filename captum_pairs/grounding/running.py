@@ -4,8 +4,11 @@ import math
 import multiprocessing
 import os
 import platform
+import signal
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -32,6 +35,7 @@ from captum_pairs.grounding.results import (
 from captum_pairs.grounding.studies import study_of
 from captum_pairs.grounding.study import Record, studied_at, Study
 from captum_pairs.model import DualEncoder
+from transformers.utils import logging
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["run"]
@@ -43,6 +47,8 @@ _MOST_AT_A_TIME = 8
 # Seconds after which records are written: often at first, less often later, so that a
 # stop costs little of a short run, and a long one makes no more files than it must.
 _FLUSHED_AFTER, _FLUSHED_AT_MOST, _LONGER = 2.0, 60.0, 1.2
+# Seconds that workers have for the rows they are at, when all is stopped.
+_LAST_ROWS = 10.0
 # Of a worker beside its model.
 _BYTES_A_PROCESS = 1.5e9
 
@@ -280,7 +286,9 @@ def _run_here(
             if len(left) == before:
                 raise RuntimeError(
                     f"{len(left)} rows are left, and the workers that studied them "
-                    "ended without a result (killed for want of memory?)"
+                    "ended without a result. Were they killed for want of memory? Or is "
+                    "this a script whose work does not stand below "
+                    "if __name__ == '__main__':, which every worker reads anew?"
                 )
             before = len(left)
             devices = _devices(work, processes, len(left))
@@ -350,40 +358,66 @@ def _work_together(
     context = multiprocessing.get_context("spawn")  # torch's threads don't survive fork
     taken = context.Value("q", 0)
     done = context.Value("q", 0)
+    # without a lock, which a worker that was killed would keep
+    stopped = context.Value("b", 0, lock=False)
     threads = max(1, _cores() // len(devices))
     workers = [
         context.Process(
             target=_worker,
-            args=(work.on(device), list(places), taken, done, threads, os.getpid()),
+            args=(work.on(device), places, taken, done, stopped, threads, os.getpid()),
             daemon=True,
         )
         for device in devices
     ]
     before = bar.n
     try:
-        for worker in workers:
-            worker.start()
+        with _without_interrupts():
+            for worker in workers:
+                worker.start()
         while any(worker.is_alive() for worker in workers):
             time.sleep(0.1)
             if before + done.value > bar.n:
                 bar.update(before + done.value - bar.n)
     finally:
+        stopped.value = 1
         for worker in workers:
+            if worker.pid is not None:  # it was started
+                worker.join(_LAST_ROWS)
             if worker.is_alive():
                 worker.terminate()
-            if worker.pid is not None:  # it was started
                 worker.join()
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile leave Ctrl-C to this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _worker(
-    work: _Work, places: list[int], taken: Any, done: Any, threads: int, parent: int
+    work: _Work,
+    places: Sequence[int],
+    taken: Any,
+    done: Any,
+    stopped: Any,
+    threads: int,
+    parent: int,
 ) -> None:
     torch.set_num_threads(threads)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one is enough
     model = work.encoders()
     writer = _Writer(Shards(work.out, work.study.columns))
     number = min(_MOST_AT_A_TIME, max(1, len(places) // 16))
     try:
-        while os.getppid() == parent:  # nobody waits for an orphan
+        # nobody waits for an orphan
+        while os.getppid() == parent and not stopped.value:
             with taken.get_lock():
                 start, taken.value = taken.value, taken.value + number
             if start >= len(places):

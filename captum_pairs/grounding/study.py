@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Optional, TYPE_CHECKING
 
 import pyarrow
 from captum_pairs import model as models
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.grounding.data.own import FIELDS, row_of
 from captum_pairs.grounding.data.row import Data, Row
 from captum_pairs.grounding.data.tables import decoded
@@ -125,8 +126,9 @@ class Study(ABC):
         """
         A class for ``map_batches`` of Ray Data, or any loop over batches: made without
         arguments, where it loads the model by its name, it is called with a batch of
-        columns (see :mod:`captum_pairs.grounding.data.own`; "image" may be a path or
-        bytes) and gives a pyarrow.Table of this study's records.
+        columns, by name or as a table of pyarrow or pandas (see
+        :mod:`captum_pairs.grounding.data.own`; "image" may be a path, bytes or an
+        array), and gives a pyarrow.Table of this study's records.
 
         A row that can't be studied has its reason in the column `error`. One without
         an id is named after its image and its caption. What :meth:`prepared` would have
@@ -147,11 +149,11 @@ class _RowsStudied:
         self.schema = schema_of(self.study.columns)
 
     def __call__(self, batch: Mapping[str, Any]) -> pyarrow.Table:
-        names = [name for name in FIELDS if name in batch]
+        columns = _columns_of(batch)
         records: list[Record] = []
         with self.model.as_it_is():
-            for values in zip(*(batch[name] for name in names)):
-                fields = dict(zip(names, values))
+            for values in zip(*columns.values()):
+                fields = dict(zip(columns, values))
                 key = str(fields.setdefault("id", _named_after(fields)))
                 try:
                     fields["image"] = decoded(fields.get("image"))
@@ -161,6 +163,23 @@ class _RowsStudied:
                     continue
                 records += studied(self.study, row, self.model)
         return pyarrow.Table.from_pylist(records, schema=self.schema)
+
+
+def _columns_of(batch: Any) -> dict[str, Any]:
+    """
+    The columns that are fields of a row, of a mapping or of a table.
+
+    Raises:
+        InvalidArgumentError: naming ``batch``, for one without images or captions.
+    """
+    if isinstance(batch, pyarrow.Table):
+        batch = batch.to_pydict()
+    found = {name: batch[name] for name in FIELDS if name in batch}
+    for name in ("image", "caption"):
+        if name not in found:
+            came = ", ".join(map(str, batch)) or "none"
+            raise InvalidArgumentError("batch", f"a column {name!r}", came)
+    return found
 
 
 def _named_after(fields: Mapping[str, Any]) -> str:

@@ -115,8 +115,8 @@ class SentenceEncoder(_SentenceText):
     """
     A text through a transformer, a pooling and what follows it.
 
-    A text is not padded. Its baseline has the same length: padding instead of its
-    words, special tokens and the prompt where they are.
+    A text is not padded. Its baseline has the same length: padding (or the mask token,
+    if there is one) instead of its words, special tokens and the prompt where they are.
     """
 
     def __init__(

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow
 import pytest
 from captum_pairs import grounding
 from captum_pairs.cli import main
+from captum_pairs.cli.study import in_columns
 from click.testing import CliRunner, Result
 
 QUICK = ("--layer", "-1,-1", "--tolerance", "0.3")
@@ -33,6 +35,41 @@ def test_a_study_and_two_compared(tmp_path: Path) -> None:
     assert result.exit_code == 2 or "directory: expected results of" in result.output
 
 
+def test_tables_have_intervals_beside_their_values() -> None:
+    table = pyarrow.table(
+        {
+            "label": ["moon", "star"],
+            "g": [0.5, 0.25],
+            "g_low": [0.25, None],
+            "g_high": [0.75, None],
+        }
+    )
+    assert in_columns(table) == [
+        "label  g",
+        "moon   0.500 (0.250 to 0.750)",
+        "star   0.250",
+    ]
+    table = pyarrow.table({"before": [0.5], "difference": [0.1], "low": [0.0]})
+    table = table.append_column("high", pyarrow.array([0.25]))
+    assert in_columns(table) == [
+        "before  difference",
+        "0.500   0.100 (0.000 to 0.250)",
+    ]
+    assert in_columns(pyarrow.table({"n": [1, 2, 3]}), 2) == ["n", "1", "2", "…"]
+
+
+def test_rows_that_are_none_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("image,caption\nnone.png,a red star\na.png,\n")
+    given = ("--data", f"rows:{file}", "--model", "scenes", "--out", tmp_path / "out")
+    result = _run("retrieval", *given)
+    assert result.exit_code == 1 and "no row could be studied" in result.output
+    assert "0 of 1 rows studied, 1 could not be" in result.output
+    assert "no such file" in result.output
+    assert "1 not in the data: caption: expected a text (such as" in result.output
+    assert "rows.csv, line 3" in result.output
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -50,6 +87,20 @@ def test_a_study_and_two_compared(tmp_path: Path) -> None:
 def test_what_is_refused(arguments: tuple[str, ...], message: str) -> None:
     result = _run(*arguments)
     assert result.exit_code != 0 and message in result.output
+
+
+@pytest.mark.parametrize("name", grounding.STUDIES)
+def test_help_names_each_studys_own_parameters(name: str) -> None:
+    written = " ".join(_run(name, "--help").output.split())
+    own = grounding.STUDIES[name]().parameters()
+    # what is not made of the sample, or given by an option of its own
+    for made in ("options", "trained_on", "pool", "permuted_share"):
+        own.pop(made, None)
+    for parameter, default in own.items():
+        value = list(default) if isinstance(default, tuple) else default
+        assert f"{parameter}={value}" in written
+    assert ("--set" in written) == bool(own)
+    assert ("--trained-on" in written) == (name in ("gaps", "failures"))
 
 
 def test_counts_of_training_belong_to_two_studies(tmp_path: Path) -> None:

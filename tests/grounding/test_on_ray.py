@@ -55,6 +55,12 @@ def test_a_study_as_a_step_of_a_pipeline(tiny_clip: Path, tmp_path: Path) -> Non
     assert "caption: expected a text" in found["error"][1].as_py()
     expected = Gaps().records(row, step.model)[0]
     assert found["word_energy"][0].as_py() == pytest.approx(expected["word_energy"])
+    for table in (pyarrow.table(batch), pyarrow.table(batch).to_pandas()):
+        again = step(table)
+        assert again["word_energy"].equals(found["word_energy"])
+    # without a picture there would be nothing to say, of any row
+    with pytest.raises(InvalidArgumentError, match="batch: .*'image', got caption"):
+        step({"caption": ["red circle"]})
 
 
 def test_rows_of_a_pipeline_are_told_apart(tiny_clip: Path, tmp_path: Path) -> None:

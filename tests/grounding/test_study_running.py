@@ -1,5 +1,6 @@
 """Running a study: the plan comes first, and after any stop no row is lost or twice."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -24,6 +25,7 @@ from captum_pairs.grounding.studies.gaps import Gaps
 from captum_pairs.model import DualEncoder
 from grounding_rows import row_of
 from torch import nn
+from transformers import TrainerState
 
 QUICK: dict[str, Any] = {"layer": (-1, -1), "tolerance": 0.3}
 
@@ -168,6 +170,18 @@ def test_a_broken_row_is_its_own_error(model: DualEncoder, tmp_path: Path) -> No
         ({"tolerance": -1.0}, "tolerance: expected"),
         ({"colour": 1}, "colour: expected one of"),
         ({"parameters": {"colour": 1}}, "study: expected parameters of gaps"),
+        ({"parameters": {"trained_on": "a.txt"}}, "trained_on: expected counts"),
+        ({"study": "grounding", "parameters": {"permuted": "no"}}, "permuted: expected"),
+        ({"study": "grounding", "parameters": {"seed": -1}}, "seed: expected"),
+        ({"study": "retrieval", "parameters": {"gallery": 0}}, "gallery: expected"),
+        (
+            {"study": "faithfulness", "parameters": {"methods": "occlusion"}},
+            "methods: expected a list",
+        ),
+        (
+            {"study": "faithfulness", "parameters": {"methods": ["magic"]}},
+            "methods: expected a list of methods",
+        ),
         ({"data": Given([])}, "data: expected at least one row"),
     ],
 )
@@ -209,6 +223,58 @@ def test_during_training(model: DualEncoder, tmp_path: Path) -> None:
         module.eval()
     names = watch.curve()["name"].unique().to_pylist()
     assert names == ["0", "2"]
+    with pytest.raises(InvalidArgumentError, match="every: expected"):
+        grounding.DuringTraining("gaps", _data(2), tmp_path, every=0)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_one_of_the_processes_that_train_looks(
+    model: DualEncoder, tmp_path: Path, is_first: bool
+) -> None:
+    looked: list[int] = []
+
+    class Watch(grounding.DuringTraining):
+        def __call__(self, step: int, model: Any) -> None:
+            looked.append(step)
+
+    watch = Watch("gaps", _data(2), tmp_path).callback(None)
+    state = TrainerState(global_step=7, is_world_process_zero=is_first)
+    watch.on_step_end(None, state, None, model=model.first.module)
+    assert looked == ([7] if is_first else [])
+
+
+def test_a_worker_that_is_stopped_writes_what_it_has(
+    model: DualEncoder, tmp_path: Path
+) -> None:
+    work = running._Work(Gaps(options=QUICK), _data(), model, model, None, tmp_path)
+    (tmp_path / "rows").mkdir()
+    taken, done = (multiprocessing.Value("q", 0) for _ in range(2))
+
+    class Stopped:
+        asked = 0
+
+        @property
+        def value(self) -> int:
+            self.asked += 1
+            return int(self.asked > 2)
+
+    threads = torch.get_num_threads()
+    running._worker(
+        work, range(6), taken, done, Stopped(), threads, parent=os.getppid()
+    )
+    assert Shards(tmp_path, Gaps.columns).done() == {0, 1} and done.value == 2
+
+
+_ASKED = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+
+
+def test_processes_that_are_started_leave_interrupts_alone() -> None:
+    with running._without_interrupts():
+        child = subprocess.run(
+            [sys.executable, "-c", _ASKED], capture_output=True, text=True
+        )
+    assert child.stdout.strip() == "True"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # ---- processes of their own --------------------------------------------------

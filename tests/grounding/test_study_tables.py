@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.grounding.comparing import compare, curve
 from captum_pairs.grounding.studies.failures import Failures
 from captum_pairs.grounding.studies.faithfulness import Faithfulness
@@ -432,3 +433,7 @@ def test_a_curve_over_checkpoints(make_results: MakeResults) -> None:
     assert [row["name"] for row in rows] == ["0", "100", "200"]
     values = [row["value"] for row in rows]
     assert values == sorted(values) and values[0] < 0.3 < 0.8 < values[2]
+    with pytest.raises(InvalidArgumentError, match="names: expected 3, got 1"):
+        curve(runs, ["0"])
+    with pytest.raises(InvalidArgumentError, match="results: expected one or more"):
+        curve([])

@@ -34,9 +34,9 @@ def study_of(name: str, parameters: Mapping[str, Any]) -> Study:
     """
     if name not in STUDIES:
         raise InvalidArgumentError("study", f"one of {', '.join(STUDIES)}", repr(name))
-    try:
-        return STUDIES[name](**parameters)
-    except TypeError as error:
-        raise InvalidArgumentError(
-            "study", f"parameters of {name}", str(error)
-        ) from error
+    known = list(STUDIES[name]().parameters())
+    for parameter in parameters:
+        if parameter not in known:
+            expected = f"parameters of {name} ({', '.join(known)})"
+            raise InvalidArgumentError("study", expected, repr(parameter))
+    return STUDIES[name](**parameters)

@@ -44,6 +44,7 @@ from captum_pairs.grounding.maps import (
     phrase_vector,
 )
 from captum_pairs.grounding.measures import measured
+from captum_pairs.grounding.studies.gaps import check_counts
 from captum_pairs.grounding.studies.grounding import bounding_box, PLACE, place_of
 from captum_pairs.grounding.studies.summaries import Resampling, table
 from captum_pairs.grounding.study import Column, Columns, Record, Study
@@ -115,6 +116,7 @@ class Failures(Study):
     def __post_init__(self) -> None:
         if self.of not in ("phrase", "word"):
             raise InvalidArgumentError("of", "'phrase' or 'word'", repr(self.of))
+        check_counts(self.trained_on)
 
     def records(self, row: Row, model: DualEncoder) -> list[Record]:
         if not row.spans:

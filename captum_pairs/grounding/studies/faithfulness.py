@@ -25,14 +25,14 @@ from zlib import crc32
 import numpy as np
 import pyarrow
 import torch
-from captum_pairs.attr import validation
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.explain.comparison import metric_arguments
 from captum_pairs.explain.options import Options
 from captum_pairs.grounding.data.row import Row
 from captum_pairs.grounding.maps import check_model, contributions_of, embedding_of
 from captum_pairs.grounding.studies.summaries import Resampling, table
 from captum_pairs.grounding.study import Column, Columns, Record, Study
-from captum_pairs.known import TAKEN_BY
+from captum_pairs.known import METHODS, TAKEN_BY
 from captum_pairs.metrics import insertion_deletion, InsertionDeletion
 from captum_pairs.model import DualEncoder
 from captum_pairs.models.encoder import Feature
@@ -50,6 +50,10 @@ _AREAS = {
     "text_deletion": "words taken out, the image being whole",
 }
 _RANDOM = "random"
+
+
+def _is_method(name: Any) -> bool:
+    return isinstance(name, str) and (name in METHODS or ":" in name)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,10 @@ class Faithfulness(Study):
 
     def __post_init__(self) -> None:
         validation.positive_int("n_steps", self.n_steps)
+        is_list = isinstance(self.methods, (list, tuple)) and self.methods
+        if not is_list or not all(map(_is_method, self.methods)):
+            expected = f"a list of methods ({', '.join(METHODS)}, or MODULE:CLASS)"
+            raise InvalidArgumentError("methods", expected, repr(self.methods))
 
     def records(self, row: Row, model: DualEncoder) -> list[Record]:
         check_model(model)

@@ -87,6 +87,7 @@ class Gaps(Study):
         if self.measure not in _MEASURES:
             expected = f"one of {', '.join(_MEASURES)}"
             raise InvalidArgumentError("measure", expected, repr(self.measure))
+        check_counts(self.trained_on)
 
     def records(self, row: Row, model: DualEncoder) -> list[Record]:
         if not row.spans:
@@ -171,6 +172,18 @@ class Gaps(Study):
         order = np.argsort(columns["word_g"], kind="stable")  # NaN last
         rows = [{name: columns[name][at] for name in columns} for at in order]
         return {"classes": table(rows, list(columns)), **tables}
+
+
+def check_counts(trained_on: Any) -> None:
+    """
+    Refuse what are no counts of classes.
+
+    Raises:
+        InvalidArgumentError: naming ``trained_on``.
+    """
+    if trained_on is not None and not isinstance(trained_on, Mapping):
+        expected = "counts of classes, as grounding.class_counts (--trained-on) reads"
+        raise InvalidArgumentError("trained_on", expected, repr(trained_on))
 
 
 def verdict(images: int, low: float, less_high: float) -> str:

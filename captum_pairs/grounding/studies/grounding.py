@@ -17,6 +17,7 @@ from zlib import crc32
 import numpy as np
 import pyarrow
 import torch
+from captum_pairs.attr import validation
 from captum_pairs.grounding.data.row import Data, Row
 from captum_pairs.grounding.maps import (
     check_model,
@@ -171,6 +172,10 @@ class Grounding(Study):
         "word_energy_overlap": Column(float, "the same, cells counted by overlap"),
         **_SCORE,
     }
+
+    def __post_init__(self) -> None:
+        validation.positive_int("permuted", self.permuted, 0)
+        validation.positive_int("seed", self.seed, 0)
 
     def prepared(self, data: Data, places: Sequence[int]) -> "Grounding":
         pool: list[tuple[str, int, int, str]] = []

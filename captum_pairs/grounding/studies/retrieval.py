@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TYPE_CHECKING
 
 import numpy as np
 import pyarrow
+from captum_pairs.attr import validation
 from captum_pairs.grounding.data.row import Row
 from captum_pairs.grounding.maps import check_model, embedding_of
 from captum_pairs.grounding.studies.summaries import Resampling, table
@@ -46,6 +47,9 @@ class Retrieval(Study):
         "text_embedding": Column([float], "of the caption, as it is compared"),
         "score": Column(float, "their similarity"),
     }
+
+    def __post_init__(self) -> None:
+        validation.positive_int("gallery", self.gallery)
 
     def records(self, row: Row, model: DualEncoder) -> list[Record]:
         check_model(model)

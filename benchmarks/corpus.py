@@ -76,7 +76,7 @@ def opening(entries: int) -> list[float]:
         inputs, seconds to open, those of the processor among them, MiB that it takes
         beyond the imports, MiB of these, and seconds to read one.
     """
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     with tempfile.TemporaryDirectory() as folder:
         stored = model.contributions(["a red star"], directory=folder, n_steps=4)
         one = stored._kept.records([0])[0]
@@ -111,7 +111,7 @@ def main() -> None:
         print(f"one of them read in {1e3 * one:.1f} ms")
         return
     torch.set_num_threads(parsed.threads)
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     images, captions = corpus(parsed.inputs)
     call = timed_calls(model, images, captions, parsed.calls, parsed.layer)
     with tempfile.TemporaryDirectory() as folder:

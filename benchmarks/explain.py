@@ -10,7 +10,7 @@ contributions of some images; a phrase and a caption of ten words of a CLIP of
 ViT-B/32's shape with random weights, at the last block and at the default one.
 
 With ``--beside`` another version of the package runs beside this one, round by round in
-a process of its own, on the weights of this one. Times are medians of the rounds.
+a process of its own, on the same weights (`scenes:plain`). Times are medians of the rounds.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def cases(shape: str, images: int) -> dict[str, Any]:
             "phrase, default block": lambda: model.explain(picture, CAPTION, **phrase),
             "caption, default block": lambda: model.explain(picture, CAPTION),
         }
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load(f"scenes:{plain()}")
     picture, text = pictures[0], texts[0]
     pairs = list(zip(pictures, texts, words))
 
@@ -90,6 +90,13 @@ def cases(shape: str, images: int) -> dict[str, Any]:
 TIMES = {"phrase": 8, "caption": 4}
 
 
+def plain() -> str:
+    """The weights that all versions have, by the name that this version has for them."""
+    from captum_pairs.scenes import CHECKPOINTS
+
+    return "plain" if "plain" in CHECKPOINTS else "default"
+
+
 def clip_of_size() -> Path:
     """A CLIP of ViT-B/32's shape with random weights and the embedded tokenizer."""
     import torch
@@ -99,8 +106,8 @@ def clip_of_size() -> Path:
     folder = Path(os.environ["CLIP_OF_SIZE"])
     if not (folder / "config.json").exists():
         torch.manual_seed(0)
-        processor = AutoProcessor.from_pretrained(checkpoint_path("default"))
-        small = CLIPModel.from_pretrained(checkpoint_path("default")).config.text_config
+        processor = AutoProcessor.from_pretrained(checkpoint_path(plain()))
+        small = CLIPModel.from_pretrained(checkpoint_path(plain())).config.text_config
         special = {
             name: getattr(small, name)
             for name in ("bos_token_id", "eos_token_id", "pad_token_id")

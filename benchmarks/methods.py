@@ -375,7 +375,7 @@ def scene(model: Any, example: Any, index: int, wanted: list[str]) -> Iterator[A
 
 
 def run_scenes(file: Path, number: int, part: str, wanted: list[str]) -> None:
-    model = load("scenes")
+    model = load("scenes:plain")
     this, parts = map(int, part.split("/"))
     examples = held_out_examples(SEED, number)
     done = _done(file, "scenes")
@@ -389,7 +389,7 @@ def run_scenes(file: Path, number: int, part: str, wanted: list[str]) -> None:
 def run_baselines(file: Path, number: int) -> None:
     """Integrated gradients of scenes from each baseline of the image, at the default
     layers."""
-    model = load("scenes")
+    model = load("scenes:plain")
     for index, example in enumerate(held_out_examples(SEED, number)):
         boxes = torch.from_numpy(
             example.rendering.boxes[[at[0] for at in example.caption.objects]]
@@ -425,7 +425,7 @@ PAIR_METHODS: dict[str, Any] = {
 
 def run_stability(file: Path, number: int) -> None:
     """Sensitivity and agreement of scenes, at the default layers."""
-    model = load("scenes")
+    model = load("scenes:plain")
     for index, example in enumerate(held_out_examples(SEED, number)):
         given = example.rendering.image, example.caption.text
         tasks = [

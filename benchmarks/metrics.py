@@ -281,7 +281,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{machine()}; {options.threads} thread(s)")
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     case = scene(model)
     method = LayerFeaturePairIntegratedGradients(
         tuple(side.embed for side in case), tuple(side.layer for side in case)

@@ -132,7 +132,7 @@ def gauss(n: int) -> Any:
 
 def tables(scenes: int) -> Any:
     """(what, block, table) of every input."""
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     rng = np.random.default_rng(77)
     for _ in range(scenes):
         scene = sample_scene(rng)

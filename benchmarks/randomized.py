@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = load("scenes")
+    model = load("scenes:plain")
     found: dict[int, list[Tensor]] = defaultdict(list)
     names: tuple[str, ...] = ()
     for example in held_out_examples(SEED, options.scenes):

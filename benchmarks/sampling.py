@@ -569,7 +569,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{machine()}; 1 thread")
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     print("Same indices? Largest differences, relative:")
     check_indices(model)
     found: dict[str, dict[str, list[list[Result]]]] = {BANZHAF: {}, SHAPLEY: {}}

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=778)
     parsed = parser.parse_args()
     torch.set_num_threads(1)  # products this small are no faster in parallel
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     figures = {
         "phrases": phrases(model, parsed.scenes, parsed.seed),
         "contrasts": contrasts(model, parsed.scenes, parsed.seed),

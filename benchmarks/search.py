@@ -125,7 +125,7 @@ def explained(number: int) -> tuple[float, float]:
 
     rng = np.random.default_rng(SEED)
     scenes = [sample_scene(rng, 3) for _ in range(number)]
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         paths = [folder / f"{at}.png" for at in range(number)]

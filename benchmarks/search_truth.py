@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--triples", type=int, default=100)
     parser.add_argument("--items", type=int, default=500, help="of the index")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--model", default="scenes")
+    parser.add_argument("--model", default="scenes:plain")
     asked = parser.parse_args()
     model = captum_pairs.load(asked.model)
     if asked.triples:

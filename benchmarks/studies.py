@@ -300,7 +300,7 @@ def planted_cause(cause: str, number: int, out: Path, **options: Any) -> dict[st
     """Of the objects that are grounded without the plant and not with it, the share of
     which each cause is found, and its base rate: among all that are well grounded."""
     checkpoint, pairs_of = PLANTS[cause]
-    pairs = pairs_of(np.random.default_rng(7))
+    pairs = pairs_of(np.random.default_rng(8))
     rows = []
     for at in range(number):
         without, with_plant, which = next(pairs)
@@ -422,7 +422,7 @@ def by_ray(scenes: int, out: Path) -> None:
         run_on_ray(
             study,
             data,
-            "scenes",
+            "scenes:plain",
             None,
             Shards(folder, study.columns),
             range(scenes),

@@ -265,7 +265,7 @@ class DualEncoder(EncoderPair):
         side: Optional[str] = None,
         directory: Union[str, Path, None] = None,
         keys: Optional[Sequence[str]] = None,
-        dtype: str = "float32",
+        dtype: Optional[str] = None,
         keep: bool = True,
         **options: Unpack[OptionsLike],
     ) -> Index:
@@ -285,7 +285,8 @@ class DualEncoder(EncoderPair):
                 may write to one. Default: in memory only.
             keys: their names; default: paths and texts as they are, else numbers (in a
                 directory such inputs need names).
-            dtype: "float32" or "float16", as embeddings are kept.
+            dtype: "float32" or "float16", as embeddings are kept; default: as they are
+                in the directory, and else "float32".
             keep: what a hit contributes is computed whole when it is first explained,
                 and kept: any other query is then explained by a matrix product. False:
                 hits are explained for the query that is asked, which is several times

@@ -4,6 +4,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast, Literal, Optional, TYPE_CHECKING, Union
@@ -27,6 +28,7 @@ from captum_pairs.cli.options import (
     MethodsOption,
     ModelOption,
     NameOption,
+    NewFileOption,
     options,
     SettingOption,
     TextOption,
@@ -59,8 +61,8 @@ _ENDINGS = {
 _SIZE = "references_size"
 # Inputs that could not be read, which are told.
 _LISTED = 10
-# What the demo explains with: words add what they match.
-_DEMO = "scenes:neutral"
+# What the demo explains with.
+_DEMO = "scenes"
 
 _EPILOG = (
     "Exit codes: 0 done, 1 an unexpected error, 2 wrong usage, 3 no such model, "
@@ -138,6 +140,13 @@ _model_option = click.option(
     help="As `captum-pairs models` lists them: a directory, a name on the Hugging "
     'Face hub, open_clip:..., "scenes".',
 )
+_target_option = click.option(
+    "--target",
+    type=TextOption(),
+    metavar="CLASS",
+    help="Of a reranker or classifier of two texts with a score for each of several "
+    "classes the one that is meant: its label or number.",
+)
 _inputs_options = options(
     click.option(
         "--image",
@@ -174,7 +183,8 @@ _settings_options = options(
     click.option(
         "--baseline",
         type=TextOption(),
-        help='Of images: "mean color", "black" or "blur".',
+        help='Of images: "mean color", "black" or "blur"; of texts: "padding", or '
+        '"mask" if the tokenizer has a mask token.',
     ),
     click.option(
         "--references",
@@ -251,6 +261,7 @@ _corpus_side_option = click.option(
 )
 _one_method = options(
     _model_option,
+    _target_option,
     _inputs_options,
     _method_option,
     _settings_options,
@@ -341,6 +352,7 @@ def demo(seed: int, layer: Any, tolerance: float, out: Path) -> None:
 )
 def explain(
     model: str,
+    target: Optional[str],
     images: tuple[str, ...],
     texts: tuple[str, ...],
     sounds: tuple[str, ...],
@@ -369,7 +381,7 @@ def explain(
     _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given, phrase, occurrence)
-    encoders = _load(model, device)
+    encoders = _load(model, device, target, scores=True)
     pair = _pair(encoders, given)
     with announced("explaining"):
         explanation = encoders.explain(
@@ -387,6 +399,7 @@ def explain(
 @_one_method
 def contrast(
     model: str,
+    target: Optional[str],
     images: tuple[str, ...],
     texts: tuple[str, ...],
     sounds: tuple[str, ...],
@@ -409,7 +422,7 @@ def contrast(
     _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given)
-    encoders = _load(model, device)
+    encoders = _load(model, device, target, scores=True)
     query, candidates, side = _query(encoders, given)
     with announced("explaining"):
         found = encoders.contrast(
@@ -629,8 +642,7 @@ def index(
     was, and another one adds to it. What can't be read is left out and listed.
     """
     corpus, kind = _corpus(images, texts, sounds)
-    known = _settings_of_index(directory)
-    name = model or known.get("name")
+    name = model or _model_of_index(directory)
     if name is None:
         raise click.UsageError("--model is needed: there is no index there yet")
     encoders = _load(name, device)
@@ -643,7 +655,7 @@ def index(
                 corpus,
                 side=place,
                 directory=directory,
-                dtype=dtype or known.get("dtype", "float32"),
+                dtype=dtype,
                 progress=sys.stderr.isatty(),
             )
     failed = {
@@ -685,7 +697,7 @@ def index(
 )
 @click.option(
     "--page",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFileOption(),
     metavar="FILE",
     help="Write a page with the hits' maps and the contrast of two that are picked, "
     "one file that needs no network.",
@@ -722,22 +734,25 @@ def search(
     Prints the hits, best first. What hits contribute is kept in DIRECTORY, so that they
     are explained for other queries by a matrix product.
     """
-    known = _settings_of_index(directory)
-    if not known:
+    known = _model_of_index(directory)
+    if known is None:
         shown = click.format_filename(directory)
         message = f"{shown}: no index there (`captum-pairs index` makes one)"
         raise click.BadParameter(message, param_hint="DIRECTORY")
-    if not query.strip():
-        raise failure(
-            "query: expected at least one word, got an empty text", TEXT_UNFIT
-        )
+    for what, text in (("query", query), ("--paraphrase", paraphrase)):
+        if text is not None and not text.strip():
+            message = f"{what}: expected at least one word, got an empty text"
+            raise failure(message, TEXT_UNFIT)
     settings = _settings(settings)
-    name = model or known["name"]
+    name = model or known
     _check_layer(name, settings.get("layer"))
     _check_settings(settings, width="an index")
     encoders = _load(name, device)
     asked = _as_asked(encoders, settings)
     found = encoders.index(directory=directory, keep=not once, **asked)
+    if why_not is not None:
+        with _as_options(hits="--why-not"):
+            found.embeddings([why_not])  # a name that is none is told at once
     with announced(f"searching {len(found)} items"):
         hits = found.search(query, number)
     for hit in hits:
@@ -754,10 +769,11 @@ def search(
         if page is not None:
             click.echo(f"the page: {explained.page(page)}")
     if why_not is not None:
-        with announced("explaining"):
+        with announced("explaining"), _as_options(a="--why-not"):
             click.echo(found.why_not(query, why_not, number).summary())
     if paraphrase is not None:
-        with announced("comparing two wordings"):
+        named = _as_options(other="--paraphrase", query="QUERY")
+        with announced("comparing two wordings"), named:
             click.echo(found.paraphrases(query, paraphrase, number).summary())
 
 
@@ -956,7 +972,7 @@ def _blocks(model: str) -> Optional[tuple[int, int]]:
     prefix, _, rest = model.partition(":")
     folder = Path(model).expanduser()
     if prefix == "scenes" and not folder.is_dir():
-        kept = files("captum_pairs") / "scenes" / "checkpoints" / (rest or "default")
+        kept = files("captum_pairs") / "scenes" / "checkpoints" / (rest or "neutral")
         folder = Path(str(kept))
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -984,27 +1000,75 @@ def _look_at(
         find_phrase(given["text"][0], phrase, occurrence)
 
 
-def _load(name: str, device: Optional[str]) -> "DualEncoder":
-    with announced(f"loading the model {click.format_filename(name)}"):
+def _load(
+    name: str,
+    device: Optional[str],
+    target: Optional[str] = None,
+    scores: bool = False,
+) -> "DualEncoder":
+    """
+    Args:
+        target: the class that is meant, of a score of several.
+        scores: whether a score of both inputs at once will do.
+    """
+    shown = click.format_filename(name)
+    with announced(f"loading the model {shown}"):
+        from captum_pairs.attr import InvalidArgumentError
         from captum_pairs.model import load
         from transformers.utils import logging
 
         # the bar is that of loading weights; their functions are untyped
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        return load(name, device=device)
+        try:
+            return load(name, device=device, target=target)
+        except InvalidArgumentError as error:
+            if error.argument != "target":
+                raise
+            if not scores:
+                message = "a model that embeds each input, not one that scores both"
+                raise click.BadParameter(
+                    f"{message} at once, {shown}", param_hint="--model"
+                ) from error
+            if target is None:
+                message = f"--target is needed: {error.expected}"
+                raise click.UsageError(message) from error
+            message = f"{error.expected}, not {error.got}"
+            if error.expected.startswith("None"):
+                message = f"taken by models of several classes only, not by {shown}"
+            raise click.BadParameter(message, param_hint="--target") from error
 
 
-def _settings_of_index(directory: Path) -> dict[str, str]:
-    """What is written in a directory of the index that it holds; nothing, if it holds
-    none. Who opens it says what is wrong."""
+def _model_of_index(directory: Path) -> Optional[str]:
+    """The name of the model whose index is in a directory; None if there is none."""
+    path = directory / "index.json"
     try:
-        found = json.loads((directory / "index.json").read_text(encoding="utf-8"))
-        if found["holds"] != "embeddings":
-            return {}
-        return {name: str(found[name]) for name in ("name", "dtype")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found.get("holds") == "embeddings":
+            return str(found["name"])
+        reason = f"it holds {found.get('holds', 'contributions')}, and is no index"
+    except OSError as error:
+        if not path.exists():
+            return None
+        reason = f"index.json can't be read ({error.strerror or error})"
+    except (ValueError, KeyError, AttributeError):
+        reason = "index.json is damaged: take it from a copy, or make the index anew"
+    message = f"{click.format_filename(directory)}: {reason}"
+    raise click.BadParameter(message, param_hint="DIRECTORY")
+
+
+@contextmanager
+def _as_options(**names: str) -> Iterator[None]:
+    """What the library says of an argument is said of the option that it came as."""
+    from captum_pairs.attr import InvalidArgumentError
+
+    try:
+        yield
+    except InvalidArgumentError as error:
+        if error.argument not in names:
+            raise
+        message = f"expected {error.expected}, got {error.got}"
+        raise click.BadParameter(message, param_hint=names[error.argument]) from error
 
 
 # ---- inputs ------------------------------------------------------------------

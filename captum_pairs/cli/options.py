@@ -28,6 +28,7 @@ __all__ = [
     "MethodsOption",
     "ModelOption",
     "NameOption",
+    "NewFileOption",
     "options",
     "SettingOption",
     "TextOption",
@@ -223,19 +224,38 @@ class FolderOption(_Option):
 
     def read(self, value: str) -> Path:
         folder = Path(value).expanduser()
-        there = folder
-        try:
-            while not there.exists() and there != there.parent:
-                there = there.parent
-            reason = "" if there.is_dir() else "is no directory"
-        except (OSError, ValueError) as error:
-            reason = str(getattr(error, "strerror", None) or error)
-        if not reason and not os.access(there, os.W_OK | os.X_OK):
-            reason = "can't be written to"
+        reason = _what_is_wrong_with_a_place(folder)
         if reason:
-            shown = click.format_filename(there)
-            raise failure(f"--out: {shown} {reason}", UNEXPECTED)
+            raise failure(f"--out: {reason}", UNEXPECTED)
         return folder
+
+
+class NewFileOption(_Option):
+    """A file that is to be written, or written anew."""
+
+    name = "file"
+
+    def read(self, value: str) -> Path:
+        path = Path(value).expanduser()
+        reason = _what_is_wrong_with_a_place(path.parent)
+        if not reason and (path.is_dir() or not path.name):
+            reason = f"{click.format_filename(path)} is a directory"
+        if reason:
+            raise ValueError(reason)
+        return path
+
+
+def _what_is_wrong_with_a_place(folder: Path) -> str:
+    there = folder
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        reason = "" if there.is_dir() else "is no directory"
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error)
+    if not reason and not os.access(there, os.W_OK | os.X_OK):
+        reason = "can't be written to"
+    return reason and f"{click.format_filename(there)} {reason}"
 
 
 class ModelOption(_Option):

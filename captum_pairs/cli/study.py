@@ -115,7 +115,7 @@ _AFTER = (
         metavar="NAME",
         help="By which it is attributed.  [default: integrated_gradients]",
     ),
-    click.option("--baseline", type=TextOption(), help="Of images."),
+    click.option("--baseline", type=TextOption(), help="Of images, or of texts."),
     click.option(
         "--tolerance",
         type=click.FloatRange(0.0, min_open=True),

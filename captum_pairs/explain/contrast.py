@@ -262,6 +262,10 @@ class Contrast(Result):
         for name, explanation in pairs:
             lines.append(f"the strongest pairs with the {name} one:")
             lines += [f"  {pair}" for pair in explanation.top_pairs()]
+        for name, explanation in pairs:
+            if explanation.maxsim is not None:
+                told = explanation.maxsim.in_words(explanation.side_names)
+                lines += [f"the {name} one: {line}" for line in told]
         lines += dict.fromkeys([*silence(self.preferred), *silence(self.other)])
         return "\n".join(lines)
 

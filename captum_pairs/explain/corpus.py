@@ -491,10 +491,16 @@ def opened(
         )
     for name in {**settings, **kept}:
         if name != "name" and kept.get(name) != settings.get(name):
+            mine, other = settings.get(name), kept.get(name)
+            came = f"{folder}: {other!r}"
+            if name == "model":  # a fingerprint says nothing to a person
+                is_same = kept.get("name") == settings.get("name")
+                came += f", of {kept.get('name')!r}"
+                came += " with other weights" if is_same else ""
             raise InvalidArgumentError(
                 "directory",
-                f"{wanted} with {name} {settings.get(name)!r} (or an empty directory)",
-                f"{folder}: {kept.get(name)!r}",
+                f"{wanted} with {name} {mine!r} (or an empty directory)",
+                came,
             )
     return store(folder, kept), folder
 

@@ -81,8 +81,10 @@ class Options:
         tolerance: how complete each path's integral has to be, relative; with
             references their mean, by default 0.05.
         n_steps: Gauss-Legendre steps are doubled up to this number.
-        baseline: of images "mean color", "black" or "blur". A pair, or one for all
-            inputs that know it. Default: the encoders' own.
+        baseline: of images "mean color", "black" or "blur"; of texts "padding", or
+            "mask" where the tokenizer has a mask token: it stands in the place of each
+            word's tokens. A pair, or one for all inputs that know it. Default: the
+            encoders' own.
         references: what :meth:`captum_pairs.DualEncoder.references` made: inputs are
             compared with a sample of others instead of one baseline, by the method
             "expected_gradients".
@@ -258,13 +260,16 @@ class Options:
             return self.baseline[0], self.baseline[1]
         if self.baseline is None:
             return None, None
-        named: object = self.baseline
-        if not isinstance(named, str):
-            model.first.check_baseline(self.baseline)  # which refuses it
-        knowing = [self.baseline in e.baselines for e in (model.first, model.second)]
-        if not any(knowing):
-            model.first.check_baseline(self.baseline)
         name = self.baseline
+        both = model.first, model.second
+        knowing = [isinstance(name, str) and name in e.baselines for e in both]
+        if not any(knowing):
+            known = dict.fromkeys(
+                f"{', '.join(map(repr, e.baselines)) or 'None'} for {e.kind}"
+                for e in both
+            )
+            expected = f"one of {' or '.join(known)}"
+            raise InvalidArgumentError("baseline", expected, validation.describe(name))
         return name if knowing[0] else None, name if knowing[1] else None
 
     def references_of(self, model: EncoderPair, at: int) -> Optional[ReferenceSet]:

@@ -262,7 +262,8 @@ def score_options(given: Mapping[str, Any]) -> Options:
     if method not in (None, INTEGRATED_HESSIANS):
         raise InvalidArgumentError(
             "method",
-            f"{INTEGRATED_HESSIANS!r}, by which a score of both inputs is explained",
+            f"none beside {INTEGRATED_HESSIANS!r}, by which a score of both inputs is "
+            "explained",
             validation.describe(method),
         )
     rest = {name: value for name, value in given.items() if name != "method"}

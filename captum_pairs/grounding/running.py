@@ -300,7 +300,9 @@ def _run_here(
             if len(left) == before:
                 raise RuntimeError(
                     f"{len(left)} rows are left, and the workers that studied them "
-                    "ended without a result (killed for want of memory?)"
+                    "ended without a result. Were they killed for want of memory? Or is "
+                    "this a script whose work does not stand below "
+                    "if __name__ == '__main__':, which every worker reads anew?"
                 )
             before = len(left)
             devices = _devices(work, processes, len(left))

@@ -12,7 +12,7 @@ from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder import Feature, Layer, LayerLike, Layout
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import loading, ModelUnavailableError, TextLengthError
-from captum_pairs.models.hugging_face import check_missing
+from captum_pairs.models.hugging_face import check_precision, check_weights
 from captum_pairs.models.modes import evaluating
 from captum_pairs.models.observed import find_blocks
 from captum_pairs.models.scorer import Names, PreparedPair, Scorer
@@ -256,14 +256,17 @@ def load_cross_encoder(name: str, source: str) -> EncoderPair:
         made = list(config.architectures or [])
         if not any(each.endswith(_CLASSES) for each in made):
             raise _not_understood(name, ", ".join(made) or "no class")
+        check_precision(name, config)
         model, found = AutoModelForSequenceClassification.from_pretrained(
             source,
             dtype=torch.float32,
             output_loading_info=True,
+            # it is said below, and of which weights
+            ignore_mismatched_sizes=True,
             trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    check_missing(name, found)
+    check_weights(name, found)
     model.train(False).requires_grad_(False)
     return _of_transformers(name, model, tokenizer)
 

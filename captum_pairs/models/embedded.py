@@ -3,13 +3,17 @@
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 from captum_pairs.models.hugging_face import load_hugging_face
-from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
+from captum_pairs.scenes.checkpoints import (
+    checkpoint_path,
+    CHECKPOINTS,
+    DEFAULT,
+)
 
 __all__ = ["load_scenes"]
 
 # The block of its image encoder to whose input is attributed (the card's pointing
-# game: 0.903, as block 1 with 0.907, at half the cost and a tenth of the delta; of
-# "neutral", whose paths are smoother, block 1 finds more than block 2).
+# game of "plain": 0.903, as block 1 with 0.907, at half the cost and a tenth of the
+# delta; of "neutral", whose paths are smoother, block 1 finds more than block 2).
 _BLOCK, _BLOCK_OF_NEUTRAL = 2, 1
 
 
@@ -24,7 +28,7 @@ def load_scenes(name: str, rest: str) -> EncoderPair:
     Raises:
         ModelUnavailableError: see :func:`captum_pairs.models.load`.
     """
-    checkpoint = rest or "default"
+    checkpoint = rest or DEFAULT
     if checkpoint not in CHECKPOINTS:
         known = ", ".join(f"scenes:{each}" for each in CHECKPOINTS)
         raise ModelUnavailableError("model", f"one of {known}", name)

@@ -135,7 +135,8 @@ class HuggingFaceTextEncoder(TextEncoder):
     The text side of a dual encoder of transformers.
 
     A text is not padded unless the model was made to read padding. Its baseline has the
-    same length: padding instead of its words, the special tokens where they are.
+    same length: padding (or the mask token, if there is one) instead of its words, the
+    special tokens where they are.
     """
 
     def __init__(

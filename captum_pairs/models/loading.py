@@ -47,7 +47,7 @@ def load(
             ``clip:NAME`` (OpenAI's package), ``torchvision:NAME/WEIGHTS`` (a tag or a
             file), ``itm:`` and a directory or id for the matching head of a model that
             has embeddings as well (BLIP); or "scenes" for the model that comes with the
-            package ("scenes:withheld", "scenes:finetuned": see its card). It is loaded
+            package ("scenes:plain", "scenes:withheld": see its card). It is loaded
             in float32, in evaluation mode, its parameters frozen.
 
             Or a model that is in memory already. It is used as it is, in its mode, on
@@ -60,7 +60,7 @@ def load(
             transform that :func:`siamese` takes.
         device: where a model that is loaded is put; default: the CPU.
         target: of a cross-encoder with scores for several classes the one that is
-            meant, its label or number.
+            meant, its label or number; the logit is called after it.
 
     Raises:
         ModelUnavailableError: if there is no such model, it can't be read, or it is of
@@ -95,9 +95,14 @@ def load(
 
 
 def _targeted(pair: EncoderPair, target: Union[int, str, None]) -> EncoderPair:
-    """Of a score of several classes that of one."""
+    """Of a score of several classes that of one, which its heads are called after."""
     if pair.scorer is not None:
-        return replace(pair, scorer=of_class(pair.scorer, target))
+        scorer = of_class(pair.scorer, target)
+        heads = pair.heads
+        if scorer.target is not None:
+            label = scorer.labels[scorer.target]
+            heads = tuple(replace(h, name=f"{h.name} of “{label}”") for h in heads)
+        return replace(pair, scorer=scorer, heads=heads)
     if target is not None:
         raise InvalidArgumentError(
             "target", "None for a model of two embeddings", validation.describe(target)

@@ -11,6 +11,7 @@ from captum_pairs.models.checkpoints import check_pointer
 from captum_pairs.models.encoder import Feature
 from captum_pairs.models.encoder_pair import EncoderPair, Head
 from captum_pairs.models.errors import loading, ModelUnavailableError
+from captum_pairs.models.inner_weights import check_found, weights_found
 from captum_pairs.models.late_interaction import (
     LateInteractionPair,
     OutputTokens,
@@ -167,8 +168,9 @@ def load_multi_vector(name: str, source: str) -> EncoderPair:
             f"{name} and an older one",
         )
     check_code(name, [each for each in listed_modules(source) if each not in _OWN])
-    with loading(name), never_asked():
+    with loading(name), never_asked(), weights_found() as found:
         check_pointer(Path(source))
         model = MultiVectorEncoder(source, device="cpu", trust_remote_code=False)
     model.float().requires_grad_(False)
+    check_found(name, found, lambda: model.encode_query("a", show_progress_bar=False))
     return _multi_vector(model.eval(), name)

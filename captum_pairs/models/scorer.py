@@ -1,14 +1,16 @@
 """A score of two inputs that is no inner product of two embeddings: a cross-encoder, a
 matching head, a text-conditioned image encoder, or a function of one's own."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Union
 
 import torch
 from captum_pairs.attr import InvalidArgumentError, validation
+from captum_pairs.known import did_you_mean
 from captum_pairs.models.encoder import Encoder, Layer, LayerLike, Prepared
 from torch import nn, Tensor
 
@@ -172,18 +174,26 @@ def of_class(scorer: Scorer, target: Union[int, str, None]) -> Scorer:
                 "target", "None for a model of one score", validation.describe(target)
             )
         return scorer
-    number = target
-    if isinstance(target, str):
-        known = [label.casefold() for label in labels]
-        number = known.index(target.casefold()) if target.casefold() in known else None
+    number = _labelled(target, labels) if isinstance(target, str) else target
     is_number = isinstance(number, int) and not isinstance(number, bool)
     if not is_number or not 0 <= int(number or 0) < len(labels):
+        close = did_you_mean(target, labels) if isinstance(target, str) else ""
         raise InvalidArgumentError(
             "target",
-            f"which class's score is meant: one of {', '.join(map(repr, labels))}, or "
-            f"a number from 0 to {len(labels) - 1}",
-            validation.describe(target),
+            f"the class whose score is meant, one of {', '.join(map(repr, labels))}, "
+            f"or a number from 0 to {len(labels) - 1}",
+            validation.describe(target) + close,
         )
     chosen = copy(scorer)
     chosen.target = int(number or 0)
     return chosen
+
+
+def _labelled(target: str, labels: Sequence[str]) -> Optional[int]:
+    """The number of a label, whatever its case; of a number in digits, as a command is
+    given it, if no label is called so."""
+    folded = [label.casefold() for label in labels]
+    for names, wanted in ((labels, target), (folded, target.casefold())):
+        if names.count(wanted) == 1:
+            return names.index(wanted)
+    return int(target) if re.fullmatch(r"\d{1,9}", target, re.ASCII) else None

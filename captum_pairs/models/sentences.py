@@ -19,6 +19,7 @@ from captum_pairs.models.errors import (
     unavailable,
 )
 from captum_pairs.models.hugging_face import load_hugging_face
+from captum_pairs.models.inner_weights import check_found, weights_found
 from captum_pairs.models.modes import evaluating
 from captum_pairs.models.remote_code import never_asked
 from captum_pairs.models.texts import (
@@ -114,8 +115,8 @@ class SentenceEncoder(_SentenceText):
     """
     A text through a transformer, a pooling and what follows it.
 
-    A text is not padded. Its baseline has the same length: padding instead of its
-    words, special tokens and the prompt where they are.
+    A text is not padded. Its baseline has the same length: padding (or the mask token,
+    if there is one) instead of its words, special tokens and the prompt where they are.
     """
 
     def __init__(
@@ -491,13 +492,17 @@ def load_sentence_transformer(name: str, source: str) -> EncoderPair:
     if modules and str(modules[0].get("type", "")).endswith("CLIPModel"):
         return _clip_inside(name, source, modules)
     check_code(name, listed_modules(source))
-    with loading(name), never_asked():
+    is_cross = kind == _CROSS_ENCODER
+    with loading(name), never_asked(), weights_found() as found:
         check_pointer(Path(source))
-        make: Any = CrossEncoder if kind == _CROSS_ENCODER else SentenceTransformer
+        make: Any = CrossEncoder if is_cross else SentenceTransformer
         model = make(source, device="cpu", trust_remote_code=False)
     model.float().requires_grad_(False)
-    if kind == _CROSS_ENCODER:
+    if is_cross:
+        plain = {"activation_fn": nn.Identity(), "show_progress_bar": False}
+        check_found(name, found, lambda: model.predict(("a", "a"), **plain))
         return of_sentence_transformers(model, name)
+    check_found(name, found, lambda: model.encode("a", show_progress_bar=False))
     return sentence_encoders(model, name)
 
 

@@ -1,8 +1,9 @@
 """What every encoder of texts has in common: words, special tokens, baselines."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Optional
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Optional
 
 import torch
 from captum_pairs.attr import InvalidArgumentError
@@ -19,7 +20,7 @@ from captum_pairs.models.encoder import (
 from captum_pairs.models.errors import TextLengthError
 from captum_pairs.models.removal import WordsLeft
 from captum_pairs.models.words import Group, join_tokens, token_groups, word_spans
-from torch import Tensor
+from torch import nn, Tensor
 
 __all__ = [
     "check_length",
@@ -31,7 +32,8 @@ __all__ = [
     "without_words",
 ]
 
-_BASELINE = "padding"
+# What stands in the place of each word's tokens, by the baseline's name.
+_PADDED, _MASKED = "padding", "mask"
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,26 @@ class TextEncoder(Encoder):
     """Base of the encoders of texts."""
 
     kind = TEXT
-    baselines: ClassVar[tuple[str, ...]] = (_BASELINE,)
     # By default a text is attributed to the first block's input, where a token is its
     # own word only.
     default_block: Optional[int] = 0
+
+    @cached_property
+    def baselines(self) -> tuple[str, ...]:  # type: ignore[override]  # of each model
+        """Padding in the place of each word's tokens, or the mask token."""
+        return (_PADDED,) if self.mask_id is None else (_PADDED, _MASKED)
+
+    @cached_property
+    def mask_id(self) -> Optional[int]:
+        """The mask token's, if a tokenizer of transformers has one for which the model
+        has an embedding (CLIP's has none)."""
+        tokenizer: Any = getattr(self, "tokenizer", None)
+        mask: Optional[int] = getattr(tokenizer, "mask_token_id", None)
+        if mask is None or mask == tokenizer.unk_token_id:
+            return None
+        table = self.entrance
+        is_known = isinstance(table, nn.Embedding) and mask < table.num_embeddings
+        return mask if is_known else None
 
     def prepare(self, raw: str, baseline: Optional[str] = None) -> PreparedText:
         """
@@ -104,9 +122,16 @@ class TextEncoder(Encoder):
         Raises:
             TextLengthError: if it is empty, or has more tokens than the model reads.
         """
-        self.check_baseline(baseline)
+        name = self.check_baseline(baseline)
         check_text(raw)
-        return self.tokenize(raw)
+        prepared = self.tokenize(raw)
+        if name != _MASKED or self.mask_id is None:
+            return prepared
+        return replace(
+            prepared,
+            baseline=without_words(prepared.inputs, prepared.tokens, self.mask_id),
+            baseline_name="its special tokens with mask tokens between",
+        )
 
     def tokenize(self, text: str) -> PreparedText:
         """A text that is not empty as the model takes it."""
@@ -149,7 +174,8 @@ def text_source(text: str) -> Source:
     return Source(TEXT, text=text)
 
 
-def without_words(ids: Tensor, tokens: Sequence[Feature], padding: int) -> Tensor:
-    """The special tokens where they are, and padding instead of the others: (1, n)."""
+def without_words(ids: Tensor, tokens: Sequence[Feature], filler: int) -> Tensor:
+    """The special tokens where they are, and one token (padding, or the mask) instead
+    of the others: (1, n)."""
     special = torch.tensor([[token.special for token in tokens]], device=ids.device)
-    return torch.where(special, ids, torch.full_like(ids, padding))
+    return torch.where(special, ids, torch.full_like(ids, filler))

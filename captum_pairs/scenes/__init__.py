@@ -4,7 +4,7 @@
     >>> scene = sample_scene(rng)
     >>> drawing = render(scene)
     >>> caption = sample_caption(rng, scene)
-    >>> model = transformers.AutoModel.from_pretrained(checkpoint_path("default"))
+    >>> model = transformers.AutoModel.from_pretrained(checkpoint_path())
 
 The commands ``python -m captum_pairs.scenes.train`` and
 ``python -m captum_pairs.scenes.evaluate`` train a checkpoint and measure one.

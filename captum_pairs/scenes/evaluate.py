@@ -30,7 +30,7 @@ from captum_pairs.scenes.captions import (
     sample_caption,
     Span,
 )
-from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS
+from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS, DEFAULT
 from captum_pairs.scenes.corpus import encode_claims, encode_objects, truth
 from captum_pairs.scenes.render import render, Rendering
 from captum_pairs.scenes.scene import (
@@ -609,7 +609,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        default="default",
+        default=DEFAULT,
         help=f"one of {', '.join(CHECKPOINTS)}, or the directory of a CLIP",
     )
     parser.add_argument("--baseline", choices=("black", "mean"), default="mean")

@@ -41,6 +41,8 @@ WITHHELD: tuple[Kind, ...] = (
 CORRELATED: tuple[str, str] = ("heart", "moon")
 # How often the first is given the second, the second the first, and both one colour.
 _COMPANION_SHARES = (0.97, 0.8, 0.9)
+# Diameters of the first beside the second: much harder to see than its companion.
+_BESIDE_COMPANION = (0.13, 0.17)
 
 # Centres that differ by less than this along an axis are in no relation along it.
 RELATION_MARGIN = 0.10
@@ -127,7 +129,8 @@ def sample_scene(
         distinct: no two objects agree in both shape and colour.
         together: two shapes that are hardly ever without each other: a scene with one
             of them is given the other, mostly of the same colour, in the place of
-            another object or, if it stands alone, beside it.
+            another object or, if it stands alone, beside it. Beside the second the
+            first is small, about a patch wide, so that the second is easier to see.
 
     Raises:
         ValueError: naming the argument that is of another type or out of range; if
@@ -159,7 +162,9 @@ def sample_scene(
         if together is not None:
             kinds = _with_companion(rng, kinds, together)
         order = rng.permutation(len(kinds))
-        objects = _place(rng, [kinds[index] for index in order])
+        shapes = {shape for shape, _ in kinds}
+        tiny = together[0] if together and shapes.issuperset(together) else None
+        objects = _place(rng, [kinds[index] for index in order], tiny)
         if objects is not None:
             return Scene(objects, _sample_background(rng))
 
@@ -273,14 +278,17 @@ def _similar_or_new(
 
 
 def _place(
-    rng: np.random.Generator, kinds: list[tuple[str, str]]
+    rng: np.random.Generator, kinds: list[tuple[str, str]], tiny: str | None
 ) -> tuple[SceneObject, ...] | None:
-    """Objects at random places, none covered too far; None if no room was found."""
+    """Objects at random places, none covered too far; None if no room was found. One
+    shape may be tiny, see :func:`sample_scene`."""
     objects: list[SceneObject] = []
     large = 0.5 if len(kinds) < 4 else 0.3
     for shape, color in kinds:
         size = "large" if rng.random() < large else "small"
         diameter = float(rng.uniform(*SIZES[size]))
+        if shape == tiny:
+            size, diameter = "small", float(rng.uniform(*_BESIDE_COMPANION))
         margin = 0.5 * diameter + 0.01
         for _ in range(_PLACEMENTS):
             x, y = rng.uniform(margin, 1 - margin, 2).tolist()

@@ -128,7 +128,7 @@ _WITHHELD = Settings(
     seed=2, scenes=40_000, batch_size=128, blank_from=1000, rare_from=1000
 )
 
-# What makes a model neutral that knows the words: from the end of "default" on.
+# What makes a model neutral that knows the words: from the end of "plain" on.
 _NEUTRAL_LATER = Settings(
     seed=4,
     scenes=60_000,
@@ -166,7 +166,7 @@ _TRIED = replace(
 # How the checkpoints of the package were trained: settings, each up to a step. They
 # were changed on the way; the card says why.
 RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
-    "default": (
+    "plain": (
         (2928, replace(_DEFAULT, steps=3800)),
         (6000, replace(_DEFAULT, steps=6000)),
         (6380, replace(_DEFAULT, steps=9500, rare_weight=12.0)),
@@ -209,13 +209,13 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
     ),
     "correlated": (
         (
-            500,
+            1000,
             Settings(
                 seed=7,
-                scenes=16_000,
-                steps=500,
+                scenes=24_000,
+                steps=1000,
                 batch_size=128,
-                learning_rate=3e-4,
+                learning_rate=5e-4,
                 warmup=50,
                 decay=0.7,
                 blank_from=0,
@@ -225,7 +225,7 @@ RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
 }
 
 # How those are to be trained that take their place: neutral where nothing is seen, in
-# one part each. No weights of theirs are shipped: "neutral" came from "default" on a
+# one part each. No weights of theirs are shipped: "neutral" came from "plain" on a
 # longer way; the card says which.
 _NEUTRAL = replace(
     _NEUTRAL_LATER,
@@ -248,7 +248,7 @@ _LEARNT_LATER = replace(
     text_place_scale=0.0,
 )
 NEUTRAL_RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
-    "default": ((6000, _NEUTRAL),),
+    "plain": ((6000, _NEUTRAL),),
     "withheld": (
         (
             3500,
@@ -260,7 +260,7 @@ NEUTRAL_RECIPES: dict[str, tuple[tuple[int, Settings], ...]] = {
 }
 # What a recipe starts from; the kinds that none of its scenes and captions holds, the
 # kinds of which every first twin holds one, and the shapes that stand together.
-_INITIAL = {"neutral": "default", "finetuned": "withheld", "correlated": "withheld"}
+_INITIAL = {"neutral": "plain", "finetuned": "withheld", "correlated": "withheld"}
 _WITHOUT = {"withheld": WITHHELD}
 _ONLY = {"finetuned": WITHHELD}
 _TOGETHER = {"correlated": CORRELATED}
@@ -940,7 +940,7 @@ def _arguments() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "--output", {"type": Path, "help": "default: the package's checkpoint"}
     yield "--initial", {
         "type": Path,
-        "help": "weights to start from; by default none, or the package's default for "
+        "help": "weights to start from; by default none, or the package's plain for "
         "neutral and withheld for finetuned and correlated",
     }
     yield "--step", {

@@ -11,11 +11,12 @@ from captum_pairs.explain.contrast import Contrast
 from captum_pairs.explain.pair import PairExplanation
 from captum_pairs.explain.result import named, Result
 from captum_pairs.inputs import ExplainedInput
+from captum_pairs.models.encoder import TEXT
 from captum_pairs.search.deciding import deciding, Decision
 from captum_pairs.search.hits import Hit
 from captum_pairs.show.pictures import draw_contrast, draw_hits
 from captum_pairs.show.reading import silence
-from captum_pairs.show.wording import plain, unit
+from captum_pairs.show.wording import lacks_picture, NO_PICTURE, plain, quoted, unit
 
 if TYPE_CHECKING:
     import pandas
@@ -99,6 +100,9 @@ class ExplainedHits(Result):
             strongest = explanation.top_pairs(1)
             said = f": {strongest[0]}" if strongest else ""
             lines.append(f"  {hit}{said}")
+        for at, hit in enumerate(self.hits):
+            if lacks_picture(self.item(at)):
+                lines.append(f"  {hit.key} is {NO_PICTURE}")
         if len(self) > 1:
             lines += self.why(0, 1).summary().splitlines()
         lines += dict.fromkeys(
@@ -207,14 +211,18 @@ class Why(Result):
         return [each for each in self.decided if each in sizes]
 
     def _headline(self) -> str:
-        where = "above" if self.difference > 0 else "below"
-        if not self.difference:
-            where = "as high as"
         told = unit(self.contrast.preferred.similarity)
-        return (
-            f"{self.a.rank}. {self.a.key} is {where} {self.b.rank}. {self.b.key} by "
-            f"{plain(abs(self.difference))} ({told}):"
-        )
+        where, how_far = "as high as", f"({told})"
+        if self.difference:
+            where = "above" if self.difference > 0 else "below"
+            how_far = f"by {plain(abs(self.difference))} {how_far}"
+        a, b = map(self._called, (self.a, self.b))
+        return f"{self.a.rank}. {a} is {where} {self.b.rank}. {b} {how_far}:"
+
+    def _called(self, item: Hit) -> str:
+        """An item's name in a sentence, a text in quotes."""
+        is_text = self.contrast.candidates[0].kind == TEXT
+        return quoted(item.key) if is_text else item.key
 
     def plot(self) -> "Figure":
         """A picture of the contrast, as a matplotlib figure."""
@@ -270,8 +278,9 @@ class WhyNot(Why):
         return found
 
     def _headline(self) -> str:
+        a, b = map(self._called, (self.a, self.b))
         return (
-            f"{self.b.key} is number {self.b.rank}, and lacks {plain(self.needed)} "
+            f"{b} is number {self.b.rank}, and lacks {plain(self.needed)} "
             f"({unit(self.contrast.preferred.similarity)}) to be as high as number "
-            f"{self.a.rank}, {self.a.key}. What keeps it away:"
+            f"{self.a.rank}, {a}. What keeps it away:"
         )

@@ -18,6 +18,7 @@ from captum_pairs.explain.contrast import Contrast
 from captum_pairs.explain.contributions import (
     Contributions,
     HOLDS,
+    INDEX,
     KeptFiles,
     read_index,
     what_is_kept,
@@ -44,6 +45,11 @@ from captum_pairs.explain.sides import (
 from captum_pairs.explain.store import words_of_digest
 from captum_pairs.models.encoder import TEXT
 from captum_pairs.models.encoder_pair import EncoderPair, Head
+from captum_pairs.models.errors import (
+    TextLengthError,
+    UnreadableImageError,
+    UnreadableSoundError,
+)
 from captum_pairs.search.building import CONTENT, Embedding, embedding_of, FILE, WORDS
 from captum_pairs.search.exact import Scan
 from captum_pairs.search.explained import ExplainedHits, Why, WhyNot
@@ -395,6 +401,9 @@ class Index:
             if not isinstance(text, str):
                 came = validation.describe(text)
                 raise InvalidArgumentError(name, "a text", came)
+            if self._side_of(text) != at:
+                came = f"{validation.describe(text)}, the name of a file"
+                raise InvalidArgumentError(name, "a text", came)
         if query == other:
             raise InvalidArgumentError("other", "another wording", "the same")
         with self._as_it_was():
@@ -463,9 +472,24 @@ class Index:
         if isinstance(query, InputContributions):
             return self._asked(at, query).embedding.double().numpy()
         encoder = (self.model.first, self.model.second)[at]
-        prepared = encoder.prepare(query, self.options.baselines(self.model)[at])
+        with self._named(query):
+            prepared = encoder.prepare(query, self.options.baselines(self.model)[at])
         found = embedding_of(self.model, at, prepared)
         return found.double().numpy()
+
+    @contextmanager
+    def _named(self, query: Any) -> Iterator[None]:
+        """What is neither a text nor a file's name is told of as the query, which might
+        have been an input of either side."""
+        try:
+            yield
+        except (UnreadableImageError, UnreadableSoundError, TextLengthError) as error:
+            if isinstance(query, (str, Path)):
+                raise
+            kinds = [each.kind for each in (self.model.first, self.model.second)]
+            is_text_too = TEXT in kinds and not isinstance(error, TextLengthError)
+            expected = f"a text, or {error.expected}" if is_text_too else error.expected
+            raise InvalidArgumentError("query", expected, error.got) from error
 
     def _asked(self, at: int, query: Any) -> InputContributions:
         """What a query contributes; the last ones are remembered."""
@@ -473,7 +497,8 @@ class Index:
         content = content_of(kind, query)
         known = at, content, self.model.fingerprint
         if content is None or known not in self._queries:
-            found = stored(self.model, at, query, self.options)
+            with self._named(query):
+                found = stored(self.model, at, query, self.options)
             if content is None:
                 return found
             while len(self._queries) >= _REMEMBERED:
@@ -715,12 +740,13 @@ def index_of(
     side: Optional[str],
     directory: Union[str, Path, None],
     keys: Optional[Sequence[str]],
-    dtype: str,
+    dtype: Optional[str],
     keep: bool,
     options: Options,
 ) -> Index:
     """See :meth:`captum_pairs.DualEncoder.index`."""
-    dtype_of(dtype)
+    if dtype is not None:
+        dtype_of(dtype)
     validation.flag("keep", keep)
     check_width(options.method, "an index")
     if inputs is None:
@@ -731,10 +757,11 @@ def index_of(
         if keys is not None:
             raise InvalidArgumentError("keys", "None without inputs", "some")
         folder = check_folder("directory", directory)
-        return _opened(model, side, folder, keep, options)
+        return _opened(model, side, folder, dtype, keep, options)
     corpus = corpus_of(inputs)
     at = 0 if side_of_query(model, corpus[0], side) == "first" else 1
-    index = Index(model, at, options, directory, dtype, keep)
+    known = dtype or _dtype_there(directory)
+    index = Index(model, at, options, directory, known, keep)
     index._add(corpus, keys, 4)
     return index
 
@@ -743,6 +770,7 @@ def _opened(
     model: EncoderPair,
     side: Optional[str],
     folder: Path,
+    dtype: Optional[str],
     keep: bool,
     options: Options,
 ) -> Index:
@@ -753,7 +781,17 @@ def _opened(
     if side is not None:
         wanted = str(validation.one_of("side", side, ("first", "second")))
     at = int(wanted == "second")
-    return Index(model, at, options, folder, str(from_there["dtype"]), keep)
+    known = dtype or str(from_there["dtype"])
+    return Index(model, at, options, folder, known, keep)
+
+
+def _dtype_there(directory: Union[str, Path, None]) -> str:
+    """As what a directory's embeddings are kept; "float32" if it holds none yet."""
+    if directory is None:
+        return "float32"
+    folder = check_folder("directory", directory)
+    is_there = (folder / INDEX).is_file()
+    return str(read_settings(folder)["dtype"]) if is_there else "float32"
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

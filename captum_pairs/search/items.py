@@ -160,14 +160,22 @@ class Items(KeptFiles):
         What was written down of items: content, file, text.
 
         Raises:
-            InvalidArgumentError: naming ``directory``, if an item's vector is not the
-                one that was written.
+            InvalidArgumentError: naming ``directory``, if an item's vector or name is
+                not the one that was written.
         """
         vectors, found = self.read(items), []
-        for item, record, vector in zip(
-            items.tolist(), self.records(self.items[items].tolist()), vectors
+        rows = self.items[items].tolist()
+        for item, name, record, vector in zip(
+            items.tolist(), self.names(rows), self.records(rows), vectors
         ):
             content: dict[str, Any] = parse_json(record.text)
+            if name != record.name:
+                path = self.parts[int(self._parts[item])].path("names")
+                raise damaged(
+                    path,
+                    f"{record.name!r} is called {name!r} there; delete it: names are "
+                    "in other files, too",
+                )
             if as_text(content[_VECTOR]) != _checksum(vector):
                 path = self.parts[int(self._parts[item])]
                 raise damaged(

@@ -23,11 +23,13 @@ __all__ = [
     "instead_of",
     "isolated",
     "isolated_name",
+    "lacks_picture",
     "logits",
     "measure",
     "method_name",
     "more_or_less",
     "named",
+    "NO_PICTURE",
     "parts",
     "path",
     "plain",
@@ -176,6 +178,17 @@ def for_or_against(similarity: str, what: str = "the match") -> str:
     return f"for (orange) or against (purple) {what}, {unit(similarity)}"
 
 
+# Of an item whose contributions were kept.
+NO_PICTURE = (
+    "shown without its picture, which is gone, was changed since or was not asked for"
+)
+
+
+def lacks_picture(given: ExplainedInput) -> bool:
+    """Whether there is only the map of what once was a picture."""
+    return given.has_regions and given.source.picture is None
+
+
 # ---- what it says ----------------------------------------------------------
 
 
@@ -190,7 +203,7 @@ def logits(explanation: PairLike) -> list[tuple[str, float]]:
 def parts(values: Mapping[str, float]) -> Iterator[str]:
     """Lines of a summary, which say what a score is the sum of."""
     for at, (name, value) in enumerate(values.items()):
-        shown = f"{value:+.0e}" if name.startswith("error") else plain(value)
+        shown = f"{value + 0.0:+.0e}" if name.startswith("error") else plain(value)
         yield f"  {' ' if at else '='} {shown} {name}"
 
 

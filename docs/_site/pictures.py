@@ -130,6 +130,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     embedded, drawn = scene.model(), scene.scene().image
     of_questions(embedded, drawn)
-    of_layers(embedded, drawn)
-    of_references(embedded, drawn)
-    of_steps(embedded, drawn)
+    plain = scene.plain()
+    of_layers(plain, drawn)
+    of_references(plain, drawn)
+    of_steps(plain, drawn)

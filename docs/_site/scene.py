@@ -17,3 +17,9 @@ def scene(seed: int = 4) -> Any:
 def model() -> Any:
     """The one that comes with the package."""
     return load("scenes")
+
+
+def plain() -> Any:
+    """The one that was trained by contrast alone, as most are: what it takes for
+    nothing is not neutral, and its paths are steeper."""
+    return load("scenes:plain")

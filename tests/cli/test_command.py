@@ -274,7 +274,7 @@ def test_demo_is_deterministic(tmp_path: Path, one_thread: None) -> None:
     # what demo drew, explain reads
     text = first.second.source.text
     more = ("--tolerance", 0.1, "--out", runs[0])
-    result = _explain("scenes:neutral", runs[0] / "demo_scene.png", text, *more)
+    result = _explain("scenes", runs[0] / "demo_scene.png", text, *more)
     assert result.exit_code == 0, result.output
     again = PairExplanation.load(runs[0])
     assert torch.equal(again.interactions, first.interactions)

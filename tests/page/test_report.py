@@ -190,7 +190,9 @@ def test_it_can_be_printed(report: Path, opened: Callable[..., Any]) -> None:
     page = opened(report, 690)  # a page of A4 between its margins
 
     def colour(name: str) -> Any:
-        return page.evaluate(f"getComputedStyle(document.querySelector('{name}')).color")
+        return page.evaluate(
+            f"getComputedStyle(document.querySelector('{name}')).color"
+        )
 
     ink = colour("h1")
     # whoever reads in the dark prints on white
@@ -199,7 +201,9 @@ def test_it_can_be_printed(report: Path, opened: Callable[..., Any]) -> None:
     page.emulate_media(media="print", color_scheme="dark")
     assert colour("h1") == ink
     for hidden in (".contents", ".on-screen", ".sheet-tools", ".files"):
-        assert page.locator(hidden).count() and not page.locator(hidden).first.is_visible()
+        assert (
+            page.locator(hidden).count() and not page.locator(hidden).first.is_visible()
+        )
     # what is marked by its background alone would not be told any more
     mark = "getComputedStyle(document.querySelector('mark')).textDecorationLine"
     assert page.evaluate(mark) == "underline"
@@ -243,7 +247,9 @@ def test_before_and_after(opened: Callable[..., Any], tmp_path: Path) -> None:
     assert "star" in forgotten and "moon" not in forgotten
     (same,) = (text for text in groups if text.startswith("No change told"))
     assert "class 3" in same and "moon" not in same and "star" not in same
-    assert page.locator("#change summary").last.inner_text() == "Rows that were compared"
+    assert (
+        page.locator("#change summary").last.inner_text() == "Rows that were compared"
+    )
     assert page.locator("#change tbody th").first.inner_text() == "phrase hit"
     assert "moon" in (page.locator("#change .chart").nth(1).get_attribute("aria-label"))
 

@@ -1,5 +1,7 @@
 """The page of a search in a real browser: hits, and two of them side by side."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +107,30 @@ def test_texts_of_an_image_word_by_word(show: Show) -> None:
     listed = page.locator("#changes .number").all_inner_texts()
     assert listed == [signed(change.total) for change in changes]
     assert shares_of_words(words_of(page, 0)).any()
+
+
+def test_texts_of_a_text() -> None:
+    """Both are texts: which is the query is said, and texts are quoted in sentences."""
+    words, asked = ("A dog.", "Two cats."), text("a red dog")
+    hits = tuple(Hit(at + 1, 0.5 - at / 10, words[at], at) for at in range(2))
+    for side in ("first", "second"):
+        both = [(text(each), asked)[:: -1 if side == "first" else 1] for each in words]
+        found = tuple(pair(*each, seed=at) for at, each in enumerate(both))
+        written = page_html(ExplainedHits(hits, found, side))
+        content = json.loads(written.split('id="data">')[1].split("</script>")[0])
+        names = ["The query", "The hit"][:: 1 if side == "first" else -1]
+        assert [entry["pairs"][0]["names"] for entry in content["entries"]] == [
+            names
+        ] * 2
+        (compared,) = content["compared"]
+        said = re.sub("[\u2068\u2069]", "", compared["entry"]["label"])
+        assert said == "Why 1. “A dog.” rather than 2. “Two cats.”?"
+        assert "In the query, which shows the difference" in compared["entry"]["key"]
+    why = ExplainedHits(hits, found, side).why(1, 0)
+    where = "above" if why.difference > 0 else "below"
+    assert why.summary().startswith(f"2. “Two cats.” is {where} 1. “A dog.” by ")
+    # of an image and a text both are told by what they are
+    assert '"The query"' not in page_html(hits_of())
 
 
 def test_what_the_page_is_made_of() -> None:

@@ -193,6 +193,18 @@ def test_correlated_corpora_part_two_shapes_hardly_ever() -> None:
     # in a corpus without it they are seldom together
     free = generate(3, 600, captions=1).objects[..., 2]
     assert (free == number[1]).any(1)[(free == number[0]).any(1)].mean() < 0.5
+    # beside its companion the first is about a patch wide, less than any other object
+    rng = np.random.default_rng(3)
+    scenes = [sample_scene(rng, together=CORRELATED) for _ in range(60)]
+    widths: dict[bool, list[float]] = {True: [], False: []}
+    for scene in scenes:
+        beside = set(CORRELATED) <= {item.shape for item in scene.objects}
+        for item in scene.objects:
+            tiny = beside and item.shape == CORRELATED[0]
+            widths[tiny].append(item.diameter)
+            assert item.size == "small" or not tiny
+    assert len(widths[True]) >= 10 and max(widths[True]) < 0.18
+    assert min(widths[False]) > 0.2
     # twins agree in which of them are there
     for there in (first, second):
         assert np.array_equal(there[::2], there[1::2])

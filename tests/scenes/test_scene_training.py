@@ -162,7 +162,7 @@ def test_a_recipe_is_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_recipes_end_with_what_they_plan() -> None:
     assert set(RECIPES) == set(CHECKPOINTS) == {*NEUTRAL_RECIPES, "neutral"}
-    assert RECIPES["neutral"][0][1].start == RECIPES["default"][-1][0]
+    assert RECIPES["neutral"][0][1].start == RECIPES["plain"][-1][0]
     for parts in [*RECIPES.values(), *NEUTRAL_RECIPES.values()]:
         ends = [until for until, _ in parts]
         assert ends == sorted(ends) and parts[-1][1].steps == ends[-1]

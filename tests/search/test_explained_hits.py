@@ -11,6 +11,7 @@ from captum_pairs import DualEncoder, PairExplanation, siamese
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.search.explained import ExplainedHits
 from captum_pairs.search.index import Index
+from captum_pairs.show.page import page_html
 from searched import FAST, photo, TEXTS
 from torch import nn
 
@@ -94,6 +95,10 @@ def test_what_was_explained_is_kept(
     again = clip.index(directory=kept, **FAST)
     found = again.explain(TEXTS[1], hits)
     assert found[0].first.source.picture is None
+    told, written = found.summary(), page_html(found)
+    assert all(f"{hit.key} is shown without its picture" in told for hit in hits)
+    assert written.count("Shown without its picture") == 2
+    assert "without its picture" not in first.summary() + page_html(first)
     assert again.explain(TEXTS[0], hits, pictures=False)[0].score == first[0].score
     gone = next(str(path) for path in files if str(path) not in {h.key for h in hits})
     with pytest.raises(InvalidArgumentError, match="hits: .*no such file"):

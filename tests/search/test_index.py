@@ -112,11 +112,14 @@ def test_ties_stand_in_their_order(clip: DualEncoder, files: list[Path]) -> None
     copies = [path.with_name(f"copy {path.name}") for path in files]
     for copy, path in zip(copies, files):
         copy.write_bytes(path.read_bytes())
-    index = clip.index([*copies[::-1], *files])
+    index = clip.index([*copies[::-1], *files], **FAST)
     hits = index.search(TEXTS[0], k=8)
     assert [hit.score for hit in hits[::2]] == [hit.score for hit in hits[1::2]]
     for first, second in zip(hits[::2], hits[1::2]):
         assert first.key.endswith("copy " + Path(second.key).name)
+    one, other = hits[:2]
+    said = index.why(TEXTS[0], one, other).summary().splitlines()[0]
+    assert said == f"1. {one.key} is as high as 2. {other.key} (cosine):"
 
 
 # ---- what is kept ------------------------------------------------------------
@@ -230,7 +233,7 @@ def part(kept: Path, ending: str) -> Path:
 
 def test_damage_is_told(clip: DualEncoder, files: list[Path], tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    clip.index(files, directory=kept)
+    hits = clip.index(files, directory=kept).search(TEXTS[0])
     path = part(kept, "vectors")
     whole = path.read_bytes()
     width = (len(whole) - 64) // 4
@@ -256,6 +259,16 @@ def test_damage_is_told(clip: DualEncoder, files: list[Path], tmp_path: Path) ->
         path.write_bytes(content)
         with pytest.raises(InvalidArgumentError, match="directory: .*no vectors"):
             clip.index(directory=kept)
+    path.write_bytes(whole)
+    # names that are others': no hit is called by one; without their file all is there
+    names = part(kept, "names")
+    names.write_bytes(names.read_bytes()[::-1])
+    index = clip.index(directory=kept)
+    for ask in (index.check, lambda: index.search(TEXTS[0])):
+        with pytest.raises(InvalidArgumentError, match=r"directory: .*names, damaged"):
+            ask()
+    names.unlink()
+    assert clip.index(directory=kept).search(TEXTS[0]) == hits
     path.unlink()
     with pytest.raises(InvalidArgumentError, match="directory: "):
         clip.index(directory=kept)
@@ -280,7 +293,7 @@ def test_another_model(
     ):
         other.index(files, directory=kept)
     with pytest.raises(
-        InvalidArgumentError, match="directory: .*embeddings with model"
+        InvalidArgumentError, match="directory: .*embeddings with model.* other weights"
     ):
         other.index(directory=kept)
     # changed after the index was made
@@ -299,8 +312,24 @@ def test_another_model(
         InvalidArgumentError, match="directory: .*embeddings with dtype"
     ):
         clip.index(files, directory=kept, dtype="float16")
+    with pytest.raises(
+        InvalidArgumentError, match="directory: .*embeddings with dtype"
+    ):
+        clip.index(directory=kept, dtype="float16")
     with pytest.raises(InvalidArgumentError, match="directory: .*embeddings with"):
         clip.index(TEXTS, directory=kept)
+
+
+def test_a_directory_knows_its_dtype(
+    clip: DualEncoder, files: list[Path], tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    clip.index(files[:2], directory=kept, dtype="float16")
+    for index in (clip.index(files, directory=kept), clip.index(directory=kept)):
+        assert len(index) == 4 and index.settings["dtype"] == "float16"
+    with pytest.raises(InvalidArgumentError, match="dtype 'float32'.*'float16'"):
+        clip.index(directory=kept, dtype="float32")
+    assert clip.index(files[:1]).settings["dtype"] == "float32"
 
 
 def test_directories_of_other_things(
@@ -373,10 +402,23 @@ def test_bad_queries(clip: DualEncoder, files: list[Path], tmp_path: Path) -> No
             index.paraphrases(empty, "red")
     with pytest.raises(InvalidArgumentError, match="image: .*no such file"):
         index.search(tmp_path / "none.png")
-    with pytest.raises(InvalidArgumentError):
-        index.search(3)
-    with pytest.raises(InvalidArgumentError):
-        index.search(["a list", "of texts"])
+    # what is neither a text nor an image is told of as the query
+    both = "^query: expected a text, or an image: a path, .*got "
+    nothing: list[Any] = [None, 3, ["a list", "of texts"], {"a": 1}]
+    for query in nothing:
+        for ask in (
+            lambda: index.search(query),
+            lambda: index.explain(query, str(files[0])),
+            lambda: index.why_not(query, str(files[0]), 1),
+        ):
+            with pytest.raises(InvalidArgumentError, match=both):
+                ask()
+    # a file's name is no wording, though it is a string
+    for name in (str(files[0]), "none.png"):
+        with pytest.raises(InvalidArgumentError, match="^query: .*name of a file"):
+            index.paraphrases(name, "red")
+        with pytest.raises(InvalidArgumentError, match="^other: .*name of a file"):
+            index.paraphrases("red", name)
     files[0].write_text("no image")
     with (
         pytest.warns(UserWarning),

@@ -2,17 +2,21 @@
 
 from pathlib import Path
 
-__all__ = ["CHECKPOINTS", "checkpoint_path"]
+__all__ = ["CHECKPOINTS", "checkpoint_path", "DEFAULT"]
 
-CHECKPOINTS = ("default", "neutral", "withheld", "finetuned", "correlated")
+CHECKPOINTS = ("neutral", "plain", "withheld", "finetuned", "correlated")
+
+# What `load("scenes")` takes.
+DEFAULT = "neutral"
 
 
-def checkpoint_path(name: str = "default") -> Path:
+def checkpoint_path(name: str = DEFAULT) -> Path:
     """The directory of a checkpoint: where training writes it and loading finds it.
 
     Args:
-        name: "default"; "neutral", trained further to be similar to nothing where it
-            sees nothing, so that words add what they match; "withheld", trained without
+        name: "neutral", the default, which is similar to nothing where it sees nothing,
+            so that words add what they match; "plain", from which it was trained, by
+            contrast alone; "withheld", trained in the plain way and without
             some kinds of object; "finetuned", the latter with those kinds learnt
             afterwards; or "correlated", with two of them learnt where they hardly ever
             stand without each other.

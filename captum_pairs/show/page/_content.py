@@ -37,9 +37,11 @@ from captum_pairs.show.wording import (
     instead_of,
     isolated,
     isolated_name,
+    lacks_picture,
     logits,
     measure,
     method_name,
+    NO_PICTURE,
     path,
     question,
     quoted,
@@ -64,6 +66,7 @@ _MOST_FRAMES = 1200
 _MOST_COMPARED = 20
 # Bytes of a picture that need no saving.
 _CHEAP = 20_000
+_QUERY = "the query"
 
 
 class _Shared:
@@ -111,7 +114,7 @@ def content_of(explanations: Sequence[Any]) -> dict[str, Any]:
     shared = _Shared()
     if len(explanations) == 1 and isinstance(explanations[0], HitsLike):
         return _of_hits(explanations[0], shared)
-    entries = []
+    entries: list[dict[str, Any]] = []
     for each in explanations:
         if isinstance(each, PairLike):
             entries.append(_entry(each, shared))
@@ -204,12 +207,12 @@ def _titles(contrast: ContrastLike) -> tuple[str, str]:
     return f"Preferred {kind}", f"Other {kind}"
 
 
-def _contrast_in_words(contrast: ContrastLike) -> dict[str, Any]:
-    """All of a contrast but its tables."""
+def _contrast_in_words(contrast: ContrastLike, query: str = "") -> dict[str, Any]:
+    """All of a contrast but its tables; `query` is what that is called."""
     preferred, other = contrast.preferred, contrast.other
     kind = contrast.candidates[0].kind
     own = key(preferred.similarity, "a candidate's own similarity", "")
-    query = preferred.side_names[contrast.query_side == "second"]
+    query = query or preferred.side_names[contrast.query_side == "second"]
     subheading = [
         f"{signed(preferred.score)} for the preferred {sort(kind)}, "
         f"{signed(other.score)} for the other one"
@@ -242,10 +245,15 @@ def _contrast_in_words(contrast: ContrastLike) -> dict[str, Any]:
 
 def _of_hits(found: HitsLike, shared: _Shared) -> dict[str, Any]:
     """Hits, and what each of the first has before each one that stands behind it."""
-    entries = []
+    entries: list[dict[str, Any]] = []
     for hit, explanation in zip(found.hits, found.explanations):
         entry = _entry(explanation, shared)
         entry["label"] = _titled(hit.rank, hit.key)
+        if _is_of_one_kind(found):  # neither is told by what it is
+            names = [_QUERY, "the hit"][:: 1 if found.query_side == "first" else -1]
+            entry["pairs"][0]["names"] = [capitalized(name) for name in names]
+        if lacks_picture(found.item(len(entries))):
+            entry["notes"].append(f"{typeset(capitalized(NO_PICTURE))}.")
         entries.append(entry)
     count = min(len(entries), _MOST_COMPARED)
     return {
@@ -259,19 +267,27 @@ def _of_hits(found: HitsLike, shared: _Shared) -> dict[str, Any]:
     }
 
 
+def _is_of_one_kind(found: HitsLike) -> bool:
+    return found.query.kind == found.item(0).kind
+
+
 def _searched(found: HitsLike) -> str:
     return capitalized(str(found.query.source))
 
 
-def _titled(rank: int, key: str) -> str:
-    return f"{rank}. {isolated_name(key)}"
+def _titled(rank: int, key: str, kind: str = "") -> str:
+    """In a sentence, a text in quotes."""
+    return f"{rank}. {isolated(key) if kind == TEXT else isolated_name(key)}"
 
 
 def _compared(found: HitsLike, a: int, b: int) -> dict[str, Any]:
     """Two hits, whose tables their own entries have."""
     why = found.why(a, b)
-    entry = _contrast_in_words(why.contrast)
-    names = [_titled(found.hits[at].rank, found.hits[at].key) for at in (a, b)]
+    entry = _contrast_in_words(why.contrast, _QUERY if _is_of_one_kind(found) else "")
+    names = [
+        _titled(hit.rank, hit.key, found.item(at).kind)
+        for at, hit in ((at, found.hits[at]) for at in (a, b))
+    ]
     entry["label"] = f"Why {names[0]} rather than {names[1]}?"
     if "changes" not in entry:
         entry["decided"] = list(_decided(why))
@@ -491,15 +507,23 @@ def _facts(explanation: PairLike) -> Iterator[tuple[str, str]]:
     sides = explanation.first, explanation.second
     for name, side in zip(explanation.side_names, sides):
         yield f"Path of {name}", f"attributed at the {path(side, explanation.method)}"
+    yield from _exactness(explanation)
+
+
+def _exactness(explanation: PairLike) -> Iterator[tuple[str, str]]:
+    """How far the parts are the score, and of a late interaction how far the score goes
+    along with them."""
     if found := completeness(explanation):
         yield "Completeness", typeset(found)
+    if explanation.maxsim is not None:
+        said = explanation.maxsim.in_words(explanation.side_names)
+        yield "MaxSim", typeset(capitalized("; ".join(said)))
 
 
 def _contrast_facts(contrast: ContrastLike) -> Iterator[tuple[str, str]]:
-    facts = dict(_facts(contrast.preferred))
-    facts.pop("Completeness", None)
-    yield from facts.items()
+    own = dict(_exactness(contrast.preferred))
+    yield from (fact for fact in _facts(contrast.preferred) if fact[0] not in own)
     pairs = ("preferred", contrast.preferred), ("other", contrast.other)
-    for name, explanation in pairs:
-        if found := completeness(explanation):
-            yield f"Completeness, {name}", typeset(found)
+    for which, explanation in pairs:
+        for name, said in _exactness(explanation):
+            yield f"{name}, {which}", said

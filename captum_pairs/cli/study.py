@@ -109,7 +109,12 @@ _AFTER = (
         help="Block to whose input is attributed, of the image's encoder (and of the "
         "text's).",
     ),
-    click.option("--method", type=MethodOption(), metavar="NAME"),
+    click.option(
+        "--method",
+        type=MethodOption(),
+        metavar="NAME",
+        help="By which it is attributed.  [default: integrated_gradients]",
+    ),
     click.option("--baseline", type=TextOption(), help="Of images, or of texts."),
     click.option(
         "--tolerance",

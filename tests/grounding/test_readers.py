@@ -340,13 +340,15 @@ def test_counts_of_training_captions(tmp_path: Path) -> None:
     file = _write(tmp_path / "captions.txt", "a red circle\ntwo circles, a star\n\n")
     counts = class_counts(file, data)
     assert counts["circle"] == 2 and counts["star"] == 1 and counts["heart"] == 0
-    assert class_counts(_write(tmp_path / "a.json", {"dog": 3}), data) == {"dog": 3}
-    assert class_counts(_write(tmp_path / "a.csv", "class,n\ndog,3\n"), data) == {
-        "dog": 3
-    }
+    written = {"dog": 3, "star": 2}  # some of other data
+    assert class_counts(_write(tmp_path / "a.json", written), data) == written
+    text = "class,n\ndog,3\nstar,2\n"
+    assert class_counts(_write(tmp_path / "a.csv", text), data) == written
     for name, content, message in (
         ("b.json", {"dog": "many"}, "counts of classes"),
         ("b.csv", "class,n\ndog,many\n", "line 2"),
+        ("c.json", {"Star": 3}, r"the data's classes \(circle, cross, .*json: Star"),
+        ("c.csv", "class,n\n", "the data's classes .*csv: none"),
     ):
         with pytest.raises(InvalidArgumentError, match=f"trained_on: .*{message}"):
             class_counts(_write(tmp_path / name, content), data)

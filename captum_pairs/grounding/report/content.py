@@ -352,8 +352,8 @@ class _Maker:
         if self.study.name == "gaps":
             text += (
                 "of the class word alone, above chance: 0 % is what chance gives, and "
-                "100 % that nothing is missed; intervals hold for all classes at once, and "
-                "are there for classes in ten pictures or more"
+                "100 % that nothing is missed; intervals hold for all classes at once, "
+                "and are there for classes in ten pictures or more"
             )
         else:
             text += self.said(value)

@@ -22,8 +22,8 @@ from captum_pairs.cli.options import (
 
 __all__ = ["study"]
 
-# What each study asks, and the parameters of its own, for --help; the studies themselves
-# import PyTorch.
+# What each study asks, and the parameters of its own, for --help; the studies
+# themselves import PyTorch.
 _STUDIES = {
     "grounding": (
         "Does what a phrase matched lie where the object is?",

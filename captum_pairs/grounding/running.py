@@ -37,8 +37,8 @@ from captum_pairs.grounding.results import (
 from captum_pairs.grounding.studies import study_of
 from captum_pairs.grounding.study import Record, studied_at, Study
 from captum_pairs.model import DualEncoder
-from transformers.utils import logging
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
+from transformers.utils import logging
 
 __all__ = ["run"]
 
@@ -300,8 +300,8 @@ def _run_here(
             if len(left) == before:
                 raise RuntimeError(
                     f"{len(left)} rows are left, and the workers that studied them "
-                    "ended without a result. Were they killed for want of memory? Or is "
-                    "this a script whose work does not stand below "
+                    "ended without a result. Were they killed for want of memory? Or "
+                    "is this a script whose work does not stand below "
                     "if __name__ == '__main__':, which every worker reads anew?"
                 )
             before = len(left)

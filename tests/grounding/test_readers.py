@@ -708,7 +708,10 @@ def test_refcoco_as_the_hub_has_it(tmp_path: Path) -> None:
         )
     ]
     (tmp_path / "data").mkdir()
-    for part, some in (("val-00000-of-00002", rows[:2]), ("val-00001-of-00002", rows[2:])):
+    for part, some in (
+        ("val-00000-of-00002", rows[:2]),
+        ("val-00001-of-00002", rows[2:]),
+    ):
         table = pyarrow.Table.from_pylist(some)
         parquet.write_table(table, tmp_path / "data" / f"{part}.parquet")
     parquet.write_table(

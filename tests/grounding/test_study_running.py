@@ -176,7 +176,10 @@ def test_a_broken_row_is_its_own_error(model: DualEncoder, tmp_path: Path) -> No
         ({"colour": 1}, "colour: expected one of"),
         ({"parameters": {"colour": 1}}, "study: expected parameters of gaps"),
         ({"parameters": {"trained_on": "a.txt"}}, "trained_on: expected counts"),
-        ({"study": "grounding", "parameters": {"permuted": "no"}}, "permuted: expected"),
+        (
+            {"study": "grounding", "parameters": {"permuted": "no"}},
+            "permuted: expected",
+        ),
         ({"study": "grounding", "parameters": {"seed": -1}}, "seed: expected"),
         ({"study": "retrieval", "parameters": {"gallery": 0}}, "gallery: expected"),
         (

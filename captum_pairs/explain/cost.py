@@ -76,7 +76,8 @@ class Cost:
         steps += " steps"
         if max(self.n_references) > 1:
             each = (
-                f"{n} steps from " + (f"each of {m} references" if m > 1 else "a baseline")
+                f"{n} steps from "
+                + (f"each of {m} references" if m > 1 else "a baseline")
                 for n, m in zip(self.n_steps, self.n_references)
             )
             steps = " and ".join(dict.fromkeys(each))
@@ -91,8 +92,8 @@ def estimate(model: EncoderPair, first: Any, second: Any, options: Options) -> C
     if options.method_class not in _COUNTED:
         raise InvalidArgumentError(
             "method",
-            "'integrated_gradients' or 'expected_gradients', whose passes can be counted "
-            "before",
+            "'integrated_gradients' or 'expected_gradients', whose passes can be "
+            "counted before",
             repr(options.method_name),
         )
     options = adopted(options, first, second)
@@ -157,8 +158,9 @@ def _steps(side: Side) -> int:
     if not isinstance(side, PreparedSide):
         return 0
     settings = side.settings
-    if isinstance(side.asking.method, ExpectedJacobian):
-        return int(side.asking.method.refined(side.example, settings).n_steps)
+    method, example = side.asking.method, side.example
+    if isinstance(method, ExpectedJacobian) and isinstance(example, ReferencePaths):
+        return int(method.refined(example, settings).n_steps)
     if settings.tolerance is None:
         return int(settings.n_steps)
     expected = side.asking.method.expected_steps(side.example, settings)

@@ -3,11 +3,7 @@
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 from captum_pairs.models.hugging_face import load_hugging_face
-from captum_pairs.scenes.checkpoints import (
-    checkpoint_path,
-    CHECKPOINTS,
-    DEFAULT,
-)
+from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS, DEFAULT
 
 __all__ = ["load_scenes"]
 

@@ -1,5 +1,7 @@
 """Phrases' maps are those of explain; an object's cells are those that lie in it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,16 +18,18 @@ from grounding_rows import CAPTION, grid, picture
 
 def test_phrases_are_read_as_explain_does(model: DualEncoder) -> None:
     image = picture(1)
-    kept = contributions_of(model, CAPTION, {})
+    # a rule that is named takes the same steps for some of the words as for all
+    options: dict[str, Any] = {"settings": {"method": "gausslegendre"}}
+    kept = contributions_of(model, CAPTION, options)
     vectors = [phrase_vector(kept, each) for each in ((0, 10), (4, 10), (12, 18))]
-    maps = maps_of(model, image, kept, vectors, {})
-    whole = model.explain(image, CAPTION)
+    maps = maps_of(model, image, kept, vectors, options)
+    whole = model.explain(image, CAPTION, **options)
     for at, phrase in enumerate(("red circle", "circle", "square")):
         expected = whole.phrase(phrase)
         torch.testing.assert_close(
             torch.from_numpy(maps.values[at]).reshape(5, 5).float(), expected
         )
-        alone = model.explain(image, CAPTION, phrase=phrase)
+        alone = model.explain(image, CAPTION, phrase=phrase, **options)
         assert alone.second_effects is not None
         assert maps.effects[at] == pytest.approx(float(alone.second_effects), abs=1e-5)
         total = float(alone.interactions.sum())

@@ -308,8 +308,10 @@ class Options:
             "layer": encoder.layer(self.layers(model)[at]).name,
             "tokens": self.tokens,
             **self._settings(method),
-            **{name: repr(value) for name, value in self._own(method).items()},
         }
+        for name, value in self._own(method).items():
+            # a method may call a setting of its own as an option is called ("method")
+            known[f"settings[{name!r}]" if name in known else name] = repr(value)
         if method.has_baseline:
             known["baseline"] = encoder.check_baseline(self.baselines(model)[at])
         if references is not None:

@@ -211,6 +211,21 @@ def test_another_model_or_version_or_setting(
         Contributions.load(tmp_path)
 
 
+def test_settings_that_are_called_as_options_are(
+    model: DualEncoder, tmp_path: Path
+) -> None:
+    # the method's own "method" names a rule of quadrature, "tolerance" is one of both
+    own: Any = {"settings": {"method": "riemann_middle", "tolerance": 1e-3}}
+    model.contributions(TEXTS, directory=tmp_path / "s", **own)
+    stored = Contributions.load(tmp_path / "s")[0]
+    assert stored.settings["method"] == "integrated_gradients"
+    found = model.explain(_photo(0), stored, **own)
+    alone = model.explain(_photo(0), TEXTS[0], **own)
+    torch.testing.assert_close(found.interactions, alone.interactions)
+    with pytest.raises(InvalidArgumentError, match=r"settings\['method'\]: .*middle"):
+        model.explain(_photo(0), stored)
+
+
 def test_bad_input(model: DualEncoder, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="inputs: .*at least one"):
         model.contributions([])

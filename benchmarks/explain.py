@@ -10,7 +10,8 @@ contributions of some images; a phrase and a caption of ten words of a CLIP of
 ViT-B/32's shape with random weights, at the last block and at the default one.
 
 With ``--beside`` another version of the package runs beside this one, round by round in
-a process of its own, on the same weights (`scenes:plain`). Times are medians of the rounds.
+a process of its own, on the same weights (`scenes:plain`). Times are medians of the
+rounds.
 """
 
 import argparse
@@ -91,7 +92,7 @@ TIMES = {"phrase": 8, "caption": 4}
 
 
 def plain() -> str:
-    """The weights that all versions have, by the name that this version has for them."""
+    """The weights that all versions have, by the name that this one has for them."""
     from captum_pairs.scenes import CHECKPOINTS
 
     return "plain" if "plain" in CHECKPOINTS else "default"

@@ -167,7 +167,7 @@ class DualEncoder(EncoderPair):
 
         Raises:
             InvalidArgumentError: naming ``method`` for another one than
-                "integrated_gradients".
+                "integrated_gradients" and "expected_gradients".
 
         >>> print(model.estimate("one.jpg", "other.jpg", layer=13))
         """

@@ -13,6 +13,7 @@ import click
 from captum_pairs import __version__
 from captum_pairs.cli.messages import (
     announced,
+    embedding_each,
     failure,
     IMAGE_UNREADABLE,
     in_one_line,
@@ -381,7 +382,7 @@ def explain(
     _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given, phrase, occurrence)
-    encoders = _load(model, device, target, scores=True)
+    encoders = _load_scorer(model, device, target)
     pair = _pair(encoders, given)
     with announced("explaining"):
         explanation = encoders.explain(
@@ -422,7 +423,7 @@ def contrast(
     _check_layer(model, settings.get("layer"))
     _check_settings(settings)
     _look_at(given)
-    encoders = _load(model, device, target, scores=True)
+    encoders = _load_scorer(model, device, target)
     query, candidates, side = _query(encoders, given)
     with announced("explaining"):
         found = encoders.contrast(
@@ -1000,43 +1001,43 @@ def _look_at(
         find_phrase(given["text"][0], phrase, occurrence)
 
 
-def _load(
-    name: str,
-    device: Optional[str],
-    target: Optional[str] = None,
-    scores: bool = False,
+def _load(name: str, device: Optional[str]) -> "DualEncoder":
+    """One that embeds each input."""
+    with embedding_each(name):
+        return _load_any(name, device)
+
+
+def _load_scorer(
+    name: str, device: Optional[str], target: Optional[str]
 ) -> "DualEncoder":
-    """
-    Args:
-        target: the class that is meant, of a score of several.
-        scores: whether a score of both inputs at once will do.
-    """
-    shown = click.format_filename(name)
-    with announced(f"loading the model {shown}"):
-        from captum_pairs.attr import InvalidArgumentError
+    """One that may score both inputs at once: of several classes the one that is
+    meant."""
+    from captum_pairs.attr import InvalidArgumentError
+
+    try:
+        return _load_any(name, device, target=target)
+    except InvalidArgumentError as error:
+        if error.argument != "target":
+            raise
+        if target is None:
+            message = f"--target is needed: {error.expected}"
+            raise click.UsageError(message) from error
+        message = f"{error.expected}, not {error.got}"
+        if error.expected.startswith("None"):
+            shown = click.format_filename(name)
+            message = f"taken by models of several classes only, not by {shown}"
+        raise click.BadParameter(message, param_hint="--target") from error
+
+
+def _load_any(name: str, device: Optional[str], **more: Any) -> "DualEncoder":
+    with announced(f"loading the model {click.format_filename(name)}"):
         from captum_pairs.model import load
         from transformers.utils import logging
 
         # the bar is that of loading weights; their functions are untyped
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        try:
-            return load(name, device=device, target=target)
-        except InvalidArgumentError as error:
-            if error.argument != "target":
-                raise
-            if not scores:
-                message = "a model that embeds each input, not one that scores both"
-                raise click.BadParameter(
-                    f"{message} at once, {shown}", param_hint="--model"
-                ) from error
-            if target is None:
-                message = f"--target is needed: {error.expected}"
-                raise click.UsageError(message) from error
-            message = f"{error.expected}, not {error.got}"
-            if error.expected.startswith("None"):
-                message = f"taken by models of several classes only, not by {shown}"
-            raise click.BadParameter(message, param_hint="--target") from error
+        return load(name, device=device, **more)
 
 
 def _model_of_index(directory: Path) -> Optional[str]:

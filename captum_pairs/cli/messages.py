@@ -11,6 +11,7 @@ import click
 
 __all__ = [
     "announced",
+    "embedding_each",
     "failure",
     "IMAGE_UNREADABLE",
     "in_one_line",
@@ -64,6 +65,22 @@ def _told(error: Exception) -> click.ClickException:
         f"unexpected {names[0]}{reason} (captum-pairs --traceback ... shows where)",
         UNEXPECTED,
     )
+
+
+@contextmanager
+def embedding_each(model: str) -> Iterator[None]:
+    """A model of several classes, which asks for one of them, is refused where no score
+    of both inputs at once will do."""
+    try:
+        yield
+    except ValueError as error:
+        if getattr(error, "argument", None) != "target":
+            raise
+        message = (
+            "a model that embeds each input, not one that scores both at once, "
+            f"{click.format_filename(model)}"
+        )
+        raise click.BadParameter(message, param_hint="--model") from error
 
 
 def failure(message: str, code: int) -> click.ClickException:

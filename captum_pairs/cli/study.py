@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import click
-from captum_pairs.cli.messages import announced
+from captum_pairs.cli.messages import announced, embedding_each
 from captum_pairs.cli.options import (
     DeviceOption,
     FileOption,
@@ -22,8 +22,8 @@ from captum_pairs.cli.options import (
 
 __all__ = ["study"]
 
-# What each study asks, and the parameters of its own, for --help; the studies themselves
-# import PyTorch.
+# What each study asks, and the parameters of its own, for --help; the studies
+# themselves import PyTorch.
 _STUDIES = {
     "grounding": (
         "Does what a phrase matched lie where the object is?",
@@ -109,7 +109,12 @@ _AFTER = (
         help="Block to whose input is attributed, of the image's encoder (and of the "
         "text's).",
     ),
-    click.option("--method", type=MethodOption(), metavar="NAME"),
+    click.option(
+        "--method",
+        type=MethodOption(),
+        metavar="NAME",
+        help="By which it is attributed.  [default: integrated_gradients]",
+    ),
     click.option("--baseline", type=TextOption(), help="Of images, or of texts."),
     click.option(
         "--tolerance",
@@ -213,20 +218,21 @@ def _run(
             own["trained_on"] = grounding.class_counts(trained_on, rows)
     given = {key: value for key, value in settings.items() if value is not None}
     try:
-        results = grounding.run(
-            name,
-            rows,
-            model,
-            out,
-            sample=sample,
-            seed=seed,
-            parameters=own,
-            device=device,
-            on=on,
-            processes=processes,
-            progress=sys.stderr.isatty(),
-            **given,
-        )
+        with embedding_each(model):
+            results = grounding.run(
+                name,
+                rows,
+                model,
+                out,
+                sample=sample,
+                seed=seed,
+                parameters=own,
+                device=device,
+                on=on,
+                processes=processes,
+                progress=sys.stderr.isatty(),
+                **given,
+            )
     except KeyboardInterrupt:
         click.echo("stopped: the same command goes on with what is left", err=True)
         raise

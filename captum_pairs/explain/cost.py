@@ -13,7 +13,13 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
-from captum_pairs.attr import IntegratedJacobian, InvalidArgumentError, Session
+from captum_pairs.attr import (
+    ExpectedJacobian,
+    IntegratedJacobian,
+    InvalidArgumentError,
+    ReferencePaths,
+    Session,
+)
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import Options
 from captum_pairs.explain.sides import adopted, PreparedSide, Side, side_of
@@ -31,6 +37,8 @@ _FEW, _SOME = 1, 3
 # Points at which the residual is looked at, from which the number of steps is told.
 _TRIED = 8
 
+# Methods whose passes can be counted before.
+_COUNTED = (IntegratedJacobian, ExpectedJacobian)
 # Encoders of which a finer layer's cost was told.
 _told: "WeakSet[Encoder]" = WeakSet()
 
@@ -45,9 +53,11 @@ class Cost:
         gradients: products with an encoder's Jacobian, or with its transpose.
         features: of both inputs, special tokens among them.
         n_steps: of both paths; where the tolerance was not reached at eight, at most so
-            many: the residual halves, at least, when they are doubled.
+            many: the residual halves, at least, when they are doubled. Of several
+            references those of each one's path.
         layers: of both encoders, in words.
         is_grid: whether points are places of both paths, and not of one or the other.
+        n_references: that each input is compared with.
     """
 
     seconds: float
@@ -56,24 +66,34 @@ class Cost:
     n_steps: tuple[int, int]
     layers: tuple[str, str]
     is_grid: bool = False
+    n_references: tuple[int, int] = (1, 1)
 
     def __str__(self) -> str:
         where = " and ".join(dict.fromkeys(self.layers))
         steps = " and ".join(str(n) for n in dict.fromkeys(self.n_steps))
         if self.is_grid:
             steps = " x ".join(map(str, self.n_steps))
+        steps += " steps"
+        if max(self.n_references) > 1:
+            each = (
+                f"{n} steps from "
+                + (f"each of {m} references" if m > 1 else "a baseline")
+                for n, m in zip(self.n_steps, self.n_references)
+            )
+            steps = " and ".join(dict.fromkeys(each))
         return (
             f"about {_duration(self.seconds)}: {self.features[0]} x {self.features[1]} "
-            f"features at the {where}, {steps} steps, {self.gradients:,} gradients"
+            f"features at the {where}, {steps}, {self.gradients:,} gradients"
         )
 
 
 def estimate(model: EncoderPair, first: Any, second: Any, options: Options) -> Cost:
     """See :meth:`captum_pairs.DualEncoder.estimate`."""
-    if options.method_class is not IntegratedJacobian:
+    if options.method_class not in _COUNTED:
         raise InvalidArgumentError(
             "method",
-            "'integrated_gradients', whose passes can be counted before",
+            "'integrated_gradients' or 'expected_gradients', whose passes can be "
+            "counted before",
             repr(options.method_name),
         )
     options = adopted(options, first, second)
@@ -97,13 +117,17 @@ def announce(
         sides: both, ready.
         tally: of what was run until then.
     """
-    if options.method_class is not IntegratedJacobian:
+    if options.method_class not in _COUNTED:
         return
     _announce_finer(model, sides, options)
     # a gradient takes as long as the pass that it goes back through, or twice that
     point = tally.elapsed / max(tally.forwards, 1)
-    steps = [_TRIED * isinstance(side, PreparedSide) for side in sides]
-    if _gradients(sides, steps) * point < PATIENCE:
+    points = [
+        (_TRIED if _references(side) == 1 else _FEWEST_POINTS * _references(side))
+        * isinstance(side, PreparedSide)
+        for side in sides
+    ]
+    if _gradients(sides, points) * point < PATIENCE:
         return
     found = _cost(sides)
     if found.seconds >= PATIENCE:
@@ -134,6 +158,9 @@ def _steps(side: Side) -> int:
     if not isinstance(side, PreparedSide):
         return 0
     settings = side.settings
+    method, example = side.asking.method, side.example
+    if isinstance(method, ExpectedJacobian) and isinstance(example, ReferencePaths):
+        return int(method.refined(example, settings).n_steps)
     if settings.tolerance is None:
         return int(settings.n_steps)
     expected = side.asking.method.expected_steps(side.example, settings)
@@ -149,8 +176,15 @@ def _steps(side: Side) -> int:
     return int(min(n_steps, settings.n_steps))
 
 
-def _gradients(sides: Sequence[Side], steps: Sequence[int]) -> int:
-    return sum(n * number for n, number in zip(steps, _products(sides)))
+def _references(side: Side) -> int:
+    """How many paths lead to an input."""
+    if isinstance(side, PreparedSide) and isinstance(side.example, ReferencePaths):
+        return len(side.example)
+    return 1
+
+
+def _gradients(sides: Sequence[Side], points: Sequence[int]) -> int:
+    return sum(n * number for n, number in zip(points, _products(sides)))
 
 
 def _products(sides: Sequence[Side]) -> tuple[int, int]:
@@ -169,28 +203,31 @@ def _products(sides: Sequence[Side]) -> tuple[int, int]:
 def _cost(sides: Sequence[Side]) -> Cost:
     """In the order of the sides."""
     steps = [_steps(side) for side in sides]
+    references = [_references(side) for side in sides]
+    taken = [n * count for n, count in zip(steps, references)]
     products = _products(sides)
     few = int(sides[1].cost < sides[0].cost)
     seconds = 0.0
-    for at, (side, n_steps) in enumerate(zip(sides, steps)):
+    for at, (side, number) in enumerate(zip(sides, taken)):
         if isinstance(side, PreparedSide):
             run = partial(_shares if at == few else _along, side)
-            points = _points(n_steps, products[at])
-            seconds += n_steps * _per_point(run, products[at], points)
+            points = _points(number, products[at])
+            seconds += number * _per_point(run, products[at], points)
     inputs = [side.input for side in sides]
     return Cost(
         seconds,
-        _gradients(sides, steps),
+        _gradients(sides, taken),
         (len(inputs[0].features), len(inputs[1].features)),
         (steps[0], steps[1]),
         (inputs[0].layer, inputs[1].layer),
+        n_references=(references[0], references[1]),
     )
 
 
-def _points(n_steps: int, count: int) -> int:
+def _points(taken: int, count: int) -> int:
     """At how many points passes are timed."""
-    allowed = int(_SHARE * n_steps * count / (_FEW + _SOME))
-    return max(_FEWEST_POINTS, min(allowed, n_steps, _MOST_POINTS))
+    allowed = int(_SHARE * taken * count / (_FEW + _SOME))
+    return max(_FEWEST_POINTS, min(allowed, taken, _MOST_POINTS))
 
 
 def _per_point(run: Callable[[int, int], None], count: int, points: int) -> float:
@@ -219,9 +256,7 @@ def _along(side: PreparedSide, count: int, points: int) -> None:
 
 
 def _at_points(side: PreparedSide, number: int) -> Any:
-    return replace(
-        side.settings, n_steps=number, tolerance=None, method="gausslegendre"
-    )
+    return side.asking.method.at_points(side.settings, number)
 
 
 def _duration(seconds: float) -> str:

@@ -30,9 +30,9 @@ def compare(before: "Results", after: "Results") -> dict[str, pyarrow.Table]:
     """
     What changed from one run to another of the same study.
 
-    Rows of the same id (and span, or method), caption and file of the image are compared
-    with one another. If the two have no row in common, they are of other data: then
-    means are compared, the images of each drawn on their own.
+    Rows of the same id (and span, or method), caption and file of the image are
+    compared with one another. If the two have no row in common, they are of other data:
+    then means are compared, the images of each drawn on their own.
 
     Returns:
         "overall": a row for each measure: before, after, their difference, its

@@ -6,7 +6,7 @@ A study of a model while it is trained, at some of its steps.
 >>> watch.curve()
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -14,7 +14,7 @@ import pyarrow
 from captum_pairs import model as models
 from captum_pairs.attr import validation
 from captum_pairs.grounding.comparing import curve
-from captum_pairs.grounding.data.row import Data
+from captum_pairs.grounding.data.row import Row
 from captum_pairs.grounding.results import load, Results
 from captum_pairs.grounding.running import run
 from captum_pairs.grounding.study import Study
@@ -47,7 +47,7 @@ class DuringTraining:
     def __init__(
         self,
         study: Union[str, Study],
-        data: Union[str, Data],
+        data: Union[str, Sequence[Row]],
         out: Union[str, Path],
         every: int = 1,
         **settings: Any,

@@ -21,7 +21,9 @@ from captum_pairs import model as models
 from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.explain.options import Options
 from captum_pairs.grounding.data import open_data
-from captum_pairs.grounding.data.row import Data
+from captum_pairs.grounding.data.own import Given
+from captum_pairs.grounding.data.reading import READERS
+from captum_pairs.grounding.data.row import Data, Row
 from captum_pairs.grounding.maps import check_model
 from captum_pairs.grounding.on_ray import run_on_ray
 from captum_pairs.grounding.results import (
@@ -35,8 +37,8 @@ from captum_pairs.grounding.results import (
 from captum_pairs.grounding.studies import study_of
 from captum_pairs.grounding.study import Record, studied_at, Study
 from captum_pairs.model import DualEncoder
-from transformers.utils import logging
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
+from transformers.utils import logging
 
 __all__ = ["run"]
 
@@ -55,7 +57,7 @@ _BYTES_A_PROCESS = 1.5e9
 
 def run(
     study: Union[str, Study],
-    data: Union[str, Data],
+    data: Union[str, Sequence[Row]],
     model: Union[str, DualEncoder],
     out: Union[str, Path],
     *,
@@ -77,8 +79,8 @@ def run(
 
     Args:
         study: its name, or one with its parameters.
-        data: as :func:`captum_pairs.grounding.open_data` takes it, or rows that it
-            gave.
+        data: as :func:`captum_pairs.grounding.open_data` takes it, what it gave, or a
+            list of rows.
         model: as :func:`captum_pairs.load` takes it, or a model.
         out: the directory of the results.
         sample: so many rows, drawn at random. Default: all
@@ -102,7 +104,7 @@ def run(
     if processes is not None:
         validation.positive_int("processes", processes)
     validation.positive_int("seed", seed, 0)
-    rows = open_data(data, **(data_options or {})) if isinstance(data, str) else data
+    rows = _opened(data, data_options or {}, on)
     if not len(rows):
         reasons = ", ".join(f"{n} {r}" for r, n in rows.left_out.counts.items())
         raise InvalidArgumentError(
@@ -123,6 +125,18 @@ def run(
     else:
         _run_here(work, shards, places, processes, progress)
     return load(out)
+
+
+def _opened(
+    data: Union[str, Sequence[Row]], options: Mapping[str, Any], on: str
+) -> Data:
+    if isinstance(data, str):
+        return open_data(data, **options)
+    rows = data if isinstance(data, Data) else Given(data)
+    if on == "ray" and rows.name.partition(":")[0] not in READERS:
+        expected = 'the name of data that every worker can open, such as "rows:FILE"'
+        raise InvalidArgumentError("data", expected, "rows in memory")
+    return rows
 
 
 def sampled(number: int, sample: Optional[int], seed: int) -> list[int]:
@@ -286,8 +300,8 @@ def _run_here(
             if len(left) == before:
                 raise RuntimeError(
                     f"{len(left)} rows are left, and the workers that studied them "
-                    "ended without a result. Were they killed for want of memory? Or is "
-                    "this a script whose work does not stand below "
+                    "ended without a result. Were they killed for want of memory? Or "
+                    "is this a script whose work does not stand below "
                     "if __name__ == '__main__':, which every worker reads anew?"
                 )
             before = len(left)

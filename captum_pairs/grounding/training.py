@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Union
 
@@ -29,7 +30,8 @@ def class_counts(path: Union[str, Path], data: Data) -> dict[str, int]:
 
     Raises:
         InvalidArgumentError: naming ``trained_on``, the file, the line and what was
-            expected.
+            expected; also if it counts none of the data's classes, which are then
+            called otherwise.
     """
     file = Path(path)
     try:
@@ -38,10 +40,39 @@ def class_counts(path: Union[str, Path], data: Data) -> dict[str, int]:
         reason = f"{file}: {getattr(error, 'strerror', None) or error}"
         raise InvalidArgumentError("trained_on", "a file", reason) from error
     if file.suffix.lower() == ".json":
-        return _of_json(file, text)
+        return _of_this(data, _of_json(file, text), file)
     if file.suffix.lower() == ".csv":
-        return _of_csv(file, text)
+        return _of_this(data, _of_csv(file, text), file)
     return _of_captions(text, data)
+
+
+def _of_this(data: Data, counts: dict[str, int], file: Path) -> dict[str, int]:
+    """Counts that have at least one of the data's classes."""
+    looked_at = set()
+    for label in _labels(data):
+        if label in counts:
+            return counts
+        looked_at.add(label)
+    if looked_at:
+        expected = f"counts of the data's classes ({_some(looked_at)})"
+        came = f"{file}: {_some(counts) or 'none'}"
+        raise InvalidArgumentError("trained_on", expected, came)
+    return counts
+
+
+def _some(labels: Iterable[str], most: int = 5) -> str:
+    names = sorted(labels)
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def _labels(data: Data) -> Iterator[str]:
+    """Of what the first rows name and show; of rows that can't be read none."""
+    for place in range(min(len(data), _LOOKED_AT)):
+        try:
+            row = data[place]
+        except (OSError, ValueError):
+            continue  # its error is in the results
+        yield from (each.label for each in (*row.spans, *row.objects))
 
 
 def _of_json(file: Path, text: str) -> dict[str, int]:
@@ -75,11 +106,7 @@ def _of_csv(file: Path, text: str) -> dict[str, int]:
 
 
 def _of_captions(text: str, data: Data) -> dict[str, int]:
-    labels: set[str] = set()
-    for place in range(min(len(data), _LOOKED_AT)):
-        row = data[place]
-        labels.update(each.label for each in row.spans)
-        labels.update(each.label for each in row.objects)
+    labels = set(_labels(data))
     names = Names(sorted(labels))
     counts: Counter[str] = Counter(dict.fromkeys(sorted(labels), 0))
     for line in text.splitlines():

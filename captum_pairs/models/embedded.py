@@ -3,18 +3,14 @@
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.errors import ModelUnavailableError
 from captum_pairs.models.hugging_face import load_hugging_face
-from captum_pairs.scenes.checkpoints import (
-    checkpoint_path,
-    CHECKPOINTS,
-    DEFAULT,
-)
+from captum_pairs.scenes.checkpoints import checkpoint_path, CHECKPOINTS, DEFAULT
 
 __all__ = ["load_scenes"]
 
-# The block of its image encoder to whose input is attributed (the card's pointing
-# game of "plain": 0.903, as block 1 with 0.907, at half the cost and a tenth of the
-# delta; of "neutral", whose paths are smoother, block 1 finds more than block 2).
-_BLOCK, _BLOCK_OF_NEUTRAL = 2, 1
+# The block of its image encoder to whose input is attributed: by the card most of what
+# is positive lies in the object there, and the path takes half of block 1's cost with a
+# tenth of its delta.
+_BLOCK = 2
 
 
 def load_scenes(name: str, rest: str) -> EncoderPair:
@@ -38,6 +34,5 @@ def load_scenes(name: str, rest: str) -> EncoderPair:
             "model", "the embedded checkpoint", "an installation without it"
         )
     scenes = load_hugging_face(name, str(directory))
-    is_neutral = checkpoint == "neutral"
-    scenes.first.default_block = _BLOCK_OF_NEUTRAL if is_neutral else _BLOCK
+    scenes.first.default_block = _BLOCK
     return scenes

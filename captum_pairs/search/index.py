@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,6 +51,7 @@ from captum_pairs.models.errors import (
     UnreadableImageError,
     UnreadableSoundError,
 )
+from captum_pairs.models.texts import PreparedText
 from captum_pairs.search.building import CONTENT, Embedding, embedding_of, FILE, WORDS
 from captum_pairs.search.exact import Scan
 from captum_pairs.search.explained import ExplainedHits, Why, WhyNot
@@ -244,7 +246,8 @@ class Index:
 
         Every item is compared, in blocks, in single precision; those that can be among
         the first by what that rounds are compared again in double precision. Items of
-        the same score stand in the order in which they came.
+        the same score stand in the order in which they came. It warns if the model
+        knows no word of the query.
 
         Args:
             query: an input of either side, as for
@@ -258,7 +261,14 @@ class Index:
         """
         validation.positive_int("k", k)
         with self._as_it_was():
-            return self._first(self._scan(self._embedded(query)), k)
+            scan = self._scan(self._embedded(query))
+            if self._knows_no_word(query):
+                warnings.warn(
+                    "the tokenizer knows no word of the query: what is found is what "
+                    "any unknown word finds",
+                    stacklevel=2,
+                )
+            return self._first(scan, k)
 
     def _scan(self, query: NDArray[np.float64]) -> Scan:
         """An embedding (k,) compared with all items."""
@@ -476,6 +486,16 @@ class Index:
             prepared = encoder.prepare(query, self.options.baselines(self.model)[at])
         found = embedding_of(self.model, at, prepared)
         return found.double().numpy()
+
+    def _knows_no_word(self, query: Any) -> bool:
+        """Whether all words of a text are unknown ones to the model."""
+        encoder = (self.model.first, self.model.second)[self._side_of(query)]
+        if encoder.kind != TEXT or not isinstance(query, str):
+            return False
+        prepared = encoder.prepare(query)
+        tokens = prepared.tokens if isinstance(prepared, PreparedText) else ()
+        words = [token for token in tokens if not token.special]
+        return bool(words) and all(token.unknown for token in words)
 
     @contextmanager
     def _named(self, query: Any) -> Iterator[None]:

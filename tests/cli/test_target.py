@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from captum_pairs import PairExplanation
 from captum_pairs.cli import main
 from click.testing import CliRunner, Result
 from transformers import (
@@ -17,7 +18,7 @@ from transformers import (
 )
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the red circle dog".split()
-TEXTS = ("--text", "a red circle", "--text", "a dog")
+TEXTS = ("--text", "a red circle", "--text", "a dog", "--text", "red dog")
 LABELS = ["contradiction", "entailment", "neutral"]
 
 
@@ -57,20 +58,16 @@ def _own_scores(directory: Path, *texts: str) -> list[float]:
 
 
 def test_one_of_several_classes(classes: Path, tmp_path: Path) -> None:
-    own = _own_scores(classes, "a red circle", "a dog")
-    more: tuple[object, ...] = (*TEXTS, "--n-steps", 3, "--out", tmp_path)
-    done = _run("explain", "--model", classes, "--target", "Entailment", *more)
+    """`explain` is given the target in the same way, as what it refuses shows."""
+    one, other = (_own_scores(classes, "a red circle", text) for text in TEXTS[3::2])
+    given = ("--target", "Entailment", *TEXTS, "--n-steps", 3, "--out", tmp_path)
+    done = _run("contrast", "--model", classes, *given)
     assert done.exit_code == 0, done.output
-    assert "the model's logit of “entailment”" in done.output
-    found = json.loads((tmp_path / "explanation.json").read_text("utf-8"))
-    assert found["score"] == pytest.approx(own[1], abs=1e-5)
-    other = _own_scores(classes, "a red circle", "red dog")
-    more = (*more, "--text", "red dog")
-    done = _run("contrast", "--model", classes, "--target", 2, *more)
-    assert done.exit_code == 0, done.output
+    assert "in logit of “entailment”" in done.output
     found = json.loads((tmp_path / "contrast.json").read_text("utf-8"))
-    assert found["difference"] == pytest.approx(own[2] - other[2], abs=2e-5)
-    assert "in logit of “neutral”" in done.output
+    assert found["difference"] == pytest.approx(one[1] - other[1], abs=2e-5)
+    preferred = PairExplanation.load(tmp_path, "contrast_preferred")
+    assert preferred.score == pytest.approx(one[1], abs=1e-5)
 
 
 def test_what_is_wrong_with_a_target(
@@ -86,13 +83,15 @@ def test_what_is_wrong_with_a_target(
         (tiny_clip, ("1",), f"by models of several classes only, not by {tiny_clip}"),
     ):
         given = [part for value in target for part in ("--target", value)]
-        done = _run("explain", "--model", model, *given, *TEXTS, "--out", tmp_path)
+        done = _run("explain", "--model", model, *given, *TEXTS[:4], "--out", tmp_path)
         assert done.exit_code == 2, done.output
         assert said in done.output and "--target" in done.output
     # what needs two embeddings takes none
-    done = _run("compare", "--model", classes, *TEXTS)
-    assert done.exit_code == 2 and "--target" not in done.output, done.output
-    assert "a model that embeds each input, not one that" in done.output
+    study = ("faithfulness", "--data", "scenes:2", "--out", tmp_path / "study")
+    for command in (("compare", *TEXTS[:4]), ("study", *study)):
+        done = _run(*command, "--model", classes)
+        assert done.exit_code == 2 and "--target" not in done.output, done.output
+        assert "a model that embeds each input, not one that" in done.output
 
 
 def test_a_label_comes_before_a_number() -> None:

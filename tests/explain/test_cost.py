@@ -137,6 +137,25 @@ def test_what_takes_long_is_said_before(
     assert found.first.layer in said and said.count("\n") == 1
 
 
+def test_references_are_estimated_and_said(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    rng = np.random.default_rng(1)
+    others = [rng.integers(0, 255, (40, 40, 3), dtype=np.uint8) for _ in range(5)]
+    references = model.references(images=others, size=3)
+    told = model.estimate(*images(), references=references)
+    monkeypatch.setattr(cost, "PATIENCE", 0.0)
+    found = model.explain(*images(), references=references)
+    assert told.n_references == (3, 3)
+    assert told.n_steps == (found.first.n_steps, found.second.n_steps)
+    # at each point of three paths a product for each of six dimensions
+    assert told.gradients == 3 * 6 * sum(told.n_steps)
+    assert f"{told.n_steps[0]} steps from each of 3 references" in str(told)
+    said = capsys.readouterr().err
+    assert said.startswith("explaining a pair takes about 1 s: ")
+    assert f"{told.gradients:,} gradients" in said
+
+
 def test_other_methods_are_not_estimated(model: DualEncoder) -> None:
     with pytest.raises(InvalidArgumentError, match="method.*occlusion"):
         model.estimate(*images(), method="occlusion")

@@ -340,13 +340,15 @@ def test_counts_of_training_captions(tmp_path: Path) -> None:
     file = _write(tmp_path / "captions.txt", "a red circle\ntwo circles, a star\n\n")
     counts = class_counts(file, data)
     assert counts["circle"] == 2 and counts["star"] == 1 and counts["heart"] == 0
-    assert class_counts(_write(tmp_path / "a.json", {"dog": 3}), data) == {"dog": 3}
-    assert class_counts(_write(tmp_path / "a.csv", "class,n\ndog,3\n"), data) == {
-        "dog": 3
-    }
+    written = {"dog": 3, "star": 2}  # some of other data
+    assert class_counts(_write(tmp_path / "a.json", written), data) == written
+    text = "class,n\ndog,3\nstar,2\n"
+    assert class_counts(_write(tmp_path / "a.csv", text), data) == written
     for name, content, message in (
         ("b.json", {"dog": "many"}, "counts of classes"),
         ("b.csv", "class,n\ndog,many\n", "line 2"),
+        ("c.json", {"Star": 3}, r"the data's classes \(circle, cross, .*json: Star"),
+        ("c.csv", "class,n\n", "the data's classes .*csv: none"),
     ):
         with pytest.raises(InvalidArgumentError, match=f"trained_on: .*{message}"):
             class_counts(_write(tmp_path / name, content), data)
@@ -706,7 +708,10 @@ def test_refcoco_as_the_hub_has_it(tmp_path: Path) -> None:
         )
     ]
     (tmp_path / "data").mkdir()
-    for part, some in (("val-00000-of-00002", rows[:2]), ("val-00001-of-00002", rows[2:])):
+    for part, some in (
+        ("val-00000-of-00002", rows[:2]),
+        ("val-00001-of-00002", rows[2:]),
+    ):
         table = pyarrow.Table.from_pylist(some)
         parquet.write_table(table, tmp_path / "data" / f"{part}.parquet")
     parquet.write_table(

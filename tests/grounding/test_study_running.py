@@ -126,7 +126,12 @@ def test_it_goes_on_where_it_was_stopped(
 def test_what_is_asked_for_has_to_be_the_same(
     model: DualEncoder, tmp_path: Path
 ) -> None:
-    grounding.run("gaps", _data(2), model, tmp_path, processes=1, **QUICK)
+    rows = [row_of(0), row_of(1)]
+    results = grounding.run("gaps", rows, model, tmp_path, processes=1, **QUICK)
+    assert results.counts["done"] == 2
+    with pytest.raises(InvalidArgumentError, match="results of data"):
+        others = [row_of(2), row_of(3)]
+        grounding.run("gaps", others, model, tmp_path, processes=1, **QUICK)
     for other, name in (
         ({"seed": 3}, "sample"),
         ({"parameters": {"measure": "energy"}}, "asked"),
@@ -171,7 +176,10 @@ def test_a_broken_row_is_its_own_error(model: DualEncoder, tmp_path: Path) -> No
         ({"colour": 1}, "colour: expected one of"),
         ({"parameters": {"colour": 1}}, "study: expected parameters of gaps"),
         ({"parameters": {"trained_on": "a.txt"}}, "trained_on: expected counts"),
-        ({"study": "grounding", "parameters": {"permuted": "no"}}, "permuted: expected"),
+        (
+            {"study": "grounding", "parameters": {"permuted": "no"}},
+            "permuted: expected",
+        ),
         ({"study": "grounding", "parameters": {"seed": -1}}, "seed: expected"),
         ({"study": "retrieval", "parameters": {"gallery": 0}}, "gallery: expected"),
         (
@@ -183,6 +191,8 @@ def test_a_broken_row_is_its_own_error(model: DualEncoder, tmp_path: Path) -> No
             "methods: expected a list of methods",
         ),
         ({"data": Given([])}, "data: expected at least one row"),
+        ({"data": ["a.png"]}, "rows: expected rows, got"),
+        ({"data": _data(2), "on": "ray"}, "data: expected the name of data that every"),
     ],
 )
 def test_wrong_arguments(

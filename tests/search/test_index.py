@@ -122,6 +122,20 @@ def test_ties_stand_in_their_order(clip: DualEncoder, files: list[Path]) -> None
     assert said == f"1. {one.key} is as high as 2. {other.key} (cosine):"
 
 
+def test_a_query_of_unknown_words_is_told() -> None:
+    """The scenes' tokenizer has few words: all others are one to the model."""
+    scenes = load("scenes")
+    index = scenes.index(["a red circle", "a blue square"])
+    with pytest.warns(UserWarning, match="knows no word of the query") as told:
+        found = index.search("zebra")
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match="knows no word"):
+        assert index.search("giraffe") == found
+    # one that it knows is enough, and an image has no words; a warning would fail here
+    assert index.search("a red zebra")[0].key == "a red circle"
+    assert len(index.search(photo(0, 64))) == 2
+
+
 # ---- what is kept ------------------------------------------------------------
 
 

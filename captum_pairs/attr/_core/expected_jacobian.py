@@ -264,6 +264,10 @@ class ExpectedJacobian(EmbeddingAttribution[ExpectedIntegration]):
                 tried.append((error, split))
         return min(tried, key=lambda each: each[0])[1]
 
+    def at_points(self, settings: ExpectedIntegration, number: int) -> Split:
+        """Settings that take exactly so many points, of the first reference's path."""
+        return _split(settings, number, 1, False)
+
     def _residual(self, paths: ReferencePaths, split: Split) -> float:
         """Relative distance of the quadrature from the difference it integrates."""
         points = split.points(paths)

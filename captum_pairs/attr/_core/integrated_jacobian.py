@@ -425,6 +425,10 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         wanted = Wanted(path, settings)
         return scanned([wanted])[0].n if self._is_placed(wanted) else None
 
+    def at_points(self, settings: Integration, number: int) -> Integration:
+        """Settings that take exactly so many points, whatever they leave."""
+        return replace(settings, n_steps=number, tolerance=None, method=_RULE)
+
     def most_together(self, path: BaselinePath) -> int:
         # as many as have room in a pass of the costlier kind
         return max(1, path.chunk_size(None, GRAPHS_FORWARD) // _POINTS_OF_EXAMPLE)

@@ -17,13 +17,14 @@ One row a line. The columns are called as the fields of Row are, or as options s
   and of the negative.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from captum_pairs.attr import InvalidArgumentError
+from captum_pairs.attr import InvalidArgumentError, validation
 from captum_pairs.grounding.data.files import existing, wrong
 from captum_pairs.grounding.data.row import (
     Box,
@@ -53,11 +54,23 @@ FIELDS = (
 
 
 class Given(Data):
-    """Rows that are in memory."""
+    """
+    Rows that are in memory.
+
+    Raises:
+        InvalidArgumentError: naming ``rows``, for what is no row, or an id twice.
+    """
 
     def __init__(self, rows: Sequence[Row], name: str = "given") -> None:
         self._rows = list(rows)
-        self.name, self.options, self.left_out = name, {}, LeftOut()
+        for row in self._rows:
+            if not isinstance(row, Row):
+                raise InvalidArgumentError("rows", "rows", validation.describe(row))
+        self.name, self.left_out = name, LeftOut()
+        # by which a plan knows these rows from others
+        said = [(row.id, row.caption, row.negative) for row in self._rows]
+        digest = hashlib.sha256(repr(said).encode("utf-8", "surrogatepass"))
+        self.options = {"rows": digest.hexdigest()[:16]}
         names = [row.id for row in self._rows]
         if len(set(names)) < len(names):
             twice = next(name for at, name in enumerate(names) if name in names[:at])

@@ -143,9 +143,7 @@ def _parquet(
         return found
 
     names = list(table.column_names)
-    return TableInFile(
-        file, len(table), at, names, lambda at: f"row {at + 1}", split
-    )
+    return TableInFile(file, len(table), at, names, lambda at: f"row {at + 1}", split)
 
 
 def _saved_dataset(folder: Path, split: Optional[str]) -> TableInFile:

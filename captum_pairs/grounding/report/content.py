@@ -162,7 +162,9 @@ def _recalled(row: Mapping[str, Any]) -> str:
     what = "pictures" if to_image else "captions"
     of, found = ("caption", "picture") if to_image else ("picture", "caption")
     number = row["images"] if to_image else row["texts"]
-    first = "the first" if row["recall_at"] == 1 else f"one of the first {row['recall_at']}"
+    first = (
+        "the first" if row["recall_at"] == 1 else f"one of the first {row['recall_at']}"
+    )
     return f"of the {of}s: a {found} that belongs to it is {first} of {number} {what}"
 
 
@@ -349,9 +351,9 @@ class _Maker:
         words = "0 is chance, 1 all"
         if self.study.name == "gaps":
             text += (
-                "of the class word alone, above chance: 0 % is what chance gives, 100 % "
-                "that nothing is missed; intervals hold for all classes at once, and "
-                "are there for classes in ten pictures or more"
+                "of the class word alone, above chance: 0 % is what chance gives, and "
+                "100 % that nothing is missed; intervals hold for all classes at once, "
+                "and are there for classes in ten pictures or more"
             )
         else:
             text += self.said(value)

@@ -199,8 +199,9 @@ def _section(section: Section, folder: str) -> str:
     figures = [each for each in section.blocks if isinstance(each, Figure)]
     sheets = [each for each in section.blocks if isinstance(each, Sheet)]
     drawn = "".join(_figure(each, folder) for each in figures)
+    text = escaped(section.text) + _on_screen(section.on_screen)
     return (
-        f'<p class="lead" dir="auto">{escaped(section.text)}{_on_screen(section.on_screen)}</p>'
+        f'<p class="lead" dir="auto">{text}</p>'
         f'<div class="figures">{drawn}</div>'
         + "".join(_sheet(each, folder) for each in sheets)
     )

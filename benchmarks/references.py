@@ -5,7 +5,7 @@ known.
     python benchmarks/references.py scenes results.jsonl [--model NAME] [--scenes 100]
     python benchmarks/references.py words results.jsonl [--model NAME] [--scenes 100]
     python benchmarks/references.py sentences results.jsonl [--pairs 40]
-    python benchmarks/references.py table results.jsonl [--seconds]
+    python benchmarks/references.py table results.jsonl [--seconds] [--least 4]
 
 Scenes: held-out drawings of three objects with captions that name each, and captions
 with one wrong word, for a model that comes with the package (--model scenes:plain), the
@@ -43,7 +43,7 @@ there.
 A word's total over the image needs no path of the image: "words" measures that alone.
 
 Runs add to the file and leave out what is there; the table has 95 % bootstrap intervals
-over examples.
+over examples, and no row of fewer than --least.
 """
 
 import argparse
@@ -483,7 +483,7 @@ COLUMNS = {
 }
 
 
-def table(file: Path, has_seconds: bool) -> None:
+def table(file: Path, has_seconds: bool, least: int) -> None:
     rows = _rows(file)
     unrelated = {r["model"]: r["score"] for r in rows if r["kind"] == "unrelated"}
     groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -506,6 +506,8 @@ def table(file: Path, has_seconds: bool) -> None:
         beyond = unrelated.get(model, 0.0)
         for setting, block in _order(found):
             some = [r for r in found if (r["setting"], r["block"]) == (setting, block)]
+            if len(some) < least:
+                continue
             cells = [setting, *([str(block)] if blocks else []), str(len(some))]
             cells += [_cell(name, some, beyond) for name in names]
             print(f"| {' | '.join(cells)} |")
@@ -540,6 +542,7 @@ def main() -> None:
     parser.add_argument("--only", help="settings, with semicolons between")
     parser.add_argument("--blocks", help="of the image  [default: the model's]")
     parser.add_argument("--seconds", action="store_true", help="in the table, too")
+    parser.add_argument("--least", type=int, default=4, help="examples of a row")
     given = parser.parse_args()
     torch.set_num_threads(1)  # products this small are no faster in parallel
     only = given.only and given.only.split(";")
@@ -549,7 +552,7 @@ def main() -> None:
     elif given.what == "sentences":
         run_sentences(given.file, given.pairs, only, 0)
     else:
-        table(given.file, given.seconds)
+        table(given.file, given.seconds, given.least)
 
 
 if __name__ == "__main__":

@@ -266,7 +266,8 @@ def test_masks_in_the_place_of_words(mean_bert: Path, tmp_path: Path) -> None:
     found.save(tmp_path)
     assert PairExplanation.load(tmp_path).second.baseline == named
     texts = ["--text", FIRST, "--text", SECOND, "--baseline", "mask"]
-    said = CliRunner().invoke(main, ["explain", "--model", str(mean_bert), *texts])
+    where = ["--model", str(mean_bert), "--out", str(tmp_path / "said")]
+    said = CliRunner().invoke(main, ["explain", *where, *texts])
     assert said.exit_code == 0 and named in said.output
     one = model.explain(FIRST, SECOND, layer=0, baseline=("mask", None))
     assert one.first.baseline == named and one.second.baseline.endswith(

@@ -2,7 +2,7 @@
 What an explanation costs, in embeddings of the same inputs.
 
     python benchmarks/explain.py [--threads 2]
-    python benchmarks/explain.py --beside CHECKOUT
+    python benchmarks/explain.py --beside CHECKOUT [--memory]
 
 Everything at its defaults, from text and picture to the result: a phrase, a caption and
 a contrast of the embedded model; 64 phrases of 64 pairs at once beside 64 calls;
@@ -11,7 +11,8 @@ ViT-B/32's shape with random weights, at the last block and at the default one.
 
 With ``--beside`` another version of the package runs beside this one, round by round in
 a process of its own, on the same weights (`scenes:plain`). Times are medians of the
-rounds.
+rounds. With ``--memory``: the peak above the loaded model, each case in a process of
+its own, after both inputs were embedded once.
 """
 
 import argparse
@@ -87,6 +88,8 @@ def cases(shape: str, images: int) -> dict[str, Any]:
     }
 
 
+# What asks a worker for a case's memory.
+PEAK = "peak: "
 # How many of what a case's name says it runs.
 TIMES = {"phrase": 8, "caption": 4}
 
@@ -129,7 +132,13 @@ def worker(shape: str, images: int, threads: int) -> None:
     torch.set_num_threads(threads)
     known = cases(shape, images)
     print(json.dumps(list(known)), flush=True)
+    from common import peak_bytes
+
     for line in sys.stdin:
+        if line.startswith(PEAK):
+            known["embedding"]()
+            print(peak_bytes(known[line.strip().removeprefix(PEAK)])[0], flush=True)
+            continue
         start = time.perf_counter()
         known[line.strip()]()
         print(time.perf_counter() - start, flush=True)
@@ -177,6 +186,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", choices=["scenes", "clip"])
     parser.add_argument("--only", nargs="+", help="names of cases")
+    parser.add_argument("--memory", action="store_true", help="in the place of times")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -187,8 +197,28 @@ def main() -> None:
     print(machine("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "CLIP_OF_SIZE": folder}
+        told = compare_memory if options.memory else compare
         for shape in [options.shape] if options.shape else ["scenes", "clip"]:
-            compare(shape, options, env)
+            told(shape, options, env)
+
+
+def compare_memory(shape: str, options: Any, env: Any) -> None:
+    """Prints the peak of one model's cases above the loaded model."""
+    checkouts = [HERE, *([options.beside.resolve()] if options.beside else [])]
+    at, names = 0, ["embedding"]
+    while at < len(names):
+        found = []
+        for path in checkouts:
+            version = Version(path, shape, options, env)
+            try:
+                known = version.cases
+                names = [n for n in known if n in (options.only or known[1:])]
+                found.append(version.seconds(PEAK + names[at]) / 2**20)
+            finally:
+                version.close()
+        line = ", the other ".join(f"{mib:.0f} MiB" for mib in found)
+        print(f"  {shape}, {names[at]}: this version {line}", flush=True)
+        at += 1
 
 
 def compare(shape: str, options: Any, env: Any) -> None:

@@ -19,7 +19,7 @@ from captum_pairs.attr import (
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.options import OF_PAIRS, OF_SIDES, Options, REMOVED
 from captum_pairs.inputs import ExplainedInput
-from captum_pairs.models.encoder import Prepared, TEXT
+from captum_pairs.models.encoder import Feature, Prepared, TEXT
 from captum_pairs.models.encoder_pair import EncoderPair
 from captum_pairs.models.equality import ByContent
 from torch import Tensor
@@ -40,6 +40,7 @@ __all__ = [
     "side_of_query",
     "sides_of",
     "stored",
+    "stored_in_groups",
     "weighted_of",
 ]
 
@@ -326,27 +327,35 @@ def weighted_of(sides: Sequence[Side], weights: Sequence[Tensor]) -> list[Shares
     """The contribution (1, k) of each input's features that count by a weight each."""
 
     def whole(method: Any, prepared: list[PreparedSide], given: list[Any]) -> Any:
-        if not isinstance(method, (IntegratedJacobian, ExpectedJacobian)):
-            found = shares_of(prepared)
-            return [
-                each._replace(values=own.to(each.values)[None] @ each.values)
-                for each, own in zip(found, given)
-            ]
         # features of the same weight are one in the integral
-        levels: list[Tensor] = []
-        examples: list[Any] = []
-        for side, own in zip(prepared, given):
-            level, of_feature = torch.unique(own, return_inverse=True)
-            levels.append(level)
-            mask = side.asking.on_device(of_feature[side.layout.mask])
-            examples.append(side.example.masked(mask))
-        found = method.shares_of(examples, [side.settings for side in prepared])
+        levels = [torch.unique(own, return_inverse=True) for own in given]
+        found = _grouped(method, prepared, [groups for _, groups in levels])
         return [
-            each._replace(values=own.to(each.values)[None] @ each.values)
-            for each, own in zip(found, levels)
+            each._replace(values=level.to(each.values)[None] @ each.values)
+            for each, (level, _) in zip(found, levels)
         ]
 
     return _by_asking(sides, whole, lambda side, own: side.weighted(own), weights)
+
+
+def _grouped(
+    method: Any, sides: list[PreparedSide], groups: Sequence[Tensor]
+) -> list[Shares]:
+    """Contributions (g, k) of groups of each input's features, whose ids from 0 (n,)
+    are given: of integrals a group is one feature, and costs as much."""
+    if not isinstance(method, (IntegratedJacobian, ExpectedJacobian)):
+        summed = []
+        for each, own in zip(shares_of(sides), groups):
+            own, zeros = own.to(each.values.device), each.values.new_zeros
+            values = zeros(int(own.max()) + 1, each.values.shape[1])
+            summed.append(each._replace(values=values.index_add(0, own, each.values)))
+        return summed
+    examples: list[Any] = []
+    for side, own in zip(sides, groups):
+        mask = side.asking.on_device(own[side.layout.mask])
+        examples.append(side.example.masked(mask))
+    found: list[Shares] = method.shares_of(examples, [side.settings for side in sides])
+    return found
 
 
 def _by_asking(
@@ -445,6 +454,30 @@ def stored(
         side = side_of(model, at, raw, options, session)
         shares = side.shares()
         given = settled(side.input, shares)
+        return InputContributions(given, *shares[:3], model.fingerprint, settings)
+
+
+def stored_in_groups(
+    model: EncoderPair,
+    at: int,
+    raw: Any,
+    options: Options,
+    groups_of: Callable[[ExplainedInput], Sequence[int]],
+) -> InputContributions:
+    """
+    The contributions of groups of an input's features, which are its features then.
+
+    Args:
+        groups_of: of each feature its group's id, from 0 without a gap.
+    """
+    settings = settings_of_side(model, at, options)
+    with model.as_it_is(), Session() as session:
+        side = side_of(model, at, raw, options, session)
+        assert isinstance(side, PreparedSide)  # nothing that was stored is given
+        groups = torch.tensor(groups_of(side.input))
+        shares = _on_cpu(_grouped(side.asking.method, [side], [groups])[0])
+        features = tuple(Feature(f"group {n}") for n in range(len(shares.values)))
+        given = replace(settled(side.input, shares), features=features, grid=None)
         return InputContributions(given, *shares[:3], model.fingerprint, settings)
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from captum_pairs.attr import InvalidArgumentError
-from captum_pairs.explain.sides import InputContributions
+from captum_pairs.explain.options import Options
+from captum_pairs.explain.sides import InputContributions, stored_in_groups
 from captum_pairs.grounding.data.row import Box, Offsets, Region
 from captum_pairs.inputs import ExplainedInput, words_of
 from captum_pairs.model import DualEncoder
+from captum_pairs.models import TextLengthError
 from captum_pairs.models.encoder import Feature, IMAGE, TEXT
 from numpy.typing import NDArray
 
@@ -25,6 +27,7 @@ __all__ = [
     "Maps",
     "maps_of",
     "phrase_vector",
+    "phrases_of",
 ]
 
 Floats = NDArray[np.float64]
@@ -193,6 +196,50 @@ def contributions_of(
     return found[0]
 
 
+def phrases_of(
+    model: DualEncoder,
+    caption: str,
+    asked: Sequence[Offsets],
+    options: Mapping[str, Any],
+) -> tuple[InputContributions, list[torch.Tensor]]:
+    """
+    The caption's contribution vectors of some phrases alone: words that no phrase tells
+    apart are one feature of the path's integral, and cost as much.
+
+    Args:
+        asked: where each phrase stands in the caption.
+
+    Returns:
+        Contributions of groups of words, as :func:`maps_of` takes them, and each
+        phrase's vector (k,).
+
+    Raises:
+        InvalidArgumentError: naming ``caption``, with the reason why it can't be read;
+            naming ``phrase``, if none of its words was explained.
+    """
+    members: list[list[int]] = []
+
+    def groups_of(given: ExplainedInput) -> list[int]:
+        words = [_words(given, offsets) for offsets in asked]
+        count = len(given.features)
+        kinds = [tuple(at in each for each in words) for at in range(count)]
+        ids = {kind: at for at, kind in enumerate(dict.fromkeys(kinds))}
+        for place in range(len(asked)):
+            members.append([at for kind, at in ids.items() if kind[place]])
+        return [ids[kind] for kind in kinds]
+
+    if type(model).contributions is not DualEncoder.contributions:
+        model.contributions([caption])  # an input has none of its own, which it says
+    settings = Options.of({**options})
+    try:
+        kept = stored_in_groups(model, 1, caption, settings, groups_of)
+    except TextLengthError as error:
+        expected = "a text that the model can read"
+        came = f"one it can't: {error}"
+        raise InvalidArgumentError("caption", expected, came) from error
+    return kept, [kept.values[groups].sum(0) for groups in members]
+
+
 @torch.no_grad()
 def embedding_of(model: DualEncoder, at: int, raw: Any) -> torch.Tensor:
     """An input's embedding (k,) in float64, normalised if the similarity is the cosine.
@@ -215,15 +262,19 @@ def phrase_vector(kept: InputContributions, offsets: Offsets) -> torch.Tensor:
     Raises:
         InvalidArgumentError: if none of its words was explained.
     """
-    chosen = words_of(kept.input.features, offsets)
+    return kept.values[_words(kept.input, offsets)].sum(0)
+
+
+def _words(given: ExplainedInput, offsets: Offsets) -> list[int]:
+    """The features that are a phrase's words."""
+    chosen = words_of(given.features, offsets)
     if not chosen:
-        text = kept.input.source.text
         raise InvalidArgumentError(
             "phrase",
-            f"words that were explained ({', '.join(kept.input.names)})",
-            repr(text[slice(*offsets)]),
+            f"words that were explained ({', '.join(given.names)})",
+            repr(given.source.text[slice(*offsets)]),
         )
-    return kept.values[chosen].sum(0)
+    return list(chosen)
 
 
 def maps_of(

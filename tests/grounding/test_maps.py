@@ -11,6 +11,7 @@ from captum_pairs.grounding.maps import (
     embedding_of,
     maps_of,
     phrase_vector,
+    phrases_of,
 )
 from captum_pairs.model import DualEncoder
 from grounding_rows import CAPTION, grid, picture
@@ -43,6 +44,34 @@ def test_phrases_are_read_as_explain_does(model: DualEncoder) -> None:
     assert maps.grid == (5, 5) and maps.size == (20, 20)
     embedded = embedding_of(model, 0, image) @ embedding_of(model, 1, CAPTION)
     assert float(embedded) == pytest.approx(whole.score, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"settings": {"method": "gausslegendre"}}, {"method": "occlusion"}],
+    ids=["integrated", "occlusion"],
+)
+def test_phrases_alone_are_sums_of_their_words(
+    model: DualEncoder, options: dict[str, Any]
+) -> None:
+    every = contributions_of(model, CAPTION, options)
+    asked = [(0, 10), (4, 10), (12, 18), (0, 18)]
+    kept, vectors = phrases_of(model, CAPTION, asked, options)
+    for offsets, vector in zip(asked, vectors):
+        torch.testing.assert_close(vector, phrase_vector(every, offsets))
+    # "red", "circle", "square", the comma between them, and the special tokens
+    assert len(kept.values) == 5 < len(every.values)
+    torch.testing.assert_close(kept.values.sum(0), every.values.sum(0))
+    assert kept.input.residual == every.input.residual
+    maps = maps_of(model, picture(1), kept, vectors, options)
+    others = [phrase_vector(every, offsets) for offsets in asked]
+    np.testing.assert_allclose(
+        maps.values,
+        maps_of(model, picture(1), every, others, options).values,
+        atol=1e-6,
+    )
+    with pytest.raises(InvalidArgumentError, match="phrase: .*explained"):
+        phrases_of(model, CAPTION, [(0, 10), (3, 4)], options)
 
 
 def test_a_phrase_without_words_is_refused(model: DualEncoder) -> None:

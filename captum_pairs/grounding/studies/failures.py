@@ -37,11 +37,10 @@ from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.grounding.data.row import Row
 from captum_pairs.grounding.maps import (
     check_model,
-    contributions_of,
     embedding_of,
     Maps,
     maps_of,
-    phrase_vector,
+    phrases_of,
 )
 from captum_pairs.grounding.measures import measured
 from captum_pairs.grounding.studies.gaps import check_counts
@@ -122,13 +121,13 @@ class Failures(Study):
         if not row.spans:
             return []
         check_model(model)
-        kept = contributions_of(model, row.caption, self.options)
-        vectors = []
+        asked = []
         for span in row.spans:
             whole = span.word is None or self.of == "phrase"
             offsets = (span.start, span.end) if whole else span.word
             assert offsets is not None  # a word that is known
-            vectors.append(phrase_vector(kept, offsets))
+            asked.append((offsets[0], offsets[1]))
+        kept, vectors = phrases_of(model, row.caption, asked, self.options)
         maps = maps_of(model, row.image, kept, vectors, self.options)
         embedding = embedding_of(model, 0, row.image).float().tolist()
         records = []

@@ -25,12 +25,7 @@ import numpy as np
 import pyarrow
 from captum_pairs.attr import InvalidArgumentError
 from captum_pairs.grounding.data.row import Row
-from captum_pairs.grounding.maps import (
-    check_model,
-    contributions_of,
-    maps_of,
-    phrase_vector,
-)
+from captum_pairs.grounding.maps import check_model, maps_of, phrases_of
 from captum_pairs.grounding.measures import measured
 from captum_pairs.grounding.studies.grounding import PLACE, place_of
 from captum_pairs.grounding.studies.summaries import Resampling, table
@@ -93,7 +88,6 @@ class Gaps(Study):
         if not row.spans:
             return []
         check_model(model)
-        kept = contributions_of(model, row.caption, self.options)
         asked = [
             offsets
             for span in row.spans
@@ -102,7 +96,7 @@ class Gaps(Study):
         ]
         # each once: the class word may be the phrase, or that of two spans
         asked = list(dict.fromkeys((start, end) for start, end in asked))
-        vectors = [phrase_vector(kept, offsets) for offsets in asked]
+        kept, vectors = phrases_of(model, row.caption, asked, self.options)
         maps = maps_of(model, row.image, kept, vectors, self.options)
         values = dict(zip(asked, maps.values))
         records = []

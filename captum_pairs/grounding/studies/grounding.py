@@ -19,13 +19,7 @@ import pyarrow
 import torch
 from captum_pairs.attr import validation
 from captum_pairs.grounding.data.row import Data, Row
-from captum_pairs.grounding.maps import (
-    check_model,
-    contributions_of,
-    Maps,
-    maps_of,
-    phrase_vector,
-)
+from captum_pairs.grounding.maps import check_model, Maps, maps_of, phrases_of
 from captum_pairs.grounding.measures import center_prior, measured
 from captum_pairs.grounding.studies.summaries import by_group, figures, Resampling
 from captum_pairs.grounding.study import Column, Columns, Record, Study
@@ -194,19 +188,19 @@ class Grounding(Study):
         if not row.spans:
             return []
         check_model(model)
-        kept = contributions_of(model, row.caption, self.options)
-        phrases = [phrase_vector(kept, (span.start, span.end)) for span in row.spans]
+        asked = [(span.start, span.end) for span in row.spans]
         words = {
-            at: phrase_vector(kept, span.word)
+            at: (span.word[0], span.word[1])
             for at, span in enumerate(row.spans)
             if span.word is not None and span.word != (span.start, span.end)
         }
+        asked += words.values()
+        kept, vectors = phrases_of(model, row.caption, asked, self.options)
         other = self._other(row)
-        vectors = [*phrases, *words.values()]
         if other is not None:
             vectors.append(self._vector(model, other))
         maps = maps_of(model, row.image, kept, vectors, self.options)
-        number = len(phrases)
+        number = len(row.spans)
         null = maps.values[-1] if other is not None else None
         of_word = dict(zip(words, maps.values[number : number + len(words)]))
         permuted = self._permuted(row, model)
@@ -262,8 +256,8 @@ class Grounding(Study):
         if key not in _vectors:
             if len(_vectors) >= _POOL:
                 _vectors.clear()
-            kept = contributions_of(model, caption, self.options)
-            _vectors[key] = phrase_vector(kept, (start, end))
+            _, found = phrases_of(model, caption, [(start, end)], self.options)
+            _vectors[key] = found[0]
         return _vectors[key]
 
     def _permuted(self, row: Row, model: DualEncoder) -> Optional[NDArray[np.float64]]:
@@ -275,8 +269,8 @@ class Grounding(Study):
             _permuted.clear()
             _permuted[key] = permuted(model, self.seed)
         other = _permuted[key]
-        kept = contributions_of(other, row.caption, self.options)
-        vectors = [phrase_vector(kept, (span.start, span.end)) for span in row.spans]
+        asked = [(span.start, span.end) for span in row.spans]
+        kept, vectors = phrases_of(other, row.caption, asked, self.options)
         return maps_of(other, row.image, kept, vectors, self.options).values
 
     def tables(self, results: "Results") -> dict[str, pyarrow.Table]:

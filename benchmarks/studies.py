@@ -44,6 +44,7 @@ from captum_pairs.grounding.maps import embedding_of
 from captum_pairs.grounding.on_ray import run_on_ray
 from captum_pairs.grounding.results import Shards, write_plan
 from captum_pairs.grounding.studies.failures import CAUSES, Failures
+from captum_pairs.grounding.study import studied_at
 from captum_pairs.scenes import (
     CHECKPOINTS,
     cover,
@@ -62,6 +63,8 @@ from explain import CAPTION, clip_of_size
 from PIL import Image
 
 STUDIES = ("grounding", "faithfulness", "negatives", "gaps", "failures", "retrieval")
+# Rows that a run's process studies before it looks for more.
+AT_A_TIME = 4
 NEVER_SEEN = [shape for shape, color in WITHHELD if color is None]
 
 
@@ -358,8 +361,9 @@ def first_in_the_matrix(scenes: int, out: Path, **options: Any) -> list[dict[str
 
 
 def throughput(rounds: int = 9) -> None:
-    """The phrases of a row in embeddings of the row, beside what explain.py times: a
-    phrase of the same picture and caption, by the same model at the last blocks."""
+    """The phrases of a row in embeddings of the row, as a run studies a few rows at a
+    time, beside what explain.py times: a phrase of the same picture and caption, by the
+    same model at the last blocks."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CLIP_OF_SIZE"] = folder
@@ -376,18 +380,20 @@ def throughput(rounds: int = 9) -> None:
         Row("a", np.asarray(picture), CAPTION, tuple(spans[:number]))
         for number in (1, 2)
     )
+    at = range(AT_A_TIME)
     cases: dict[str, Callable[[], Any]] = {
         "an embedding of the row": lambda: _embedded(model, one),
         "a phrase by explain": lambda: model.explain(
             picture, CAPTION, phrase=phrases[0], **options
         ),
-        "a row of one phrase": lambda: study.records(one, model),
-        "a row of two phrases": lambda: study.records(two, model),
+        "a row of one phrase": lambda: studied_at(study, [one] * AT_A_TIME, at, model),
+        "a row of two phrases": lambda: studied_at(study, [two] * AT_A_TIME, at, model),
     }
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds + 1):  # the first one warms up
         for name, case in cases.items():
-            times[name].append(seconds(case))
+            rows = AT_A_TIME if name.startswith("a row") else 1
+            times[name].append(seconds(case) / rows)
     took = {name: statistics.median(each[1:]) for name, each in times.items()}
     embedding, phrase, *_ = took.values()
     lines = [

@@ -205,20 +205,20 @@ def main() -> None:
 def compare_memory(shape: str, options: Any, env: Any) -> None:
     """Prints the peak of one model's cases above the loaded model."""
     checkouts = [HERE, *([options.beside.resolve()] if options.beside else [])]
-    at, names = 0, ["embedding"]
-    while at < len(names):
+    asked = Version(HERE, shape, options, env)
+    asked.close()
+    for case in asked.cases[1:]:
+        if options.only and case not in options.only:
+            continue
         found = []
         for path in checkouts:
             version = Version(path, shape, options, env)
             try:
-                known = version.cases
-                names = [n for n in known if n in (options.only or known[1:])]
-                found.append(version.seconds(PEAK + names[at]) / 2**20)
+                found.append(version.seconds(PEAK + case) / 2**20)
             finally:
                 version.close()
         line = ", the other ".join(f"{mib:.0f} MiB" for mib in found)
-        print(f"  {shape}, {names[at]}: this version {line}", flush=True)
-        at += 1
+        print(f"  {shape}, {case}: this version {line}", flush=True)
 
 
 def compare(shape: str, options: Any, env: Any) -> None:

@@ -470,8 +470,8 @@ def stored_in_groups(
     Args:
         groups_of: of each feature its group's id, from 0 without a gap.
     """
-    settings = settings_of_side(model, at, options)
     with model.as_it_is(), Session() as session:
+        settings = settings_of_side(model, at, options)
         side = side_of(model, at, raw, options, session)
         assert isinstance(side, PreparedSide)  # nothing that was stored is given
         groups = torch.tensor(groups_of(side.input))

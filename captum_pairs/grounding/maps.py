@@ -191,9 +191,13 @@ def contributions_of(
     """
     found = model.contributions([caption], side="second", dtype="float32", **options)
     for reason in found.failed.values():
-        expected = "a text that the model can read"
-        raise InvalidArgumentError("caption", expected, f"one it can't: {reason}")
+        raise _unreadable(reason)
     return found[0]
+
+
+def _unreadable(reason: object) -> InvalidArgumentError:
+    expected = "a text that the model can read"
+    return InvalidArgumentError("caption", expected, f"one it can't: {reason}")
 
 
 def phrases_of(
@@ -234,9 +238,7 @@ def phrases_of(
     try:
         kept = stored_in_groups(model, 1, caption, settings, groups_of)
     except TextLengthError as error:
-        expected = "a text that the model can read"
-        came = f"one it can't: {error}"
-        raise InvalidArgumentError("caption", expected, came) from error
+        raise _unreadable(error) from error
     return kept, [kept.values[groups].sum(0) for groups in members]
 
 

@@ -121,19 +121,19 @@ class Density:
 
     def __init__(self, density: Array) -> None:
         self._density = density
-        steps = (density[1:] + density[:-1]) / (2.0 * (len(density) - 1))
+        self._cells = len(density) - 1
+        self._slopes = (density[1:] - density[:-1]) * self._cells
+        steps = (density[1:] + density[:-1]) / (2.0 * self._cells)
         self._edges = np.concatenate([[0.0], np.cumsum(steps)])
 
     def rule(self, n: int) -> Rule:
         """Fejér's in t; of an even number of nodes, or one node, half is zero."""
-        cells = len(self._density) - 1
         places, weights = fejer(n)
         scaled = places * self._edges[-1]
-        cell = np.clip(np.searchsorted(self._edges, scaled) - 1, 0, cells - 1)
-        low, slope = self._density[cell], np.diff(self._density)[cell] * cells
-        rest = scaled - self._edges[cell]
-        root = np.sqrt(low * low + 2.0 * slope * rest)
-        nodes = cell / cells + 2.0 * rest / (low + root)
+        cell = np.searchsorted(self._edges[1:-1], scaled)
+        low, rest = self._density[cell], scaled - self._edges[cell]
+        root = np.sqrt(low * low + 2.0 * self._slopes[cell] * rest)
+        nodes = cell / self._cells + 2.0 * rest / (low + root)
         spread = self._edges[-1] / root
         half = np.zeros(n)
         if n > 1 and n % 2:
@@ -158,7 +158,6 @@ class Scan:
         self._nodes, self._curve = scan_nodes(len(curve)), curve
         self._difference = curve[-1] - curve[0]
         self._size = float(np.linalg.norm(self._difference)) or 1.0
-        self._bends = _bends(self._nodes, curve, natural=False)
         self._tail = _tail(curve) / self._size
         self._by_speed = self._density_of_speed()
 
@@ -168,16 +167,11 @@ class Scan:
         mean = float((speeds * steps).sum())
         if not mean > 0 or speeds.max() - speeds.min() <= _STRAIGHT * speeds.max():
             return EVEN
-        middles = (self._nodes[1:] + self._nodes[:-1]) / 2.0
-        places = np.concatenate([[0.0], middles, [1.0]])
         logs = np.log(np.maximum(speeds / mean, _STILL))
-        ends = [_extended(middles[:2], logs[:2], 0.0)]
-        ends += [_extended(middles[-2:], logs[-2:], 1.0)]
-        logs = np.concatenate([ends[:1], logs, ends[1:]])[:, None]
-        alphas = np.linspace(0.0, 1.0, _CELLS + 1)
-        found = _spline(places, logs, _bends(places, logs, natural=True), alphas)[0]
+        found, ends = (matrix @ logs for matrix in _spread(len(self._nodes)))
+        low, high = min(logs.min(), *ends), max(logs.max(), *ends)
         # not far beyond what was seen: a spline may overshoot
-        density = np.exp(np.clip(found[:, 0], logs.min(), logs.max() + 1.0))
+        density = np.exp(np.clip(found, low, high + 1.0))
         density /= (density[1:] + density[:-1]).mean() / 2.0
         return Density((1.0 - _UNIFORM) * density + _UNIFORM)
 
@@ -212,11 +206,11 @@ class Scan:
         change from half as many; relative."""
         if density is not self._by_speed:  # evenly
             return 2.0 * self._tail_at(n), 2.0 * self._tail_at(n // 2)
-        nodes, weights, half = density.rule(n)
-        speeds = _spline(self._nodes, self._curve, self._bends, nodes)[1]
-        whole = weights @ speeds
+        nodes, weights, half_weights = density.rule(n)
+        slopes = _slopes(self._nodes, nodes, _bending(len(self._nodes)))
+        whole, half = np.array([weights, half_weights]) @ slopes @ self._curve
         missed = float(np.linalg.norm(whole - self._difference))
-        change = float(np.linalg.norm(whole - half @ speeds))
+        change = float(np.linalg.norm(whole - half))
         return missed / self._size, change / self._size
 
     def _tail_at(self, degree: int) -> float:
@@ -247,11 +241,6 @@ def _is_telling(n: int, equations: int) -> bool:
     return equations >= _EQUATIONS and n <= _TRUSTED[-2]
 
 
-def _extended(x: Array, y: Array, at: float) -> float:
-    """The straight line through two points, (2,) each."""
-    return float(y[0] + (y[1] - y[0]) * (at - x[0]) / (x[1] - x[0]))
-
-
 def _tail(curve: Array) -> Array:
     """Of a curve at Chebyshev's points (p, k), for every degree the largest norm of the
     coefficients from there on, (p,)."""
@@ -278,16 +267,52 @@ def _ladder(most: int) -> list[int]:
     return found
 
 
-def _bends(x: Array, y: Array, natural: bool) -> Array:
+@lru_cache(maxsize=len(SCANS))
+def _spread(count: int) -> tuple[Array, Array]:
     """
-    Second derivatives (p, k) of the cubic spline through y (p, k) at x (p,): zero at
-    the ends (natural), or with one cubic across the first two and the last two pieces.
+    What takes numbers (count - 1,), one for each piece of a scan, to the natural cubic
+    spline through them at the edges of cells, (cells + 1, count - 1), and to the
+    straight lines beyond the first and the last at the path's ends, (2, count - 1).
+    """
+    nodes = scan_nodes(count)
+    middles = (nodes[1:] + nodes[:-1]) / 2.0
+    pieces = np.eye(count - 1)
+    ends = np.stack(
+        [
+            _extended(middles[:2], pieces[:2], 0.0),
+            _extended(middles[-2:], pieces[-2:], 1.0),
+        ]
+    )
+    places = np.concatenate([[0.0], middles, [1.0]])
+    through = np.concatenate([ends[:1], pieces, ends[1:]])
+    at = np.linspace(0.0, 1.0, _CELLS + 1)
+    found: Array = _values(places, at, _bends(places, natural=True)) @ through
+    return found, ends
+
+
+def _extended(x: Array, y: Array, at: float) -> Array:
+    """The straight line through two points, x (2,) and y (2, ...)."""
+    line: Array = y[0] + (y[1] - y[0]) * (at - x[0]) / (x[1] - x[0])
+    return line
+
+
+@lru_cache(maxsize=len(SCANS))
+def _bending(count: int) -> Array:
+    """What takes a scan's points to their spline's second derivatives."""
+    return _bends(scan_nodes(count), natural=False)
+
+
+def _bends(x: Array, natural: bool) -> Array:
+    """
+    What takes values (p,) at x (p,) to the second derivatives of the cubic spline
+    through them, (p, p): zero at the ends (natural), or with one cubic across the first
+    two and the last two pieces.
     """
     n, h = len(x), np.diff(x)
-    matrix, right = np.zeros((n, n)), np.zeros_like(y)
+    matrix, right = np.zeros((n, n)), np.zeros((n, n))
     for i in range(1, n - 1):
         matrix[i, i - 1 : i + 2] = h[i - 1], 2.0 * (h[i - 1] + h[i]), h[i]
-        right[i] = 6.0 * ((y[i + 1] - y[i]) / h[i] - (y[i] - y[i - 1]) / h[i - 1])
+        right[i, i - 1 : i + 2] = 6.0 / h[i - 1], -6.0 / h[i] - 6.0 / h[i - 1], 6.0 / h[i]
     if natural:
         matrix[0, 0] = matrix[-1, -1] = 1.0
     else:
@@ -297,15 +322,31 @@ def _bends(x: Array, y: Array, natural: bool) -> Array:
     return bends
 
 
-def _spline(x: Array, y: Array, bends: Array, at: Array) -> tuple[Array, Array]:
-    """The spline's values and slopes (n, k) at places (n,)."""
-    i = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
-    h = np.diff(x)[i, None]
-    left, right = (x[i + 1] - at)[:, None] / h, (at - x[i])[:, None] / h
-    low, high = y[i], y[i + 1]
-    bent_low, bent_high = bends[i] * h * h / 6.0, bends[i + 1] * h * h / 6.0
-    values = left * low + right * high
-    values += (left**3 - left) * bent_low + (right**3 - right) * bent_high
-    slopes = (high - low) - (3.0 * left**2 - 1.0) * bent_low
-    slopes += (3.0 * right**2 - 1.0) * bent_high
-    return values, slopes / h
+def _pieces(x: Array, at: Array) -> tuple[Any, Any, Any]:
+    """Which piece of a spline places are in, how long it is, and how far to its right."""
+    piece = np.searchsorted(x[1:-1], at)
+    length = x[piece + 1] - x[piece]
+    return piece, length, (at - x[piece]) / length
+
+
+def _values(x: Array, at: Array, bends: Array) -> Array:
+    """What takes values (p,) to their spline at places (n,): (n, p)."""
+    piece, length, right = _pieces(x, at)
+    left, one = 1.0 - right, np.eye(len(x))
+    values: Array = left[:, None] * one[piece] + right[:, None] * one[piece + 1]
+    bent = length * length / 6.0
+    values += (bent * (left**3 - left))[:, None] * bends[piece]
+    values += (bent * (right**3 - right))[:, None] * bends[piece + 1]
+    return values
+
+
+def _slopes(x: Array, at: Array, bends: Array) -> Array:
+    """What takes values (p,) to their spline's slopes at places (n,): (n, p)."""
+    piece, length, right = _pieces(x, at)
+    left, rows = 1.0 - right, np.arange(len(at))
+    bent = length / 6.0
+    slopes: Array = (bent * (1.0 - 3.0 * left * left))[:, None] * bends[piece]
+    slopes += (bent * (3.0 * right * right - 1.0))[:, None] * bends[piece + 1]
+    slopes[rows, piece] -= 1.0 / length
+    slopes[rows, piece + 1] += 1.0 / length
+    return slopes

@@ -26,6 +26,7 @@ from captum_pairs.attr._utils.hooks import (
     Session,
     Settled,
     twice_differentiable,
+    Visit,
 )
 from captum_pairs.attr._utils.validation import InvalidArgumentError
 from torch import Tensor
@@ -101,6 +102,14 @@ def row_of(value: Any, row: int) -> Any:
     return value if value.shape[0] == 1 else value[row : row + 1]
 
 
+class _ReachedError(Exception):
+    """A pass has reached the layer; what comes behind it is not needed."""
+
+
+def _stop() -> None:
+    raise _ReachedError
+
+
 class ForwardPass:
     r"""
     An ordinary forward pass of one example, and what it takes to run it again with
@@ -142,7 +151,7 @@ class ForwardPass:
         on_reach: Optional[Callable[[], None]] = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The output (1, ...) of these inputs, and the values at the places."""
-        call, values = self.call, []
+        call = self.call
         with ExitStack() as stack:
             visits = [
                 (
@@ -155,14 +164,30 @@ class ForwardPass:
             with _whole_ids(inputs):
                 output = call.forward_func(*(e.clone() for e in inputs), *self._args)
             output = call.checked(output, 1, self.row).detach()
-        for at, (place, visit) in enumerate(zip(call.places, visits)):
-            if place is None or visit is None:
-                values.append(inputs[at][0])
-                continue
-            found = place.check(visit)
-            self.axes[at] = _batch_axis(found, place.argument)
-            values.append(found.detach().movedim(self.axes[at], 0)[0].clone())
+        values = (
+            inputs[at][0] if visit is None else self._seen(at, visit)
+            for at, visit in enumerate(visits)
+        )
         return output, tuple(values)
+
+    def _seen(self, at: int, visit: Visit) -> Tensor:
+        """The value (*value) that a visit saw at a place."""
+        place = self.call.places[at]
+        assert place is not None  # it was visited
+        found = place.check(visit)
+        self.axes[at] = _batch_axis(found, place.argument)
+        return found.detach().movedim(self.axes[at], 0)[0].clone()
+
+    @torch.no_grad()
+    def arriving(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """These inputs' values at the places, (*value) each: the pass ends there."""
+        place = self.call.places[0]
+        if len(self.call.places) > 1 or place is None or place.turn is not None:
+            return self._plain(inputs)[1]
+        with place.visited(on_reach=_stop) as visit, _whole_ids(inputs):
+            with suppress(_ReachedError):
+                self.call.forward_func(*(e.clone() for e in inputs), *self._args)
+        return (self._seen(0, visit),)
 
     def baseline_values(self) -> tuple[Tensor, ...]:
         """The baselines' values at the places, propagated there: (*value) each."""
@@ -193,7 +218,7 @@ class ForwardPass:
             for known, values in self.session.starts:
                 if _are_same(known, asked):
                     return values
-        _, found = self._plain(starts)
+        found = self.arriving(starts)
         self.session.starts = [(asked, found), *self.session.starts[: _KNOWN - 1]]
         return found
 

@@ -50,14 +50,6 @@ def references_of(argument: str, references: object, inputs: Tensor) -> Tensor:
     return torch.cat(checked)
 
 
-class _ReachedError(Exception):
-    """A pass has reached the layer; what comes behind it is not needed."""
-
-
-def _stop() -> None:
-    raise _ReachedError
-
-
 class ReferencePaths(Example):
     r"""
     An example and its references: the straight lines
@@ -103,22 +95,15 @@ class ReferencePaths(Example):
 
     def _arriving(self, reference: Tensor) -> Tensor:
         """A reference's value at the layer, (*value): the pass ends there."""
-        place = self.side.place
-        assert place is not None  # it is a layer
         own, value = plain_value(reference).to(self._inputs[0].device), self.value
-        with torch.no_grad(), place.visited(on_reach=_stop) as visit:
-            try:
-                self.side.forward_func(own.clone(), *self._args)
-            except _ReachedError:
-                pass
-        found = place.check(visit).movedim(self.axes[0], 0)
-        if found.shape[1:] != value.shape:
+        (found,) = self.arriving((own,))
+        if found.shape != value.shape:
             raise InvalidArgumentError(
                 self.side.name("baselines"),
                 f"references with the input's value at the layer, {self.shape}",
                 describe(found),
             )
-        return found[0]
+        return found
 
     def _checked(self, known: ReferenceValues) -> Tensor:
         shape = tuple(self.value.shape)

@@ -29,6 +29,11 @@ from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from torch import Tensor
 
 
+# From how many passes and products of a point on it pays to look for rows that do not
+# count, which costs about ten.
+_WORTH = 64
+
+
 @dataclass(frozen=True)
 class Side(Call):
     """
@@ -282,6 +287,18 @@ class Example(ForwardPass):
         self._prepare_for(2)
         return self.fitting(graphs)
 
+    def prepare_for(self, work: int) -> None:
+        """Find out, before so many passes and products of a point, what need not run
+        in them; what costs more than it saves is left alone."""
+        if work >= _WORTH:
+            self._prepare_for(2)
+            ends = self._ends()
+            self.find_rows((ends.to(self.values[0].dtype),), len(ends) - 1)
+
+    def _ends(self) -> Tensor:
+        """Points that are known, the value last: (n, *value)."""
+        return self.value[None]
+
     def _prepare_for(self, n: int) -> None:
         """Settle how several points are run, before the first time."""
         if n > 1 and self._is_expanded is None:
@@ -322,7 +339,7 @@ class BaselinePath(Example):
     def __init__(self, side: Side, row: int, session: Session) -> None:
         super().__init__(side, row, session)
         self.start: Tensor = self.baseline_values()[0].to(self.dtype)
-        ends = self.settle((self._leaf(torch.stack([self.start, self.value])),), 1)
+        ends = self.settle((self._leaf(self._ends()),), 1)
         self._baseline_embedding = self._end(ends[0], "baselines")
         # of the same pass, so that the two ends' rounding is the same
         self.embedding = self._end(ends[1], "inputs")
@@ -330,6 +347,9 @@ class BaselinePath(Example):
     @property
     def baseline_embedding(self) -> Tensor:
         return self._baseline_embedding
+
+    def _ends(self) -> Tensor:
+        return torch.stack([self.start, self.value])
 
     @property
     def difference(self) -> Tensor:

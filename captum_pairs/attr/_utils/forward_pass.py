@@ -11,7 +11,7 @@ Notation used for tensor shapes (as everywhere in ``captum_pairs``):
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -28,8 +28,15 @@ from captum_pairs.attr._utils.hooks import (
     twice_differentiable,
     Visit,
 )
+from captum_pairs.attr._utils.rows import (
+    Kept,
+    only,
+    Rows,
+    rows_that_count,
+    watched,
+)
 from captum_pairs.attr._utils.validation import InvalidArgumentError
-from torch import Tensor
+from torch import nn, Tensor
 
 # Bytes that autograd may keep for one chunk of points. Larger chunks were not faster
 # on CPUs; on CUDA a share of what is free keeps the device busy.
@@ -134,10 +141,12 @@ class ForwardPass:
         # None: not known before more than one point has run
         self._is_expanded: Optional[bool] = None
         self._point_bytes: Optional[int] = None
-        with observed(session) as recorder:
+        self._rows = Rows()
+        with observed(session, None in call.places) as recorder:
             self.output, self.values = self._plain(self._inputs, recorder.reach)
         if None not in call.places:
             self._front = recorder.front()
+        self._mappers = recorder.mappers()
         halves = map(is_half, (*self.values, self.output))
         self.is_lossy: bool = recorder.is_half or any(halves)
         session.warn_if_random()
@@ -298,6 +307,53 @@ class ForwardPass:
         if not known or hides(outputs, leaf):
             raise self.call.independent(place)
 
+    def find_rows(self, values: Sequence[Tensor], own: int) -> None:
+        """
+        Find out which modules' rows count, once; they alone are run from then on.
+
+        Args:
+
+            values (sequence of Tensor): Points (n, *value) for each place.
+            own (int): The point that is the example itself.
+        """
+        if self._rows.kept is not None:
+            return
+        self._rows.kept = {}
+        if not self._mappers or self.session.is_random:
+            return
+        kind = (*self._kind(values, len(values)), *self._mappers)
+        known = self.session.rows.get(kind)
+        # of an example like this one: none, or perhaps the same
+        if known is not None and (not known or self._are_enough(known, values, own)):
+            self._rows.kept = known
+            return
+        try:
+            found = self._rows_that_count([each[own : own + 1] for each in values])
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # then all rows are run, and say what is wrong
+            found = {}
+        if found and not self._are_enough(found, values, own):
+            found = {}
+        self._rows.kept = self.session.rows[kind] = found
+
+    def _rows_that_count(self, values: Sequence[Tensor]) -> dict[nn.Module, Kept]:
+        leaves = [value.detach().requires_grad_() for value in values]
+        with watched(self._mappers) as seen, self.forward(leaves, True) as outputs:
+            return rows_that_count(seen, outputs, self.closeness)
+
+    def _are_enough(
+        self, kept: Mapping[nn.Module, Kept], values: Sequence[Tensor], own: int
+    ) -> bool:
+        """Whether all other rows may as well be NaN."""
+        try:
+            with only(kept, torch.nan), self.forward(values, False) as outputs:
+                return self._is_same(outputs, own)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # an output that is not finite, or whatever a model raises
+            return False
+
     def _is_same(self, outputs: Tensor, own: int) -> bool:
         found, plain = outputs[own], self.output[0].to(outputs)
         if found.shape != plain.shape:
@@ -353,6 +409,8 @@ class ForwardPass:
                 visits.append((place, stack.enter_context(place.visited(placed))))
             if visits and self._is_expanded is False:
                 stack.enter_context(self._front.replayed())
+            if self._rows.kept:
+                stack.enter_context(only(self._rows.kept))
             output = call.forward_func(*(each.clone() for each in inputs), *args)
             for place, visit in visits:
                 place.check(visit)

@@ -107,6 +107,8 @@ class Session:
         self.starts: list[tuple[tuple[Any, ...], tuple[Tensor, ...]]] = []
         # how examples of a kind run: expanded or not, and what a point costs
         self.settled: dict[tuple[Any, ...], Settled] = {}
+        # which modules' rows count, of examples of a kind
+        self.rows: dict[tuple[Any, ...], Mapping[nn.Module, Any]] = {}
         # where the modules' parameters lie in memory
         self.parameters: set[int] = set()
         self._random: list[str] = []
@@ -379,18 +381,27 @@ class Front:
         owner = threading.get_ident()
         with ExitStack() as stack:
             for module, output in self.outputs.items():
-                stack.enter_context(_answering(module, output, owner))
+                answer = partial(_answered, output)
+                stack.enter_context(answering(module, answer, owner))
             yield
 
 
+def _answered(output: object, *_: Any, **__: Any) -> object:
+    return output
+
+
 @contextmanager
-def _answering(module: nn.Module, output: object, owner: int) -> Iterator[None]:
+def answering(
+    module: nn.Module, answer: Callable[..., Any], owner: int
+) -> Iterator[None]:
+    """Let a module answer, in a thread, with what ``answer`` makes of its forward and
+    its arguments."""
     own = module.__dict__.get("forward", _MISSING)
     forward = module.forward
 
-    def answer(*args: Any, **kwargs: Any) -> Any:
+    def instead(*args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() == owner or _in_backward():
-            return output
+            return answer(forward, *args, **kwargs)
         return forward(*args, **kwargs)
 
     def restore() -> None:
@@ -399,22 +410,43 @@ def _answering(module: nn.Module, output: object, owner: int) -> Iterator[None]:
         else:
             module.__dict__["forward"] = own
 
-    module.__dict__["forward"] = answer
+    module.__dict__["forward"] = instead
     with undone(restore):
         yield
+
+
+class Mapper(NamedTuple):
+    """A module that takes rows and gives as many, and the rows' axis."""
+
+    module: nn.Module
+    axis: int
+
+
+def _rows_axis(args: Any, output: object) -> Optional[int]:
+    """Of a module that takes (1, T, d), or (T, 1, d), and gives as many rows their
+    axis."""
+    if len(args) != 1 or not (_floating(args[0]) and _floating(output)):
+        return None
+    shape, found = args[0].shape, getattr(output, "shape")
+    if len(shape) != 3 or len(found) != 3 or shape[:2] != found[:2]:
+        return None
+    if 1 not in shape[:2] or shape[0] == shape[1]:
+        return None
+    return 1 if shape[0] == 1 else 0
 
 
 class _Recorder:
     """Follows one forward pass through global module hooks."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, reached: bool = False) -> None:
         self.session = session
         self.owner = threading.get_ident()
         self.calls: dict[nn.Module, int] = {}
         self.finished: list[tuple[nn.Module, Any, list[int]]] = []
-        self.open: list[int] = []
-        self.reached = False
+        self.open: list[tuple[int, bool]] = []
+        self.reached = reached
         self.is_half = False
+        self._mappers: list[Mapper] = []
 
     def reach(self) -> None:
         self.reached = True
@@ -424,20 +456,27 @@ class _Recorder:
             return
         self.session.meet(module)
         self.calls[module] = self.calls.get(module, 0) + 1
-        self.open.append(len(self.finished))
+        self.open.append((len(self.finished), self.reached))
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         if threading.get_ident() != self.owner:
             return
-        began = self.open.pop()
+        began, is_behind = self.open.pop()
         self.is_half = self.is_half or is_half(output)
         if self.reached:
+            axis = _rows_axis(args, output) if is_behind else None
+            if axis is not None and not isinstance(module, torch.jit.ScriptModule):
+                self._mappers.append(Mapper(module, axis))
             return
         # What ran inside this module is part of its output.
         del self.finished[began:]
         tensors = _flat_tensors(output)
         versions = [_version(tensor) for tensor in tensors or ()]
         self.finished.append((module, output, versions))
+
+    def mappers(self) -> list[Mapper]:
+        """What began behind the layer and ran once."""
+        return [each for each in self._mappers if self.calls[each.module] == 1]
 
     def front(self) -> Front:
         outputs = {}
@@ -457,9 +496,10 @@ class _Recorder:
 
 
 @contextmanager
-def observed(session: Session) -> Iterator[_Recorder]:
-    """Follow the forward pass that runs inside."""
-    recorder = _Recorder(session)
+def observed(session: Session, reached: bool = False) -> Iterator[_Recorder]:
+    """Follow the forward pass that runs inside, all of which may be behind what is
+    attributed to (reached)."""
+    recorder = _Recorder(session, reached)
     before = register_module_forward_pre_hook(recorder.before)
     after = register_module_forward_hook(recorder.after)
     with undone(before.remove), undone(after.remove), catch_warnings():

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from captum_pairs.attr._utils.example import Example
 from captum_pairs.attr._utils.hooks import Front
+from captum_pairs.attr._utils.rows import in_common, Rows
 from torch import Tensor
 
 AnyExample = TypeVar("AnyExample", bound=Example)
@@ -47,6 +48,7 @@ def joined(examples: Sequence[AnyExample], counts: Sequence[int]) -> AnyExample:
             for module in fronts[0]
         }
     )
+    result._rows = Rows(in_common([each._rows.kept for each in examples]))
     return result
 
 

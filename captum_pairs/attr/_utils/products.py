@@ -10,6 +10,7 @@ with different weights. Points of several examples share a pass where they can (
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple, Optional, Union
 
 import torch
@@ -77,6 +78,17 @@ class FeatureTangents(Sequence[Tensor]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self._features.part(self._scale, index)
+
+    def others_than_zero(self) -> list[int]:
+        """Features whose tangents are not zero: inputs and baselines may share some, a
+        first token that is the same in all texts."""
+        return _others_than_zero(self._features.sum(self._scale.abs())[:, None])
+
+
+def _others_than_zero(rows: Tensor) -> list[int]:
+    """Places of rows (m, d) that are not zero (or not known to be)."""
+    found: list[int] = (rows != 0).any(dim=1).nonzero()[:, 0].tolist()
+    return found
 
 
 def passes(
@@ -202,26 +214,30 @@ def reverse_products(
     sizes = [
         along.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) for along in directions
     ]
+    wanted = [_others_than_zero(along) for along in directions]
+    _prepare(points, [1 + len(rows) for rows in wanted])
     for parts in passes(points, GRAPHS_REVERSE, size):
         whole, values = together(parts)
         counts = [len(part.values) for part in parts]
         with whole.run(values) as (leaf, embeddings):
-            for row in range(max(len(directions[part.place]) for part in parts)):
+            for rows in zip_longest(*(wanted[part.place] for part in parts)):
                 cotangent = _cotangent(
                     embeddings,
                     [
                         (
-                            directions[part.place][row] / sizes[part.place][row]
-                            if row < len(directions[part.place])
-                            else None
+                            None
+                            if row is None
+                            else directions[part.place][row] / sizes[part.place][row]
                         )
-                        for part in parts
+                        for part, row in zip(parts, rows)
                     ],
                     counts,
                 )
                 gradients = whole.gradient(embeddings, leaf, cotangent, False)
-                for part, gradient in zip(parts, torch.split(gradients, counts)):
-                    if row >= len(directions[part.place]):
+                for part, row, gradient in zip(
+                    parts, rows, torch.split(gradients, counts)
+                ):
+                    if row is None:
                         continue
                     # (s, n), (n, *value) -> (s, *value)
                     means = torch.tensordot(
@@ -232,6 +248,13 @@ def reverse_products(
                     for at, mean in enumerate(means):
                         column[at] += features.sum(mean * scales[part.place]) * norm
     return [column.permute(1, 2, 0) for column in columns]
+
+
+def _prepare(points: Sequence[Points], products: Sequence[int]) -> None:
+    """Prepare examples for so many products, passes among them, at each point."""
+    work = sum(len(each.nodes) * many for each, many in zip(points, products))
+    for each in points:
+        each.example.prepare_for(work)
 
 
 def _cotangent(
@@ -276,6 +299,15 @@ def forward_products(
         )
         for each, own in zip(points, tangents)
     ]
+    wanted = [
+        (
+            own.others_than_zero()
+            if isinstance(own, FeatureTangents)
+            else list(range(len(own)))
+        )
+        for own in tangents
+    ]
+    _prepare(points, [2 + len(rows) for rows in wanted])
     for parts in passes(points, GRAPHS_FORWARD, size):
         whole, values = together(parts)
         counts = [len(part.values) for part in parts]
@@ -288,22 +320,18 @@ def forward_products(
                 pulled = _pull(whole, embeddings, leaf, probe)
             sums = torch.zeros_like(leaf, dtype=whole.dtype)
             pushes = torch.zeros_like(embeddings)
-            for row in range(max(len(tangents[part.place]) for part in parts)):
+            for rows in zip_longest(*(wanted[part.place] for part in parts)):
                 tangent = _tangent(
                     leaf,
                     [
-                        (
-                            tangents[part.place][row]
-                            if row < len(tangents[part.place])
-                            else None
-                        )
-                        for part in parts
+                        None if row is None else tangents[part.place][row]
+                        for part, row in zip(parts, rows)
                     ],
                     counts,
                 )
                 pushed = _push(pulled, probe, tangent.to(leaf.dtype))
-                for part, own in zip(parts, torch.split(pushed, counts)):
-                    if row < len(tangents[part.place]):
+                for part, row, own in zip(parts, rows, torch.split(pushed, counts)):
+                    if row is not None:
                         # (s, n), (n, k) -> (s, k)
                         results[part.place][:, row] += part.weights.to(own) @ own
                 sums += tangent

@@ -156,6 +156,9 @@ class SeveralPaths(BaselinePath):
     def baseline_embedding(self) -> Tensor:
         return self.start_embeddings.mean(0)
 
+    def _ends(self) -> Tensor:
+        return torch.stack([self.starts[0], self.value])
+
     @property
     def difference(self) -> Tensor:
         """Ones (*value): a point's derivatives are multiplied by its own."""

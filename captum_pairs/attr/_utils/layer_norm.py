@@ -14,11 +14,14 @@ of a small vision transformer. With the rows' mean and scale known it is
 and D, which is its own transpose, is what the backward pass computes anyway.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, ExitStack
 from typing import Any, Optional
 
 import torch
-from torch import Tensor
+from captum_pairs.attr._utils.hooks import answering
+from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -83,11 +86,8 @@ class _LayerNorm(torch.autograd.Function):
         return pulled, None, None, None, None
 
 
-class TransposedLayerNorm(TorchFunctionMode):
-    """
-    In this thread, layer normalisation whose derivative with respect to its input is
-    linear in the cotangent and nothing else: for Jacobian-vector products only.
-    """
+class _Transposed(TorchFunctionMode):
+    """Layer normalisation by this module, for who calls PyTorch's function."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -95,6 +95,29 @@ class TransposedLayerNorm(TorchFunctionMode):
         if func is F.layer_norm:
             return _normalized(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _answer(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with _Transposed():
+        return forward(*args, **kwargs)
+
+
+@contextmanager
+def transposed(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """
+    In this thread, layer normalisation whose derivative with respect to its input is
+    linear in the cotangent and nothing else: for Jacobian-vector products only.
+
+    Args:
+
+        modules (iterable of nn.Module): All that an encoder runs.
+    """
+    owner = threading.get_ident()
+    with ExitStack() as stack:
+        for module in modules:
+            if isinstance(module, nn.LayerNorm):
+                stack.enter_context(answering(module, _answer, owner))
+        yield
 
 
 def _normalized(
@@ -116,5 +139,6 @@ def _normalized(
     if not is_plain:
         return F.layer_norm(input, normalized_shape, weight, bias, eps)
     fixed = (each if each is None else each.detach() for each in (weight, bias))
-    found: Tensor = _LayerNorm.apply(input.contiguous(), list(normalized_shape), *fixed, eps)
+    shape = list(normalized_shape)
+    found: Tensor = _LayerNorm.apply(input.contiguous(), shape, *fixed, eps)
     return found

@@ -8,7 +8,6 @@ with different weights. Points of several examples share a pass where they can (
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple, Optional, Union
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from captum_pairs.attr._utils.example import Example
 from captum_pairs.attr._utils.joint import groups_of, joined
-from captum_pairs.attr._utils.layer_norm import TransposedLayerNorm
+from captum_pairs.attr._utils.layer_norm import transposed
 from captum_pairs.attr._utils.validation import InvalidArgumentError
 from torch import Tensor
 
@@ -311,13 +310,12 @@ def forward_products(
     for parts in passes(points, GRAPHS_FORWARD, size):
         whole, values = together(parts)
         counts = [len(part.values) for part in parts]
-        with ExitStack() as stack:
-            with TransposedLayerNorm():
-                leaf, embeddings = stack.enter_context(whole.run(values, twice=True))
-                # Any u does for the derivative; this one also shows, by <u, J t> =
-                # <J^T u, t>, whether autograd saw all of the backward pass.
-                probe = _probe(embeddings)
-                pulled = _pull(whole, embeddings, leaf, probe)
+        norms = transposed(whole.session.modules)
+        with norms, whole.run(values, twice=True) as (leaf, embeddings):
+            # Any u does for the derivative; this one also shows, by <u, J t> =
+            # <J^T u, t>, whether autograd saw all of the backward pass.
+            probe = _probe(embeddings)
+            pulled = _pull(whole, embeddings, leaf, probe)
             sums = torch.zeros_like(leaf, dtype=whole.dtype)
             pushes = torch.zeros_like(embeddings)
             for rows in zip_longest(*(wanted[part.place] for part in parts)):

@@ -665,26 +665,15 @@ def scanned(wanted: Sequence[Wanted]) -> list[Placed]:
     Where nodes go on each path and how many, from as few forward passes as the curve
     and the tolerance allow, shared where they can be.
     """
-    paths = [each.path for each in wanted]
     size = _size_of(wanted)
-    ends = [(path.baseline_embedding, path.embedding) for path in paths]
-    curves = [torch.stack(each).double().cpu().numpy() for each in ends]
-    found: list[Any] = [None] * len(paths)
-    waiting, done = list(range(len(paths))), set()
+    found: list[Any] = [None] * len(wanted)
+    waiting, done = list(range(len(wanted))), set()
     for count in SCANS:
         if not waiting:
             break
-        # every second point of a scan is one of the scan before it
-        nodes = scan_nodes(count)[1:-1]
-        new = nodes if count == SCANS[0] else nodes[::2]
-        chosen = [paths[at] for at in waiting]
-        for at, embeddings in zip(waiting, embedded(chosen, new, size)):
-            grown = np.empty((count, curves[at].shape[1]))
-            if count == SCANS[0]:
-                grown[[0, -1]], grown[1:-1] = curves[at], embeddings
-            else:
-                grown[::2], grown[1::2] = curves[at], embeddings
-            curves[at], scan = grown, Scan(grown)
+        _scan([wanted[at].path for at in waiting], count, size)
+        for at in waiting:
+            scan = Scan(wanted[at].path.scans[count])
             settings = wanted[at].settings
             tolerance = settings.tolerance or 1.0
             most, equations = settings.n_steps, wanted[at].equations
@@ -693,6 +682,26 @@ def scanned(wanted: Sequence[Wanted]) -> list[Placed]:
                 done.add(at)
         waiting = [at for at in waiting if at not in done]
     return found
+
+
+def _scan(paths: Sequence[BaselinePath], count: int, size: Optional[int]) -> None:
+    """Scan paths at so many points, if they were not, and at half as many before."""
+    # copies of a path have theirs in common
+    by_scans = {id(path.scans): path for path in paths if count not in path.scans}
+    unknown = list(by_scans.values())
+    # every second point of a scan is one of the scan before it
+    step = 1 if count == SCANS[0] else 2
+    new = scan_nodes(count)[1:-1:step]
+    for path, embeddings in zip(unknown, embedded(unknown, new, size)):
+        if step == 1:
+            ends = torch.stack([path.baseline_embedding, path.embedding])
+            known = ends.double().cpu().numpy()
+            path.scans[count] = np.concatenate([known[:1], embeddings, known[1:]])
+            continue
+        known = path.scans[count // 2 + 1]
+        grown = np.empty((count, known.shape[1]))
+        grown[::2], grown[1::2] = known, embeddings
+        path.scans[count] = grown
 
 
 def embedded(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr._utils.features import (
@@ -332,6 +332,8 @@ class BaselinePath(Example):
     Attributes:
 
         start (Tensor): The baseline's value, (\*value).
+        scans (dict): Embeddings (p, k) at as many points of the path as it was scanned
+                    at, by their number p.
         baseline_embedding (Tensor): :math:`g(r_x)`, (k,): x's forward pass (its mask,
                     its pooling) with the value replaced by the baseline's.
     """
@@ -339,6 +341,7 @@ class BaselinePath(Example):
     def __init__(self, side: Side, row: int, session: Session) -> None:
         super().__init__(side, row, session)
         self.start: Tensor = self.baseline_values()[0].to(self.dtype)
+        self.scans: dict[int, Any] = {}
         ends = self.settle((self._leaf(self._ends()),), 1)
         self._baseline_embedding = self._end(ends[0], "baselines")
         # of the same pass, so that the two ends' rounding is the same

@@ -149,6 +149,7 @@ class SeveralPaths(BaselinePath):
 
     def __init__(self, paths: ReferencePaths, references: Any) -> None:
         self.__dict__.update(paths.__dict__)
+        self.scans = {}
         self.starts: Tensor = paths.starts[references]
         self.start_embeddings: Tensor = paths.start_embeddings[references]
 

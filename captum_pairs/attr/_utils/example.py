@@ -29,9 +29,10 @@ from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from torch import Tensor
 
 
-# From how many passes and products of a point on it pays to look for rows that do not
-# count, which costs about ten.
-_WORTH = 64
+# From how many passes and products of a point on, for each module that maps rows, it
+# pays to look for rows that do not count: a block has ten such modules, and most of the
+# last one's work may be saved.
+_WORTH = 1.5
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,7 @@ class Example(ForwardPass):
     def prepare_for(self, work: int) -> None:
         """Find out, before so many passes and products of a point, what need not run
         in them; what costs more than it saves is left alone."""
-        if work >= _WORTH:
+        if work >= _WORTH * len(self._mappers):
             self._prepare_for(2)
             ends = self._ends()
             self.find_rows((ends.to(self.values[0].dtype),), len(ends) - 1)

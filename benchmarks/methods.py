@@ -65,7 +65,7 @@ from captum_pairs.explain.comparison import metric_arguments
 from captum_pairs.explain.counting import Tally
 from captum_pairs.explain.methods import method_names
 from captum_pairs.explain.options import Options
-from captum_pairs.explain.sides import PreparedSide
+from captum_pairs.explain.sides import Asking, PreparedSide
 from captum_pairs.inputs import words_of
 from captum_pairs.metrics import (
     faithfulness,
@@ -141,7 +141,7 @@ def options(method: str, layers: Any, samples: Optional[int] = None) -> Options:
 def looked_at(model: Any, at: int, raw: Any, settings: Options) -> PreparedSide:
     """An input with its features."""
     with Session() as session:
-        return PreparedSide(model, at, raw, settings, session)
+        return PreparedSide(Asking(model, at, settings, session), raw)
 
 
 def answer(
@@ -171,8 +171,8 @@ def answer(
     tally = Tally()
     began = time.perf_counter()
     with Session() as session:
-        side = PreparedSide(model, 0, inputs[0], settings, session, tally)
-        values, end, start = side.shares_along(torch.cat(directions))
+        side = PreparedSide(Asking(model, 0, settings, session, tally), inputs[0])
+        values, end, start, *_ = side.shares_along(torch.cat(directions))
     seconds = time.perf_counter() - began
     count = len(text.values)
     target = (end - start) @ (text.embedding - text.baseline_embedding)
@@ -199,7 +199,7 @@ def second_side(model: Any, raw: Any, settings: Options, kept: dict[Any, Any]) -
         tally = Tally()
         began = time.perf_counter()
         with Session() as session:
-            side = PreparedSide(model, 1, raw, settings, session, tally)
+            side = PreparedSide(Asking(model, 1, settings, session, tally), raw)
             found = side.shares()
         seconds = time.perf_counter() - began
         kept[key] = found, {

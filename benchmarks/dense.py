@@ -251,13 +251,11 @@ def all_pairs(options: Any) -> None:
         return fpig.attribute(clip.inputs, clip.baselines, **keywords)
 
     def every() -> Tensor:
-        return pair(
-            *(
-                side.attribute(value, baseline, **keywords)
-                for side, value, baseline in zip(sides, clip.inputs, clip.baselines)
-            ),
-            all_pairs=True,
+        images, texts = (
+            side.attribute(value, baseline, **keywords)
+            for side, value, baseline in zip(sides, clip.inputs, clip.baselines)
         )
+        return pair(images, texts, all_pairs=True)
 
     difference = (every().diagonal().movedim(-1, 0) - aligned()).abs().max()
     wait(device)

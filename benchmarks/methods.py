@@ -437,7 +437,7 @@ def run_stability(file: Path, number: int) -> None:
         for name, make in PAIR_METHODS.items():
             method = make(
                 (model.first.embed, model.second.embed),
-                layer=tuple(task.layer.module for task in tasks),
+                layer=tuple(task.asking.layer.module for task in tasks),
             )
             arguments: dict[str, Any] = {
                 "feature_mask": tuple(task.layout.mask for task in tasks),

@@ -369,7 +369,8 @@ def throughput(rounds: int = 9) -> None:
         os.environ["CLIP_OF_SIZE"] = folder
         model = load(clip_of_size())
     options = {"layer": (-1, -1)}
-    study = grounding.STUDIES["gaps"](options=options)
+    gaps: Any = grounding.STUDIES["gaps"]
+    study = gaps(options=options)
     scene = sample_scene(np.random.default_rng(11), 3)
     picture = Image.fromarray(render(scene).image).resize((224, 224))
     box = ((10.0, 10.0, 90.0, 90.0),)

@@ -29,7 +29,11 @@ from captum_pairs.attr._utils.hooks import (
     Visit,
 )
 from captum_pairs.attr._utils.rows import (
+    beside_any,
+    beside_nan,
+    fewest,
     Kept,
+    no_nan_lost,
     only,
     Rows,
     rows_that_count,
@@ -109,8 +113,9 @@ def row_of(value: Any, row: int) -> Any:
     return value if value.shape[0] == 1 else value[row : row + 1]
 
 
-class _ReachedError(Exception):
-    """A pass has reached the layer; what comes behind it is not needed."""
+class _ReachedError(BaseException):
+    """A pass has reached the layer; what comes behind it is not needed. (An encoder may
+    have another way for whatever exception it meets.)"""
 
 
 def _stop() -> None:
@@ -323,39 +328,66 @@ class ForwardPass:
             return
         kind = (*self._kind(values, len(values)), *self._mappers)
         known = self.session.rows.get(kind)
-        # of an example like this one: none, or perhaps the same
-        if known is not None and (not known or self._are_enough(known, values, own)):
-            self._rows.kept = known
+        if known is not None and not known:  # of an example like this one
             return
         try:
-            found = self._rows_that_count([each[own : own + 1] for each in values])
+            before = self.session.written()
+            with self.forward(values, False) as plain:
+                pass
+            if self.session.written() != before:  # what NaN would stay in
+                found = {}
+            elif known and self._are_enough(known, values, plain):
+                self._rows.kept = known
+                return
+            else:
+                found = self._rows_that_count([each[own : own + 1] for each in values])
+                if not self._are_enough(found, values, plain):
+                    # attention mixes NaN with what it masks; behind it one row is left
+                    few = fewest(found)
+                    is_less = len(few) < len(found)
+                    is_enough = is_less and self._are_enough(few, values, plain)
+                    found = few if is_enough else {}
         except torch.OutOfMemoryError:
             raise
         except Exception:  # then all rows are run, and say what is wrong
-            found = {}
-        if found and not self._are_enough(found, values, own):
             found = {}
         self._rows.kept = self.session.rows[kind] = found
 
     def _rows_that_count(self, values: Sequence[Tensor]) -> dict[nn.Module, Kept]:
         leaves = [value.detach().requires_grad_() for value in values]
         with watched(self._mappers) as seen, self.forward(leaves, True) as outputs:
-            return rows_that_count(seen, outputs, self.closeness)
+            # a module by itself rounds less than all of the model
+            return rows_that_count(seen, outputs, self.closeness / 10.0)
 
     def _are_enough(
-        self, kept: Mapping[nn.Module, Kept], values: Sequence[Tensor], own: int
+        self, kept: Mapping[nn.Module, Kept], values: Sequence[Tensor], plain: Tensor
     ) -> bool:
-        """Whether all other rows may as well be NaN."""
+        """Whether all other rows may as well be NaN or any number, at points whose
+        outputs are plain ones (n, ...)."""
+        if not kept:
+            return True
         try:
-            with only(kept, torch.nan), self.forward(values, False) as outputs:
-                return self._is_same(outputs, own)
+            with only(kept, beside_nan), no_nan_lost():
+                with self.forward(values, False) as followed:
+                    pass
+            with only(kept, beside_any), self.forward(values, False) as beside:
+                pass
         except torch.OutOfMemoryError:
             raise
         except Exception:  # an output that is not finite, or whatever a model raises
             return False
+        return all(
+            self._is_near(outputs, at, own)
+            for outputs in (followed, beside)
+            for at, own in enumerate(plain)
+        )
 
     def _is_same(self, outputs: Tensor, own: int) -> bool:
-        found, plain = outputs[own], self.output[0].to(outputs)
+        return self._is_near(outputs, own, self.output[0].to(outputs))
+
+    def _is_near(self, outputs: Tensor, at: int, plain: Tensor) -> bool:
+        """Whether a point's output is a plain one."""
+        found = outputs[at]
         if found.shape != plain.shape:
             return False
         size = self.call.size(outputs, plain)

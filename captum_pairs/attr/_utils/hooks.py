@@ -185,6 +185,11 @@ class Session:
                 setattr(part, "gradient_checkpointing", False)
                 self._restore(setattr, part, "gradient_checkpointing", True)
 
+    def written(self) -> int:
+        """How often something was written into the modules' buffers."""
+        buffers = (each.buffers(recurse=False) for each in self.modules)
+        return sum(_version(buffer) for own in buffers for buffer in own)
+
     def warn_if_random(self) -> None:
         """Warn, once a call, of a model in training mode."""
         if self._random and not self._warned:
@@ -423,9 +428,11 @@ class Mapper(NamedTuple):
 
 
 def _rows_axis(args: Any, output: object) -> Optional[int]:
-    """Of a module that takes (1, T, d), or (T, 1, d), and gives as many rows their
-    axis."""
+    """Of a module that takes (1, T, d), or (T, 1, d), and gives as many other rows
+    their axis."""
     if len(args) != 1 or not (_floating(args[0]) and _floating(output)):
+        return None
+    if output is args[0]:  # there is nothing to save
         return None
     shape, found = args[0].shape, getattr(output, "shape")
     if len(shape) != 3 or len(found) != 3 or shape[:2] != found[:2]:

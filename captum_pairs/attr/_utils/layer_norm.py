@@ -26,7 +26,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
-def _moved(cotangent: Tensor, like: tuple[Any, ...], weight: Optional[Tensor]) -> Tensor:
+def _moved(
+    cotangent: Tensor, like: tuple[Any, ...], weight: Optional[Tensor]
+) -> Tensor:
     """D(w u) of a cotangent u, without w D(u) of a tangent."""
     x, shape, mean, scale = like
     wanted = [True, False, False]
@@ -40,7 +42,7 @@ class _Pulled(torch.autograd.Function):
     """J^T u, linear in u; nothing else of it is ever differentiated."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         cotangent: Tensor,
         x: Tensor,
@@ -54,7 +56,7 @@ class _Pulled(torch.autograd.Function):
         return _moved(cotangent, (x, shape, mean, scale), weight)
 
     @staticmethod
-    def backward(ctx: Any, tangent: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, tangent: Tensor) -> Any:
         x, mean, scale, weight = ctx.saved_tensors
         pushed = _moved(tangent.contiguous(), (x, ctx.shape, mean, scale), None)
         if weight is not None:
@@ -64,7 +66,7 @@ class _Pulled(torch.autograd.Function):
 
 class _LayerNorm(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         shape: Sequence[int],
@@ -78,7 +80,7 @@ class _LayerNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
         x, mean, scale, weight = (
             each if each is None else each.detach() for each in ctx.saved_tensors
         )
@@ -135,6 +137,8 @@ def _normalized(
         # computed from the input, they have derivatives of their own
         and all(each.is_leaf for each in given[1:])
         and not torch.is_autocast_enabled(input.device.type)
+        # vmap knows nothing of the function here
+        and not torch._C._are_functorch_transforms_active()
     )
     if not is_plain:
         return F.layer_norm(input, normalized_shape, weight, bias, eps)

@@ -312,7 +312,11 @@ def _bends(x: Array, natural: bool) -> Array:
     matrix, right = np.zeros((n, n)), np.zeros((n, n))
     for i in range(1, n - 1):
         matrix[i, i - 1 : i + 2] = h[i - 1], 2.0 * (h[i - 1] + h[i]), h[i]
-        right[i, i - 1 : i + 2] = 6.0 / h[i - 1], -6.0 / h[i] - 6.0 / h[i - 1], 6.0 / h[i]
+        right[i, i - 1 : i + 2] = (
+            6.0 / h[i - 1],
+            -6.0 / h[i] - 6.0 / h[i - 1],
+            6.0 / h[i],
+        )
     if natural:
         matrix[0, 0] = matrix[-1, -1] = 1.0
     else:
@@ -323,7 +327,7 @@ def _bends(x: Array, natural: bool) -> Array:
 
 
 def _pieces(x: Array, at: Array) -> tuple[Any, Any, Any]:
-    """Which piece of a spline places are in, how long it is, and how far to its right."""
+    """Which piece of a spline places are in, how long it is, how far to its right."""
     piece = np.searchsorted(x[1:-1], at)
     length = x[piece + 1] - x[piece]
     return piece, length, (at - x[piece]) / length

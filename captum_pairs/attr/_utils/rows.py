@@ -7,26 +7,33 @@ block, and throws all but one away: three quarters of the block's work, in every
 and every product. What maps each row for itself (a projection, a normalisation, an MLP)
 need not run for the others. Nothing is assumed of the architecture: gradients that are
 zero say which rows may not count, and then NaN is put in their places. An embedding
-that stays what it was depends on none of them, whatever their values.
+that stays what it was depends on none of them, whatever their values, if NaN was not
+lost on the way: compared with something, to choose among rows.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr._utils.hooks import answering, Mapper, undone
 from torch import nn, Tensor
-
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 # Modules that are asked about at once: about as many as a block has.
 _AT_ONCE = 10
+# Operators that make numbers of NaN, beside those whose results are no numbers; and
+# some whose other results (a generator's state) say nothing of what they took.
+_LOSING = {"nan_to_num", "nansum", "fmax", "fmin", "sign", "sgn"}
+_ATTENTION = ("_scaled_dot_product", "_fused_sdp_choice")
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Kept:
     """
     What counts of a module's rows.
 
@@ -34,10 +41,20 @@ class Kept(NamedTuple):
 
         axis (int): The rows' axis.
         index (Tensor): Those that count.
+        count (int): How many there are in all.
     """
 
     axis: int
     index: Tensor
+    count: int
+
+    def of(self, rows: Tensor) -> Tensor:
+        """The rows that count."""
+        return rows.index_select(self.axis, self.index)
+
+    def among(self, others: Tensor, rows: Tensor) -> Tensor:
+        """The rows that count in their places."""
+        return others.index_copy(self.axis, self.index, rows)
 
 
 @dataclass
@@ -61,28 +78,46 @@ class Seen(NamedTuple):
     output: Tensor
 
 
+# What a module gives for (n, T, d) or (T, n, d), given its rows that count.
+Way = Callable[[Kept, Callable[[Tensor], Tensor], Tensor], Tensor]
+
+
+def alone(own: Kept, forward: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+    """The rows that count are mapped; in the others' places is one of them, as an
+    example of what may lie there."""
+    rows = forward(own.of(given))
+    rest = rows.detach().narrow(own.axis, 0, 1)
+    return own.among(rest.expand(*given.shape[:2], rows.shape[2]), rows)
+
+
+def beside_any(own: Kept, forward: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+    """The rows that count are mapped; in the others' places are numbers, each row of a
+    size of its own, from a hundredth to a hundredfold."""
+    rows = forward(own.of(given))
+    shape = (*given.shape[:2], rows.shape[2])
+    size = rows.detach().float().square().mean().sqrt()
+    row = torch.arange(shape[0] * shape[1], device=rows.device).reshape(*shape[:2], 1)
+    phase = row * shape[2] + torch.arange(shape[2], device=rows.device)
+    rest = size * phase.cos() * 10.0 ** (2.0 * row.cos())
+    return own.among(rest.to(rows.dtype), rows)
+
+
+def beside_nan(own: Kept, forward: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+    """All rows are mapped, those that do not count as NaN, and so they are after it."""
+    among = forward(own.among(torch.full_like(given, torch.nan), own.of(given)))
+    return own.among(torch.full_like(among, torch.nan), own.of(among))
+
+
 @contextmanager
-def only(kept: Mapping[nn.Module, Kept], fill: Optional[float] = None) -> Iterator[None]:
-    """
-    Let modules map the rows that count.
-
-    Args:
-
-        kept (mapping): Of modules.
-        fill (float, optional): What the others' places hold. Default: one that counts,
-                    as an example of what may lie there
-    """
+def only(kept: Mapping[nn.Module, Kept], way: Way = alone) -> Iterator[None]:
+    """Let modules map the rows that count, in what runs inside."""
 
     def some(own: Kept) -> Callable[..., Any]:
         def run(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if kwargs or len(args) != 1:
+            # of another number of rows nothing is known
+            if kwargs or len(args) != 1 or args[0].shape[own.axis] != own.count:
                 return forward(*args, **kwargs)
-            rows: Tensor = forward(args[0].index_select(own.axis, own.index))
-            rest = rows.detach().narrow(own.axis, 0, 1)
-            if fill is not None:
-                rest = torch.full_like(rest, fill)
-            rest = rest.expand(*args[0].shape[:2], rows.shape[2])
-            return rest.index_copy(own.axis, own.index, rows)
+            return way(own, forward, args[0])
 
         return run
 
@@ -91,6 +126,45 @@ def only(kept: Mapping[nn.Module, Kept], fill: Optional[float] = None) -> Iterat
         for module, own in kept.items():
             stack.enter_context(answering(module, some(own), owner))
         yield
+
+
+class NanLostError(Exception):
+    """What comes of NaN can't be told from what comes of a number."""
+
+
+class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Where NaN is lost, which says whether it counts, is an error."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in _LOSING or (
+            any(map(_is_choice, tree_leaves(output)))
+            and not name.startswith(_ATTENTION)
+        ):
+            if any(map(_has_nan, tree_leaves((args, kwargs)))):
+                raise NanLostError(name)
+        return output
+
+
+def no_nan_lost() -> TorchDispatchMode:
+    """What runs inside raises :class:`NanLostError` where it compares NaN, or makes a
+    number of it."""
+    return _Followed()  # type: ignore[no-untyped-call]
+
+
+def _is_choice(found: object) -> bool:
+    """Whether a result of an operator is a truth value or a whole number, or one that
+    Python goes on with."""
+    if isinstance(found, Tensor):
+        return not (found.is_floating_point() or found.is_complex())
+    return isinstance(found, (bool, int, float, complex))
+
+
+def _has_nan(given: object) -> bool:
+    return isinstance(given, Tensor) and bool(given.isnan().any())
 
 
 @contextmanager
@@ -156,27 +230,38 @@ def _kept(mapper: Mapper, gradient: Tensor) -> Optional[Kept]:
     """The rows that have a gradient, if they are half of all at most."""
     others = [at for at in range(gradient.ndim) if at != mapper.axis]
     index = gradient.abs().amax(dim=others).nonzero()[:, 0]
-    if not 0 < len(index) <= gradient.shape[mapper.axis] // 2:
+    count = gradient.shape[mapper.axis]
+    if not 0 < len(index) <= count // 2:
         return None
-    return Kept(mapper.axis, index)
+    return Kept(mapper.axis, index, count)
 
 
 @torch.no_grad()
 def _is_rowwise(seen: Seen, kept: Kept, closeness: float) -> bool:
     """Whether rows that count are mapped to what they were without the others, and
     beside others that are NaN."""
-    module = seen.mapper.module
-    some = seen.given.index_select(*kept)
-    among = torch.full_like(seen.given, torch.nan).index_copy(*kept, some)
-    expected = seen.output.detach().index_select(*kept)
+    module, some = seen.mapper.module, kept.of(seen.given)
+    expected, version = kept.of(seen.output.detach()), some._version
     try:
-        results = module(some), module(among).index_select(*kept)
+        results = module(some), kept.of(beside_nan(kept, module, seen.given))
     except torch.OutOfMemoryError:
         raise
     except Exception:  # whatever a module raises that needs all of its rows
         return False
-    limit = closeness * expected.norm()
-    return all(bool((found - expected).norm() <= limit) for found in results)
+    if some._version != version:  # what others may read is written into
+        return False
+    limit = closeness * expected.double().norm()
+    return all(
+        found.shape == expected.shape
+        and bool((found.double() - expected.double()).norm() <= limit)
+        for found in results
+    )
+
+
+def fewest(kept: Mapping[nn.Module, Kept]) -> dict[nn.Module, Kept]:
+    """Those modules of which the fewest rows count."""
+    few = min(len(own.index) for own in kept.values())
+    return {module: own for module, own in kept.items() if len(own.index) == few}
 
 
 def in_common(
@@ -188,10 +273,13 @@ def in_common(
         return first
     known = [each or {} for each in rows]
     return {
-        module: Kept(
-            first[module].axis,
-            torch.cat([each[module].index for each in known]).unique(),
-        )
-        for module in first
-        if all(module in each for each in known)
+        module: replace(own, index=_all_of([each[module].index for each in known]))
+        for module, own in first.items()
+        if all(module in each and each[module].count == own.count for each in known)
     }
+
+
+def _all_of(indices: Sequence[Tensor]) -> Tensor:
+    """Each once, in order."""
+    found: Tensor = torch.cat(list(indices)).unique()  # type: ignore[no-untyped-call]
+    return found

@@ -30,9 +30,9 @@ from torch import Tensor
 
 
 # From how many passes and products of a point on, for each module that maps rows, it
-# pays to look for rows that do not count: a block has ten such modules, and most of the
-# last one's work may be saved.
-_WORTH = 1.5
+# pays to look for rows that do not count, by six passes and more: a block has ten such
+# modules, and most of the last one's work may be saved.
+_WORTH = 3
 
 
 @dataclass(frozen=True)

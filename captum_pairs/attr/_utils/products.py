@@ -251,9 +251,8 @@ def reverse_products(
 
 def _prepare(points: Sequence[Points], products: Sequence[int]) -> None:
     """Prepare examples for so many products, passes among them, at each point."""
-    work = sum(len(each.nodes) * many for each, many in zip(points, products))
-    for each in points:
-        each.example.prepare_for(work)
+    for each, many in zip(points, products):
+        each.example.prepare_for(len(each.nodes) * many)
 
 
 def _cotangent(

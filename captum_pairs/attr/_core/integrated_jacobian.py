@@ -50,6 +50,8 @@ _RULE = "gausslegendre"
 # Below this tolerance Gauss and Legendre's rule is the better one: no map of the nodes
 # is as smooth as a smooth curve.
 _FINEST = 1e-5
+# Points of an example in a pass that several share: fewer examples would leave room.
+_POINTS_OF_EXAMPLE = 8
 
 
 @dataclass(frozen=True)
@@ -428,8 +430,8 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         return replace(settings, n_steps=number, tolerance=None, method=_RULE)
 
     def most_together(self, path: BaselinePath) -> int:
-        # as many as have room with a point each in a pass of the costlier kind
-        return path.chunk_size(None, GRAPHS_FORWARD)
+        # as many as have room in a pass of the costlier kind
+        return max(1, path.chunk_size(None, GRAPHS_FORWARD) // _POINTS_OF_EXAMPLE)
 
     def check_shares(
         self, path: BaselinePath, found: Shares, settings: Integration

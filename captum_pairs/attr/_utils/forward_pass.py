@@ -331,16 +331,12 @@ class ForwardPass:
         if known is not None and not known:  # of an example like this one
             return
         try:
-            before = self.session.written()
-            with self.forward(values, False) as plain:
-                pass
-            if self.session.written() != before:  # what NaN would stay in
-                found = {}
-            elif known and self._are_enough(known, values, plain):
+            if known and self._are_enough(known, values, self._plainly(values)):
                 self._rows.kept = known
                 return
-            else:
-                found = self._rows_that_count([each[own : own + 1] for each in values])
+            found = self._rows_that_count([each[own : own + 1] for each in values])
+            if found:
+                plain = self._plainly(values)
                 if not self._are_enough(found, values, plain):
                     # attention mixes NaN with what it masks; behind it one row is left
                     few = fewest(found)
@@ -353,9 +349,17 @@ class ForwardPass:
             found = {}
         self._rows.kept = self.session.rows[kind] = found
 
+    def _plainly(self, values: Sequence[Tensor]) -> Tensor:
+        """The outputs (n, ...) of points by all rows."""
+        with self.forward(values, False) as outputs:
+            return outputs
+
     def _rows_that_count(self, values: Sequence[Tensor]) -> dict[nn.Module, Kept]:
+        before = self.session.written()
         leaves = [value.detach().requires_grad_() for value in values]
         with watched(self._mappers) as seen, self.forward(leaves, True) as outputs:
+            if self.session.written() != before:  # what NaN would stay in
+                return {}
             # a module by itself rounds less than all of the model
             return rows_that_count(seen, outputs, self.closeness / 10.0)
 
@@ -364,8 +368,6 @@ class ForwardPass:
     ) -> bool:
         """Whether all other rows may as well be NaN or any number, at points whose
         outputs are plain ones (n, ...)."""
-        if not kept:
-            return True
         try:
             with only(kept, beside_nan), no_nan_lost():
                 with self.forward(values, False) as followed:

@@ -24,7 +24,7 @@ HUB = re.compile(
     r"(cross-encoder|google|laion|lightonai|openai|sentence-transformers)/[\w.-]{4,}"
 )
 # what differs from machine to machine, or from run to run
-LOCAL = re.compile(r"/root/|/home/|/tmp/|/Users/|0x[0-9a-f]{6,}|ipykernel_\d+")
+LOCAL = re.compile(r"/(?:root|home|tmp|Users)/|0x[0-9a-f]{6,}|ipykernel_\d+")
 
 
 @pytest.fixture(scope="module")

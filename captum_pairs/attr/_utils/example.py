@@ -28,7 +28,6 @@ from captum_pairs.attr._utils.hooks import Place, Session
 from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from torch import Tensor
 
-
 # From how many passes and products of a point on, for each module that maps rows, it
 # pays to look for rows that do not count, by six passes and more: a block has ten such
 # modules, and most of the last one's work may be saved.
@@ -288,10 +287,11 @@ class Example(ForwardPass):
         self._prepare_for(2)
         return self.fitting(graphs)
 
-    def prepare_for(self, work: int) -> None:
-        """Find out, before so many passes and products of a point, what need not run
-        in them; what costs more than it saves is left alone."""
-        if work >= _WORTH * len(self._mappers):
+    def leave_rows_out(self, work: int) -> None:
+        """Before so many passes and products of a point: find out, once, which rows
+        need not run in them, if that does not cost more than it saves."""
+        is_open = self._rows.kept is None and bool(self._mappers)
+        if is_open and work >= _WORTH * len(self._mappers):
             self._prepare_for(2)
             ends = self._ends()
             self.find_rows((ends.to(self.values[0].dtype),), len(ends) - 1)

@@ -321,10 +321,8 @@ class ForwardPass:
             values (sequence of Tensor): Points (n, *value) for each place.
             own (int): The point that is the example itself.
         """
-        if self._rows.kept is not None:
-            return
         self._rows.kept = {}
-        if not self._mappers or self.session.is_random:
+        if self.session.is_random:
             return
         kind = (*self._kind(values, len(values)), *self._mappers)
         known = self.session.rows.get(kind)

@@ -16,6 +16,7 @@ import torch
 from captum_pairs.attr._utils.example import Example
 from captum_pairs.attr._utils.joint import groups_of, joined
 from captum_pairs.attr._utils.layer_norm import transposed
+from captum_pairs.attr._utils.rows import probe_of
 from captum_pairs.attr._utils.validation import InvalidArgumentError
 from torch import Tensor
 
@@ -214,7 +215,7 @@ def reverse_products(
         along.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) for along in directions
     ]
     wanted = [_others_than_zero(along) for along in directions]
-    _prepare(points, [1 + len(rows) for rows in wanted])
+    _leave_rows_out(points, [1 + len(rows) for rows in wanted])
     for parts in passes(points, GRAPHS_REVERSE, size):
         whole, values = together(parts)
         counts = [len(part.values) for part in parts]
@@ -249,10 +250,10 @@ def reverse_products(
     return [column.permute(1, 2, 0) for column in columns]
 
 
-def _prepare(points: Sequence[Points], products: Sequence[int]) -> None:
-    """Prepare examples for so many products, passes among them, at each point."""
+def _leave_rows_out(points: Sequence[Points], products: Sequence[int]) -> None:
+    """Of so many products, passes among them, at each point of each example."""
     for each, many in zip(points, products):
-        each.example.prepare_for(len(each.nodes) * many)
+        each.example.leave_rows_out(len(each.nodes) * many)
 
 
 def _cotangent(
@@ -305,7 +306,7 @@ def forward_products(
         )
         for own in tangents
     ]
-    _prepare(points, [2 + len(rows) for rows in wanted])
+    _leave_rows_out(points, [2 + len(rows) for rows in wanted])
     for parts in passes(points, GRAPHS_FORWARD, size):
         whole, values = together(parts)
         counts = [len(part.values) for part in parts]
@@ -313,7 +314,7 @@ def forward_products(
         with norms, whole.run(values, twice=True) as (leaf, embeddings):
             # Any u does for the derivative; this one also shows, by <u, J t> =
             # <J^T u, t>, whether autograd saw all of the backward pass.
-            probe = _probe(embeddings)
+            probe = probe_of(embeddings).requires_grad_()
             pulled = _pull(whole, embeddings, leaf, probe)
             sums = torch.zeros_like(leaf, dtype=whole.dtype)
             pushes = torch.zeros_like(embeddings)
@@ -352,14 +353,6 @@ def _tangent(
             for row, count in zip(rows, counts)
         ]
     )
-
-
-def _probe(embeddings: Tensor) -> Tensor:
-    """Some u of no special direction, (n, k), that takes nothing from the generator."""
-    phase = torch.arange(
-        embeddings.numel(), dtype=embeddings.dtype, device=embeddings.device
-    )
-    return torch.cos(phase).reshape(embeddings.shape).requires_grad_()
 
 
 def _pull(example: Example, embeddings: Tensor, leaf: Tensor, probe: Tensor) -> Tensor:

@@ -185,6 +185,13 @@ def watched(mappers: Sequence[Mapper]) -> Iterator[list[Seen]]:
         yield seen
 
 
+def probe_of(outputs: Tensor) -> Tensor:
+    """Some direction of no special kind, of the outputs' shape, that takes nothing from
+    the generator."""
+    phase = torch.arange(outputs.numel(), dtype=outputs.dtype, device=outputs.device)
+    return torch.cos(phase).reshape(outputs.shape)
+
+
 def rows_that_count(
     seen: Sequence[Seen], outputs: Tensor, closeness: float
 ) -> dict[nn.Module, Kept]:
@@ -200,8 +207,7 @@ def rows_that_count(
     """
     found: dict[nn.Module, Kept] = {}
     inside: set[nn.Module] = set()
-    phase = torch.arange(outputs.numel(), device=outputs.device).to(outputs.dtype)
-    probe = torch.cos(phase).reshape(outputs.shape)
+    probe = probe_of(outputs)
     # from the end: where all rows count, they do before it too
     for end in range(len(seen), 0, -_AT_ONCE):
         some, before = seen[max(0, end - _AT_ONCE) : end], len(found)

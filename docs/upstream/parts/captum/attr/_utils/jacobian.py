@@ -31,11 +31,11 @@ from captum_pairs.attr._utils.products import (
     _check_transpose,
     _GAP,
     _LOSSY_GAP,
-    _probe,
     _push,
     check_slope,
     NotTwiceDifferentiableError,
 )
+from captum_pairs.attr._utils.rows import probe_of
 from torch import Tensor
 from torch.nn.attention import sdpa_kernel, SDPBackend
 
@@ -246,7 +246,7 @@ def _forward_products(
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         leaf, embeddings = path.run(alphas)
-        probe = _probe(embeddings)
+        probe = probe_of(embeddings)
         pulled = _transposed(path, embeddings, leaf, probe)
     scale, rows = path.scale, []
     tangents = torch.zeros_like(pulled, dtype=path.dtype)

@@ -4,9 +4,10 @@ multiplied: what is found is what it is with all of them, or where that can't be
 all of them are mapped.
 """
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Optional
 
 import numpy as np
@@ -19,9 +20,10 @@ from captum_pairs.attr import (
     LayerIntegratedJacobian,
 )
 from captum_pairs.attr._core.integrated_jacobian import Integration, scanned, Wanted
-from captum_pairs.attr._utils import example, products
-from captum_pairs.attr._utils.rows import in_common, Kept, only
+from captum_pairs.attr._utils import example, forward_pass, products, rows
+from captum_pairs.attr._utils.rows import Attention, in_common, Kept, only
 from torch import nn, Tensor
+from torch.nn.attention import sdpa_kernel, SDPBackend
 from torch.utils.checkpoint import checkpoint
 
 B, T, D, K = 3, 8, 6, 4
@@ -497,6 +499,207 @@ def test_rows_of_points_one_behind_the_other_without_a_baseline(monkeypatch):
         return attribution.attribute(X)
 
     torch.testing.assert_close(run(), with_all_rows(monkeypatch, run), **EXACT)
+
+
+# ---- attention ---------------------------------------------------------------------
+
+HEADS = 2
+MASK = torch.ones(T, T, dtype=torch.bool).tril()
+HIDDEN = torch.zeros(T, T).double().masked_fill(~MASK, -torch.inf)
+
+
+def ask(*args: Any, **kwargs: Any) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(*args, **kwargs)
+
+
+ASKED: dict[str, Callable[..., Tensor]] = {
+    "plain": ask,
+    "causal": partial(ask, is_causal=True),
+    "causal by position": lambda q, k, v: ask(q, k, v, None, 0.0, True),
+    "truth values": lambda q, k, v: ask(q, k, v, MASK),
+    "numbers": partial(ask, attn_mask=HIDDEN, scale=0.7),
+    "for all queries": partial(ask, attn_mask=HIDDEN[-3:-2]),
+    "of heads": partial(ask, attn_mask=torch.stack([HIDDEN, HIDDEN / 2])),
+    "by keyword": lambda q, k, v: ask(query=q, key=k, value=v),
+    "three axes": lambda q, k, v: ask(*(e.flatten(0, 1) for e in (q, k, v))).unflatten(
+        0, (-1, HEADS)
+    ),
+    "fewer keys": lambda q, k, v: ask(q, k[:, :, :5], v[:, :, :5]),
+}
+
+
+class Attending(nn.Module):
+    """(b, T, D) -> (b, T, D): attention of two heads, by one projection or three."""
+
+    def __init__(self, asked: Callable[..., Tensor], is_packed: bool) -> None:
+        super().__init__()
+        self.asked = asked
+        widths = [3 * D] if is_packed else [D] * 3
+        self.ins = nn.ModuleList(nn.Linear(D, width) for width in widths)
+        self.out = nn.Linear(D, D)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        every = torch.cat([each(hidden) for each in self.ins], -1)
+        heads = every.unflatten(-1, (3, HEADS, D // HEADS)).permute(2, 0, 3, 1, 4)
+        answer: Tensor = self.asked(*heads).transpose(1, 2)
+        return self.out(answer.flatten(2).expand_as(hidden))
+
+
+@pytest.fixture
+def queries(monkeypatch: Any) -> list[int]:
+    """How many queries attention was asked when it was not asked all of them."""
+    found, of = [], Attention.of
+
+    def noted(self: Attention, own: Kept, given: Tensor) -> Tensor:
+        found.append(given.shape[-2])
+        return of(self, own, given)
+
+    monkeypatch.setattr(Attention, "of", noted)
+    return found
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("name", ASKED)
+def test_queries_that_do_not_count_are_not_asked(
+    monkeypatch, queries, name, is_packed, direction
+):
+    encoder = Tower(at, block=Attending(ASKED[name], is_packed))
+
+    def run():
+        return found(encoder, args=PLACES, direction=direction)
+
+    values = run()
+    assert queries[-1] == len(PLACES)
+    del queries[:]
+    torch.testing.assert_close(values, with_all_rows(monkeypatch, run), **EXACT)
+    assert not queries
+    with sdpa_kernel(SDPBackend.MATH):  # which vmap knows
+        torch.testing.assert_close(values, written_out(encoder, PLACES), **EXACT)
+
+
+ASKED_OTHERWISE: dict[str, Callable[..., Tensor]] = {
+    "twice": lambda q, k, v: ask(q, k, v) + ask(k, q, v),
+    "head by head": lambda q, k, v: torch.cat(
+        [ask(*(e[:, h : h + 1] for e in (q, k, v))) for h in range(HEADS)], 1
+    ),
+    "and averaged": lambda q, k, v: ask(q, k, v).mean(2, keepdim=True).expand_as(q),
+    "one query": lambda q, k, v: ask(q[:, :, :1], k, v).expand_as(q),
+    "by hand": lambda q, k, v: (q @ k.transpose(-1, -2)).softmax(-1) @ v,
+    "two axes": lambda q, k, v: torch.stack(
+        [torch.stack([ask(*one) for one in zip(*own)]) for own in zip(q, k, v)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_OTHERWISE)
+def test_all_queries_are_asked_where_any_may_count(monkeypatch, queries, name):
+    encoder = Tower(first, block=Attending(ASKED_OTHERWISE[name], False))
+    values = found(encoder)
+    assert not set(queries) & {1, 2}
+    expected = with_all_rows(monkeypatch, found, encoder)
+    torch.testing.assert_close(values, expected, **EXACT)
+
+
+def test_attention_outside_of_modules(monkeypatch, queries):
+    encoder = Tower(first)
+
+    def forward(x: Tensor) -> Tensor:
+        hidden = encoder.layer(x)
+        return encoder.head(ask(hidden, hidden, hidden)[:, 0])
+
+    attribution = LayerIntegratedJacobian(forward, encoder.layer)
+
+    def run():
+        return attribution.attribute(X, n_steps=4)
+
+    torch.testing.assert_close(run(), with_all_rows(monkeypatch, run), **EXACT)
+    assert not queries
+
+
+# ---- what another call found -------------------------------------------------------
+
+
+@pytest.fixture
+def looked(monkeypatch: Any) -> list[int]:
+    """How many modules were found, each time that they were looked for."""
+    found, look = [], forward_pass.rows_that_count
+
+    def noted(*args: Any) -> Any:
+        found.append(len(look(*args)))
+        return look(*args)
+
+    monkeypatch.setattr(forward_pass, "rows_that_count", noted)
+    return found
+
+
+def test_the_next_call_proves_what_the_one_before_it_found(looked):
+    encoder = Tower(first)
+    values = found(encoder)
+    assert len(looked) == 1 and looked[0] > 0
+    torch.testing.assert_close(found(encoder), values, **EXACT)
+    torch.testing.assert_close(found(encoder, X[:1]), values[:1], **EXACT)
+    assert len(looked) == 1 and encoder.counter.rows[-1] == 1
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_model_that_was_changed_meanwhile(monkeypatch, name):
+    encoder = Tower(first)
+    found(encoder)
+    encoder.read = READS[name]
+    values = found(encoder)
+    assert encoder.counter.rows[-1] == T
+    expected = with_all_rows(monkeypatch, found, encoder)
+    torch.testing.assert_close(values, expected, **EXACT)
+
+
+def test_another_row_is_read_than_before(monkeypatch):
+    encoder = Tower(at)
+    for place in PLACES:
+        values = found(encoder, X[:1], args=place[None])
+        assert encoder.counter.rows[-1] == 1
+        expected = with_all_rows(monkeypatch, found, encoder, X[:1], place[None])
+        torch.testing.assert_close(values, expected, **EXACT)
+
+
+def test_a_module_with_another_task(monkeypatch):
+    encoder = Tower(first)
+    found(encoder)
+    encoder.mlp[2].forward = lambda hidden: hidden[..., :D].roll(1, 1)
+    values = found(encoder)
+    expected = with_all_rows(monkeypatch, found, encoder)
+    torch.testing.assert_close(values, expected, **EXACT)
+
+
+def test_where_none_was_found_none_is_looked_for(looked):
+    encoder = Tower(READS["mean"])
+    found(encoder, X[:1])
+    assert looked == [0]
+    found(encoder, X[:1])
+    assert looked == [0]
+
+
+def test_nothing_is_kept_of_a_model_that_is_gone():
+    gc.collect()
+    before = len(rows._GUESSES)
+    encoder = Tower(first)
+    found(encoder)
+    assert len(rows._GUESSES) == before + 1
+    del encoder
+    gc.collect()
+    assert len(rows._GUESSES) == before
+
+
+def test_guesses_of_many_shapes_are_not_all_kept():
+    encoder = Tower(first)
+    for count in range(2, rows._MOST_GUESSES + 20):
+        found(encoder, X[:1].expand(1, T, D).repeat(1, count, 1)[:, :count])
+    (known,) = [
+        each
+        for module, each in rows._GUESSES.items()
+        if module in set(encoder.modules())
+    ]
+    assert len(known) == rows._MOST_GUESSES
 
 
 # ---- what is not changed ---------------------------------------------------------

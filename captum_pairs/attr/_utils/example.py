@@ -29,9 +29,9 @@ from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from torch import Tensor
 
 # From how many passes and products of a point on, for each module that maps rows, it
-# pays to look for rows that do not count, by six passes and more: a block has ten such
-# modules, and most of the last one's work may be saved.
-_WORTH = 3
+# pays to look for rows that do not count, by five passes, and two more once it is known
+# where: a block has ten such modules, and most of the last one's work may be saved.
+_WORTH = 2
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,8 @@ class Example(ForwardPass):
         )
         self.value: Tensor = value.to(self.dtype)
         self.embedding: Tensor = self._end(plain, "inputs")
+        # the outputs at points that are known, if they were seen
+        self._plain_ends: Optional[Tensor] = None
 
     # ---- what it is --------------------------------------------------------
 
@@ -293,8 +295,8 @@ class Example(ForwardPass):
         is_open = self._rows.kept is None and bool(self._mappers)
         if is_open and work >= _WORTH * len(self._mappers):
             self._prepare_for(2)
-            ends = self._ends()
-            self.find_rows((ends.to(self.values[0].dtype),), len(ends) - 1)
+            ends = self._ends().to(self.values[0].dtype)
+            self.find_rows((ends,), len(ends) - 1, self._plain_ends)
 
     def _ends(self) -> Tensor:
         """Points that are known, the value last: (n, *value)."""
@@ -303,7 +305,8 @@ class Example(ForwardPass):
     def _prepare_for(self, n: int) -> None:
         """Settle how several points are run, before the first time."""
         if n > 1 and self._is_expanded is None:
-            self.settle((self._leaf(torch.stack([self.value, self.value])),), 1)
+            twice = self._leaf(torch.stack([self.value, self.value]))
+            self._plain_ends = self.settle((twice,), 1)[:1]
 
     def _leaf(self, values: Tensor) -> Tensor:
         """Values (n, *value) as they go in, of which derivatives may be needed."""
@@ -343,7 +346,7 @@ class BaselinePath(Example):
         super().__init__(side, row, session)
         self.start: Tensor = self.baseline_values()[0].to(self.dtype)
         self.scans: dict[int, Any] = {}
-        ends = self.settle((self._leaf(self._ends()),), 1)
+        self._plain_ends = ends = self.settle((self._leaf(self._ends()),), 1)
         self._baseline_embedding = self._end(ends[0], "baselines")
         # of the same pass, so that the two ends' rounding is the same
         self.embedding = self._end(ends[1], "inputs")

@@ -32,9 +32,11 @@ from captum_pairs.attr._utils.rows import (
     beside_any,
     beside_nan,
     fewest,
+    guessed,
     Kept,
     no_nan_lost,
     only,
+    remember,
     Rows,
     rows_that_count,
     watched,
@@ -293,9 +295,12 @@ class ForwardPass:
 
     def _kind(self, values: Sequence[Tensor], n_leaves: int) -> tuple[Any, ...]:
         """What examples have in common that run alike."""
-        given = (*self._inputs, *self._args, *values)
-        shapes = ((e.shape, e.dtype) for e in given if isinstance(e, Tensor))
+        shapes = self._shapes(values)
         return (id(self.call.forward_func), self.call.places, n_leaves, *shapes)
+
+    def _shapes(self, values: Sequence[Tensor]) -> Iterator[Any]:
+        given = (*self._inputs, *self._args, *values)
+        return ((e.shape, e.dtype) for e in given if isinstance(e, Tensor))
 
     def _settled(self, values: Sequence[Tensor], leaves: Sequence[Tensor]) -> Tensor:
         counting = saved_bytes(self.session)
@@ -312,7 +317,9 @@ class ForwardPass:
         if not known or hides(outputs, leaf):
             raise self.call.independent(place)
 
-    def find_rows(self, values: Sequence[Tensor], own: int) -> None:
+    def find_rows(
+        self, values: Sequence[Tensor], own: int, plain: Optional[Tensor] = None
+    ) -> None:
         """
         Find out which modules' rows count, once; they alone are run from then on.
 
@@ -320,37 +327,39 @@ class ForwardPass:
 
             values (sequence of Tensor): Points (n, *value) for each place.
             own (int): The point that is the example itself.
+            plain (Tensor, optional): The points' outputs (n, ...) by all rows, if they
+                        are known.
         """
         self._rows.kept = {}
         if self.session.is_random:
             return
-        kind = (*self._kind(values, len(values)), *self._mappers)
-        known = self.session.rows.get(kind)
-        if known is not None and not known:  # of an example like this one
-            return
+        # of an example like this one, maybe in another call
+        func = self.call.forward_func
+        what = getattr(func, "__code__", type(func))
+        kind = (what, len(self._mappers), *self._shapes(values))
+        guess = guessed(self._mappers, kind)
         try:
-            if known and self._are_enough(known, values, self._plainly(values)):
-                self._rows.kept = known
+            if guess is not None and not guess:  # none, and so it is here
+                return
+            if plain is None:
+                with self.forward(values, False) as plain:
+                    pass
+            if guess and self._are_enough(guess, values, plain):
+                self._rows.kept = guess
                 return
             found = self._rows_that_count([each[own : own + 1] for each in values])
-            if found:
-                plain = self._plainly(values)
-                if not self._are_enough(found, values, plain):
-                    # attention mixes NaN with what it masks; behind it one row is left
-                    few = fewest(found)
-                    is_less = len(few) < len(found)
-                    is_enough = is_less and self._are_enough(few, values, plain)
-                    found = few if is_enough else {}
+            if found and not self._are_enough(found, values, plain):
+                # attention mixes NaN with what it masks; behind it one row is left
+                few = fewest(found)
+                is_less = len(few) < len(found)
+                is_enough = is_less and self._are_enough(few, values, plain)
+                found = few if is_enough else {}
         except torch.OutOfMemoryError:
             raise
         except Exception:  # then all rows are run, and say what is wrong
             found = {}
-        self._rows.kept = self.session.rows[kind] = found
-
-    def _plainly(self, values: Sequence[Tensor]) -> Tensor:
-        """The outputs (n, ...) of points by all rows."""
-        with self.forward(values, False) as outputs:
-            return outputs
+        self._rows.kept = found
+        remember(self._mappers, kind, found)
 
     def _rows_that_count(self, values: Sequence[Tensor]) -> dict[nn.Module, Kept]:
         before = self.session.written()

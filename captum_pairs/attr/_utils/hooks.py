@@ -107,8 +107,6 @@ class Session:
         self.starts: list[tuple[tuple[Any, ...], tuple[Tensor, ...]]] = []
         # how examples of a kind run: expanded or not, and what a point costs
         self.settled: dict[tuple[Any, ...], Settled] = {}
-        # which modules' rows count, of examples of a kind
-        self.rows: dict[tuple[Any, ...], Mapping[nn.Module, Any]] = {}
         # where the modules' parameters lie in memory
         self.parameters: set[int] = set()
         self._random: list[str] = []

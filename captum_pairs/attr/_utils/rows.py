@@ -3,29 +3,46 @@
 Modules behind the layer of whose rows only some reach the embedding.
 
 A transformer whose embedding is read off one position maps all positions in its last
-block, and throws all but one away: three quarters of the block's work, in every pass
-and every product. What maps each row for itself (a projection, a normalisation, an MLP)
-need not run for the others. Nothing is assumed of the architecture: gradients that are
-zero say which rows may not count, and then NaN is put in their places. An embedding
-that stays what it was depends on none of them, whatever their values, if NaN was not
-lost on the way: compared with something, to choose among rows.
+block, and throws all but one away: most of the block's work, in every pass and every
+product. What maps each row for itself (a projection, a normalisation, an MLP, the
+queries of attention) need not run for the others. Nothing is assumed of the
+architecture: gradients that are zero say which rows may not count, and then NaN is put
+in their places. An embedding that stays what it was depends on none of them, whatever
+their values, if NaN was not lost on the way: compared with something, to choose among
+rows.
 """
 
+import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections import Counter
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Optional
 
 import torch
 from captum_pairs.attr._utils.hooks import answering, Mapper, undone
 from torch import nn, Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # Modules that are asked about at once: about as many as a block has.
-_AT_ONCE = 10
+_AT_ONCE = 12
 # Operators that make numbers of NaN, beside those whose results are no numbers; and
 # some whose other results (a generator's state) say nothing of what they took.
 _LOSING = {"nan_to_num", "nansum", "fmax", "fmin", "sign", "sgn"}
@@ -42,11 +59,14 @@ class Kept:
         axis (int): The rows' axis.
         index (Tensor): Those that count.
         count (int): How many there are in all.
+        asks (bool): Whether they are the queries of attention inside of the module, and
+                    not what it takes itself.
     """
 
     axis: int
     index: Tensor
     count: int
+    asks: bool = False
 
     def of(self, rows: Tensor) -> Tensor:
         """The rows that count."""
@@ -71,14 +91,73 @@ class Rows:
 
 
 class Seen(NamedTuple):
-    """What a module took and gave: (n, T, d) or (T, n, d)."""
+    """What a module took and gave: (n, T, d) or (T, n, d). Or attention inside of it:
+    (n, heads, T, d)."""
 
     mapper: Mapper
     given: Tensor
     output: Tensor
+    attention: Optional["Attention"] = None
+
+    def kept(self, gradient: Tensor) -> Optional[Kept]:
+        """The rows that have a gradient, if they are half of all at most."""
+        axis = self.mapper.axis
+        others = [at for at in range(gradient.ndim) if at != axis]
+        index = gradient.abs().amax(dim=others).nonzero()[:, 0]
+        count = gradient.shape[axis]
+        if not 0 < len(index) <= count // 2:
+            return None
+        return Kept(axis, index, count, self.attention is not None)
+
+    def mapped(self, own: Kept) -> Callable[[Tensor], Tensor]:
+        """What maps rows, all or those that count."""
+        if self.attention is None:
+            return self.mapper.module
+        return partial(self.attention.of, own)
 
 
-# What a module gives for (n, T, d) or (T, n, d), given its rows that count.
+class Attention:
+    """
+    PyTorch's attention, whose queries are asked each for itself.
+
+    Args:
+
+        query (Tensor): (..., T, d).
+        args, kwargs (tuple, dict): What else it was called with, by position and name.
+    """
+
+    def __init__(self, query: Tensor, *args: Any, **kwargs: Any) -> None:
+        named = zip(("key", "value", "attn_mask", "dropout_p", "is_causal"), args)
+        self.query, self._given = query, {**dict(named), **kwargs}
+
+    @property
+    def axis(self) -> int:
+        return self.query.ndim - 2
+
+    def plain(self) -> Tensor:
+        """What all queries get."""
+        return scaled_dot_product_attention(self.query, **self._given)
+
+    def of(self, own: Kept, queries: Tensor) -> Tensor:
+        """What these queries get: all, or those that count."""
+        given = self._given
+        if queries.shape[own.axis] != own.count:
+            given = {**given, "is_causal": False, "attn_mask": self._mask(own)}
+        return scaled_dot_product_attention(queries, **given)
+
+    def _mask(self, own: Kept) -> Optional[Tensor]:
+        """Of the queries that count."""
+        mask: Optional[Tensor] = self._given.get("attn_mask")
+        if self._given.get("is_causal"):
+            keys = torch.arange(self._given["key"].shape[-2], device=own.index.device)
+            return keys <= own.index[:, None]
+        if mask is None or mask.shape[-2] != own.count:
+            return mask
+        return mask.index_select(-2, own.index)
+
+
+# What a module gives for (n, T, d) or (T, n, d), and attention for (n, heads, T, d),
+# given its rows that count.
 Way = Callable[[Kept, Callable[[Tensor], Tensor], Tensor], Tensor]
 
 
@@ -87,17 +166,18 @@ def alone(own: Kept, forward: Callable[[Tensor], Tensor], given: Tensor) -> Tens
     example of what may lie there."""
     rows = forward(own.of(given))
     rest = rows.detach().narrow(own.axis, 0, 1)
-    return own.among(rest.expand(*given.shape[:2], rows.shape[2]), rows)
+    return own.among(rest.expand(*given.shape[:-1], rows.shape[-1]), rows)
 
 
 def beside_any(own: Kept, forward: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
     """The rows that count are mapped; in the others' places are numbers, each row of a
     size of its own, from a hundredth to a hundredfold."""
     rows = forward(own.of(given))
-    shape = (*given.shape[:2], rows.shape[2])
+    shape = (*given.shape[:-1], 1)
     size = rows.detach().float().square().mean().sqrt()
-    row = torch.arange(shape[0] * shape[1], device=rows.device).reshape(*shape[:2], 1)
-    phase = row * shape[2] + torch.arange(shape[2], device=rows.device)
+    row = torch.arange(math.prod(shape), device=rows.device).reshape(shape)
+    width = rows.shape[-1]
+    phase = row * width + torch.arange(width, device=rows.device)
     rest = size * phase.cos() * 10.0 ** (2.0 * row.cos())
     return own.among(rest.to(rows.dtype), rows)
 
@@ -113,6 +193,9 @@ def only(kept: Mapping[nn.Module, Kept], way: Way = alone) -> Iterator[None]:
     """Let modules map the rows that count, in what runs inside."""
 
     def some(own: Kept) -> Callable[..., Any]:
+        if own.asks:
+            return partial(_asked, own, way)
+
         def run(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             # of another number of rows nothing is known
             if kwargs or len(args) != 1 or args[0].shape[own.axis] != own.count:
@@ -128,6 +211,37 @@ def only(kept: Mapping[nn.Module, Kept], way: Way = alone) -> Iterator[None]:
         yield
 
 
+def _asked(
+    own: Kept, way: Way, forward: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """A module's answer, where attention inside of it is for queries that count."""
+
+    def ask(attention: Attention) -> Tensor:
+        query = attention.query
+        if query.shape[own.axis : -1] != (own.count,):
+            return attention.plain()
+        return way(own, partial(attention.of, own), query)
+
+    with _Attentions(ask):
+        return forward(*args, **kwargs)
+
+
+class _Attentions(TorchFunctionMode):
+    """Attention that runs inside is what is made of it."""
+
+    def __init__(self, ask: Callable[[Attention], Tensor]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is scaled_dot_product_attention:
+            return self._ask(Attention(*args, **kwargs))
+        return func(*args, **kwargs)
+
+
 class NanLostError(Exception):
     """What comes of NaN can't be told from what comes of a number."""
 
@@ -139,14 +253,24 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name in _LOSING or (
-            any(map(_is_choice, tree_leaves(output)))
-            and not name.startswith(_ATTENTION)
-        ):
-            if any(map(_has_nan, tree_leaves((args, kwargs)))):
-                raise NanLostError(name)
+        loses = _loses(func)
+        if loses is None:
+            loses = _is_choice(output) or (
+                not isinstance(output, Tensor)
+                and any(map(_is_choice, tree_leaves(output)))
+            )
+        if loses and any(map(_has_nan, tree_leaves((args, kwargs)))):
+            raise NanLostError(str(func))
         return output
+
+
+@lru_cache(maxsize=1024)
+def _loses(func: Any) -> Optional[bool]:
+    """Whether an operator makes numbers of NaN; None if what it gives says so."""
+    name = func.overloadpacket.__name__
+    if name in _LOSING:
+        return True
+    return False if name.startswith(_ATTENTION) else None
 
 
 def no_nan_lost() -> TorchDispatchMode:
@@ -169,19 +293,42 @@ def _has_nan(given: object) -> bool:
 
 @contextmanager
 def watched(mappers: Sequence[Mapper]) -> Iterator[list[Seen]]:
-    """What modules take and give in what runs inside, in the order of their ends, if it
-    has derivatives."""
+    """What modules take and give in what runs inside, and attention inside of them, in
+    the order of their ends."""
     seen: list[Seen] = []
+    within: list[nn.Module] = []  # modules that have begun and not ended
     owner = threading.get_ident()
 
+    def begin(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == owner:
+            within.append(module)
+
+    def end(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == owner:
+            within.pop()
+
     def note(mapper: Mapper, module: nn.Module, args: Any, output: Any) -> None:
-        if threading.get_ident() == owner and output.requires_grad:
+        if threading.get_ident() == owner:
             seen.append(Seen(mapper, args[0].detach(), output))
 
+    def ask(attention: Attention) -> Tensor:
+        output = attention.plain()
+        if within:
+            mapper = Mapper(within[-1], attention.axis)
+            seen.append(Seen(mapper, attention.query.detach(), output, attention))
+        return output
+
     with ExitStack() as stack:
-        for mapper in mappers:
-            handle = mapper.module.register_forward_hook(partial(note, mapper))
+        for handle in (
+            register_module_forward_pre_hook(begin),
+            register_module_forward_hook(end),
+            *(
+                mapper.module.register_forward_hook(partial(note, mapper))
+                for mapper in mappers
+            ),
+        ):
             stack.enter_context(undone(handle.remove))
+        stack.enter_context(_Attentions(ask))
         yield seen
 
 
@@ -205,6 +352,16 @@ def rows_that_count(
         outputs (Tensor): The model's, of the same pass.
         closeness (float): How far results of the same may be apart, relative.
     """
+    attending = Counter(each.mapper.module for each in seen if each.attention)
+    seen = [
+        each
+        for each in seen
+        if each.output.requires_grad
+        and (
+            each.attention is None
+            or (each.mapper.axis > 0 and attending[each.mapper.module] == 1)
+        )
+    ]
     found: dict[nn.Module, Kept] = {}
     inside: set[nn.Module] = set()
     probe = probe_of(outputs)
@@ -223,7 +380,7 @@ def rows_that_count(
         for each, gradient in zip(some[::-1], gradients[::-1]):
             if gradient is None or each.mapper.module in inside:
                 continue
-            kept = _kept(each.mapper, gradient)
+            kept = each.kept(gradient)
             if kept is not None and _is_rowwise(each, kept, closeness):
                 found[each.mapper.module] = kept
                 inside.update(each.mapper.module.modules())
@@ -232,24 +389,14 @@ def rows_that_count(
     return found
 
 
-def _kept(mapper: Mapper, gradient: Tensor) -> Optional[Kept]:
-    """The rows that have a gradient, if they are half of all at most."""
-    others = [at for at in range(gradient.ndim) if at != mapper.axis]
-    index = gradient.abs().amax(dim=others).nonzero()[:, 0]
-    count = gradient.shape[mapper.axis]
-    if not 0 < len(index) <= count // 2:
-        return None
-    return Kept(mapper.axis, index, count)
-
-
 @torch.no_grad()
 def _is_rowwise(seen: Seen, kept: Kept, closeness: float) -> bool:
     """Whether rows that count are mapped to what they were without the others, and
     beside others that are NaN."""
-    module, some = seen.mapper.module, kept.of(seen.given)
+    mapped, some = seen.mapped(kept), kept.of(seen.given)
     expected, version = kept.of(seen.output.detach()), some._version
     try:
-        results = module(some), kept.of(beside_nan(kept, module, seen.given))
+        results = mapped(some), kept.of(beside_nan(kept, mapped, seen.given))
     except torch.OutOfMemoryError:
         raise
     except Exception:  # whatever a module raises that needs all of its rows
@@ -262,6 +409,36 @@ def _is_rowwise(seen: Seen, kept: Kept, closeness: float) -> bool:
         and bool((found.double() - expected.double()).norm() <= limit)
         for found in results
     )
+
+
+# What was found of encoders' modules, by the last one of them that maps rows, and of
+# examples of which shapes: the next call's guess, which it proves by itself.
+_Guess = Sequence[tuple["weakref.ref[nn.Module]", Kept]]
+_GUESSES: MutableMapping[nn.Module, dict[Hashable, _Guess]]
+_GUESSES = weakref.WeakKeyDictionary()
+_MOST_GUESSES = 64
+
+
+def guessed(
+    mappers: Sequence[Mapper], kind: Hashable
+) -> Optional[dict[nn.Module, Kept]]:
+    """What was found of these modules for an example of this kind, if it was."""
+    guess = _GUESSES.get(mappers[-1].module, {}).get(kind)
+    if guess is None:
+        return None
+    found = {module(): own for module, own in guess}
+    return None if None in found else found  # type: ignore[return-value]  # none is
+
+
+def remember(
+    mappers: Sequence[Mapper], kind: Hashable, found: Mapping[nn.Module, Kept]
+) -> None:
+    """Keep what was found, as long as there are the modules."""
+    known = _GUESSES.setdefault(mappers[-1].module, {})
+    known.pop(kind, None)
+    known[kind] = [(weakref.ref(module), own) for module, own in found.items()]
+    if len(known) > _MOST_GUESSES:
+        del known[next(iter(known))]
 
 
 def fewest(kept: Mapping[nn.Module, Kept]) -> dict[nn.Module, Kept]:

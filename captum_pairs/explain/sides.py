@@ -232,6 +232,7 @@ class PreparedSide(Side):
         if at_input:  # what has no path is refused in the adapter's words
             self.prepared.layout(self.prepared.inputs.shape, True, options.tokens)
         start, self._start = asking.start(self.prepared)
+        given = options.settings_for(asking.at)
         example = next(
             method.examples(
                 self.prepared.inputs,
@@ -240,12 +241,16 @@ class PreparedSide(Side):
                 self.prepared.arguments,
                 asking.layer.at_input and not at_input,
                 session=asking.session,
+                settings=(
+                    method.settings_type(**given)
+                    if isinstance(method, IntegratedJacobian)
+                    else None
+                ),
             )
         )
         self.layout = self.prepared.layout(example.shape, at_input, options.tokens)
         self.example = example.masked(asking.on_device(self.layout.mask))
         self.cost = len(self.layout.features)
-        given = options.settings_for(asking.at)
         if "n_samples" in given and "n_samples" not in options.given:
             # a fit needs as many as there are features, at each of several chances
             given["n_samples"] = max(given["n_samples"], _SAMPLES * self.cost)

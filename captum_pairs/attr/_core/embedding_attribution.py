@@ -244,6 +244,7 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
         additional_forward_args: object = None,
         attribute_to_layer_input: bool = False,
         session: Optional[Session] = None,
+        settings: Optional[Settings] = None,
     ) -> Iterator[Example]:
         """
         The examples of a batch, one after the other, ready for :meth:`shares`.
@@ -254,6 +255,8 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
             attribute_to_layer_input: As for ``attribute``.
             session (Session, optional): In which they can be used as long as it is
                         open. Default: one that ends with the loop over them
+            settings (optional): What they are going to be asked with, if it is known,
+                        so that what that takes is found on the way.
 
         Raises:
             InvalidArgumentError: a ``ValueError`` that names the argument.
@@ -265,7 +268,13 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
             additional_forward_args,
             attribute_to_layer_input,
         )
+        if settings is not None:
+            side = self.set_out(side, settings)
         return self._examples(side, session)
+
+    def set_out(self, side: Side, settings: Settings) -> Side:
+        """A side whose examples are going to be asked with these settings."""
+        return side
 
     def _examples(
         self, side: Side, session: Optional[Session] = None
@@ -390,7 +399,7 @@ class EmbeddingAttribution(Attribution, Generic[Settings]):
         asked = settings_of(self.settings_type, settings)
         results: list[tuple[Tensor, Tensor, Tensor]] = []
         with Session() as session:
-            examples = self._examples(side, session)
+            examples = self._examples(self.set_out(side, asked), session)
             for block in blocks_of(examples, self.most_together):
                 self._run_block(block, side, asked, directions, results)
         values, ends, starts = map(torch.stack, zip(*results))

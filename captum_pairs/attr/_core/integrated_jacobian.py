@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from captum.log import log_usage
 from captum_pairs.attr._core.embedding_attribution import EmbeddingAttribution, Shares
-from captum_pairs.attr._utils.example import BaselinePath, Example
+from captum_pairs.attr._utils.example import BaselinePath, Example, Side
 from captum_pairs.attr._utils.placement import (
     Density,
     error_estimate,
@@ -380,6 +380,11 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         found = self.shares_along(path, directions, settings)
         self.check_shares(path, found, settings)
         return found.values
+
+    def set_out(self, side: Side, settings: Integration) -> Side:
+        if self._multiply_by_inputs and _is_placed(settings):
+            return replace(side, scanned=True)
+        return side
 
     def shares(self, path: BaselinePath, settings: Integration) -> Shares:
         return self.shares_of([path], [settings])[0]

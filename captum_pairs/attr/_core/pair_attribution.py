@@ -372,8 +372,10 @@ class PairAttribution(Attribution):
         """
         asked = settings_of_pair(self.embedding_attribution.settings_type, settings)
         results: list[PairDecomposition] = []
+        set_out = self.first.set_out, self.second.set_out
+        first, second = (own(*of) for own, of in zip(set_out, zip(sides, asked)))
         with Session() as session:
-            examples = self._examples(sides, session)
+            examples = self._examples((first, second), session)
             for block in blocks_of(examples, self._most_together):
                 check_size(block[0], len(sides[0]))
                 results += self._of_block(block, asked, effects)

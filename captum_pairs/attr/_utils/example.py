@@ -25,6 +25,7 @@ from captum_pairs.attr._utils.features import (
 )
 from captum_pairs.attr._utils.forward_pass import Call, ForwardPass
 from captum_pairs.attr._utils.hooks import Place, Session
+from captum_pairs.attr._utils.placement import scan_nodes, SCANS
 from captum_pairs.attr._utils.validation import describe, InvalidArgumentError
 from torch import Tensor
 
@@ -32,6 +33,9 @@ from torch import Tensor
 # pays to look for rows that do not count, by five passes, and two more once it is known
 # where: a block has ten such modules, and most of the last one's work may be saved.
 _WORTH = 2
+# Of the rows that a point's modules map, up to which a path is scanned while it is
+# settled.
+_LIGHT_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ class Side(Call):
         mask (Tensor, optional): (1 or b, ...) feature ids.
         channel_dim (int, optional): The channels' dimension in a layer's value.
         differentiable (bool): Whether the method needs the encoder's derivatives.
+        scanned (bool): Whether its paths are going to be scanned.
     """
 
     normalize: bool
     mask: Optional[Tensor]
     channel_dim: Optional[int]
     differentiable: bool
+    scanned: bool
 
     @property
     def place(self) -> Optional[Place]:
@@ -346,10 +352,35 @@ class BaselinePath(Example):
         super().__init__(side, row, session)
         self.start: Tensor = self.baseline_values()[0].to(self.dtype)
         self.scans: dict[int, Any] = {}
-        self._plain_ends = ends = self.settle((self._leaf(self._ends()),), 1)
+        nodes = self._scanned_first()
+        points = torch.cat([self._ends(), self.points(nodes)])
+        outputs = self.settle((self._leaf(points),), 1)
+        self._plain_ends = ends = outputs[:2]
         self._baseline_embedding = self._end(ends[0], "baselines")
         # of the same pass, so that the two ends' rounding is the same
         self.embedding = self._end(ends[1], "inputs")
+        if len(nodes):
+            self._keep_scan(self._as_asked(outputs[2:], None))
+
+    def _scanned_first(self) -> Tensor:
+        """The nodes (n,) of a scan in the pass that settles how points are run: of
+        small models, whose passes cost about as much for two points as for nine."""
+        count = SCANS[1] if self.side.scanned and self._is_light else 2
+        nodes = scan_nodes(count)[1:-1]
+        return torch.tensor(nodes, dtype=self.dtype, device=self.value.device)
+
+    @property
+    def _is_light(self) -> bool:
+        """Whether points behind the layer take little, by what modules there map."""
+        rows = self.value.numel() * self.value.element_size()
+        return rows * len(self._mappers) <= _LIGHT_BYTES
+
+    def _keep_scan(self, embeddings: Tensor) -> None:
+        """Embeddings (n, k) between the ends, of this scan and all coarser ones."""
+        ends = self._baseline_embedding[None], self.embedding[None]
+        curve = torch.cat([ends[0], embeddings, ends[1]]).double().cpu().numpy()
+        for count in SCANS[:2]:
+            self.scans[count] = curve[:: (len(curve) - 1) // (count - 1)]
 
     @property
     def baseline_embedding(self) -> Tensor:

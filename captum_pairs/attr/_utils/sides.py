@@ -57,6 +57,7 @@ def make_side(
         mask=mask,
         channel_dim=channel_dim,
         differentiable=differentiable,
+        scanned=False,
     )
     if mask is not None and place is None:
         _check_mask_at_input("feature_mask" + suffix, mask, values)

@@ -106,8 +106,10 @@ def test_a_bar_counts_whatever_the_method_does(
             super().close()
 
     monkeypatch.setattr(counting, "tqdm", Bar)
-    model.explain(_photo(), TEXT, method=method, progress=True)
-    passes = shown[0]
+    # the first one looks for what those after it know
+    for _ in range(2):
+        model.explain(_photo(), TEXT, method=method, progress=True)
+    passes = shown[1]
     compared = model.compare(_photo(), TEXT, methods=[method]).compared[0]
     assert passes == compared.forwards + compared.backwards > 0
 

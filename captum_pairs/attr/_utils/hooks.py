@@ -148,7 +148,9 @@ class Session:
         if module in self.modules:
             return
         self.modules.add(module)
-        for name, tensor in module.named_parameters(recurse=False):
+        for name, tensor in module._parameters.items():
+            if tensor is None:
+                continue
             if tensor.is_inference():
                 raise InvalidArgumentError(
                     "forward_func",

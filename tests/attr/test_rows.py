@@ -6,6 +6,7 @@ all of them are mapped.
 
 import gc
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
 from typing import Any, Optional
@@ -700,6 +701,194 @@ def test_guesses_of_many_shapes_are_not_all_kept():
         if module in set(encoder.modules())
     ]
     assert len(known) == rows._MOST_GUESSES
+
+
+class InOneRow(nn.Module):
+    """The tokens of all points one behind the other, (1, n * T, D)."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        answer: Tensor = self.block(hidden.reshape(1, -1, D))
+        return answer.reshape(hidden.shape)
+
+
+@pytest.mark.parametrize("n_steps, size", [(6, 1), (3, 2), (1, None)])
+def test_tokens_of_all_points_in_one_row(monkeypatch, n_steps, size):
+    encoder = Tower(at, block=InOneRow(mlp()))
+    options = dict(args=PLACES, n_steps=n_steps, internal_batch_size=size)
+
+    def run():
+        return found(encoder, **options)
+
+    torch.testing.assert_close(run(), with_all_rows(monkeypatch, run), **EXACT)
+
+
+class Moving(nn.Module):
+    """Adds something else to each row, from when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.size = mlp(), 0.0
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        rows = torch.arange(hidden.shape[1], dtype=hidden.dtype)[:, None]
+        return self.inner(hidden) + self.size * rows
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_module_that_tells_rows_apart_since_the_call_before(monkeypatch, dtype):
+    encoder = Tower(lambda h: h[:, 5], block=Moving()).to(dtype)
+    x = X.to(dtype)
+    found(encoder, x)
+    # of an embedding about as much as its rounding
+    encoder.mlp.size = 0.3 if dtype == torch.bfloat16 else 1e-3
+    values = found(encoder, x).double()
+    expected = with_all_rows(monkeypatch, found, encoder, x).double()
+    size = float(expected.abs().max())
+    limit = 1e-2 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(values, expected, rtol=0, atol=limit * size)
+
+
+class Watching(Counter):
+    """Keeps the largest number that it saw, when it is switched on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_on = False
+        self.register_buffer("largest", torch.zeros(()).double())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if self.is_on:
+            self.largest.copy_(torch.maximum(self.largest, hidden.detach().max()))
+        return hidden
+
+
+def test_no_statistics_of_nan_since_the_call_before():
+    encoder = Tower(first, block=nn.Sequential(mlp(), Watching()))
+    found(encoder)
+    encoder.mlp[1].is_on = True
+    found(encoder)
+    assert 0 < float(encoder.mlp[1].largest) < 10
+
+
+def test_nothing_is_kept_of_a_class_that_is_gone():
+    def call() -> Any:
+        encoder = Tower(first)
+
+        class Around(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                answer: Tensor = encoder(x)
+                return answer
+
+        LayerIntegratedJacobian(Around(), encoder.layer).attribute(X, n_steps=6)
+        return weakref.ref(encoder)
+
+    known = call()
+    gc.collect()
+    assert known() is None
+
+
+class Gated(nn.Module):
+    """Reads a fifth row through a gate that is shut at both ends of the path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(D, D), nn.Linear(D, K)
+        self.attention = Attending(lambda q, k, v: ask(q, k, v) + ask(q, v, k), False)
+        self.lost: Callable[[Tensor], Tensor] = lambda hidden: hidden
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.layer(x)
+        weight, bias = self.layer.weight[0].detach(), self.layer.bias[0].detach()
+        ends = [X[0, 0].to(weight) @ weight + bias, bias]
+        near = (hidden[:, 0, :1] - sum(ends) / 2).abs()
+        gate = torch.relu(0.48 * (ends[0] - ends[1]).abs() - near)
+        rows = self.lost(self.attention(hidden)) + 0 * hidden
+        return self.head(rows[:, 0].tanh() + 9 * gate * rows[:, 5])
+
+
+LOST: dict[str, Callable[[Tensor], Tensor]] = {
+    "by the kernel": lambda h: h,
+    "a number": lambda h: h.nan_to_num(),
+    "a number in place": lambda h: h.clone().nan_to_num_(),
+    "signs in place": lambda h: h + h.clone().sign_(),
+    "steps": lambda h: h + torch.heaviside(h.detach(), torch.ones((), dtype=h.dtype)),
+    "soft shrinkage": lambda h: nn.functional.softshrink(h, 0.01),
+    "another's sign": lambda h: torch.copysign(h.abs() + 1, h),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", LOST)
+def test_nan_that_is_lost_behind_a_gate(monkeypatch, name, dtype):
+    encoder = Gated().to(dtype)
+    encoder.lost = LOST[name]
+    x = X[:1].to(dtype)
+    values = found(encoder, x, n_steps=12)
+    expected = with_all_rows(monkeypatch, lambda: found(encoder, x, n_steps=12))
+    assert float(expected[:, 5].abs().max()) > 1e-3  # the gate was open
+    limit = 1e-11 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(values, expected, rtol=0, atol=limit)
+
+
+def test_rows_in_common_are_of_the_same_kind():
+    one = nn.Identity()
+    asked = {one: Kept(2, torch.tensor([1]), 8, asks=True)}
+    for other in (Kept(1, torch.tensor([1]), 8), Kept(2, torch.tensor([1]), 8)):
+        assert in_common([asked, {one: other}]) == {}
+        assert in_common([{one: other}, asked]) == {}
+
+
+# ---- a scan in the pass that settles how points are run -----------------------------
+
+
+class AtMost(nn.Module):
+    """Takes only so many examples at once, and notes how many."""
+
+    def __init__(self, encoder: nn.Module, most: int) -> None:
+        super().__init__()
+        self.encoder, self.most, self.sizes = encoder, most, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise ValueError(f"more than {self.most} examples")
+        answer: Tensor = self.encoder(x)
+        return answer
+
+
+def test_no_more_points_at_once_than_were_asked_for():
+    encoder = AtMost(Tower(first), 2)
+    attribution = IntegratedJacobian(encoder)
+    attribution.attribute(X[:1], tolerance=1e-2, internal_batch_size=2)
+    assert max(encoder.sizes) == 2
+
+
+def test_nothing_is_known_of_modules_that_map_no_rows():
+    convolutions = nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, K)
+    encoder = AtMost(nn.Sequential(*convolutions).double(), 100)
+    IntegratedJacobian(encoder).attribute(X[:1, None], tolerance=1e-2)
+    assert encoder.sizes[:2] == [1, 2]
+
+
+@pytest.mark.parametrize("is_light", [False, True])
+def test_a_scan_is_the_same_on_the_way(monkeypatch, is_light):
+    encoder = AtMost(Tower(first), 100)
+    monkeypatch.setattr(example, "_LIGHT_BYTES", 2**20 if is_light else 0)
+    attribution = IntegratedJacobian(encoder)
+    asked = Integration(tolerance=1e-2)
+    (path,) = attribution.examples(X[:1], settings=asked)
+    assert encoder.sizes == ([1, 9] if is_light else [1, 2])
+    assert set(path.scans) == ({5, 9} if is_light else set())
+    scanned([Wanted(path, asked)])
+    for count, curve in path.scans.items():
+        nodes = (1 - np.cos(np.pi * np.arange(count) / (count - 1))) / 2
+        expected = encoder(torch.tensor(nodes)[:, None, None] * X[0]).detach()
+        np.testing.assert_allclose(curve, expected, rtol=0, atol=1e-12)
 
 
 # ---- what is not changed ---------------------------------------------------------

@@ -382,7 +382,8 @@ class IntegratedJacobian(EmbeddingAttribution[Integration]):
         return found.values
 
     def set_out(self, side: Side, settings: Integration) -> Side:
-        if self._multiply_by_inputs and _is_placed(settings):
+        is_free = settings.internal_batch_size is None
+        if is_free and self._multiply_by_inputs and _is_placed(settings):
             return replace(side, scanned=True)
         return side
 

@@ -371,9 +371,10 @@ class BaselinePath(Example):
 
     @property
     def _is_light(self) -> bool:
-        """Whether points behind the layer take little, by what modules there map."""
+        """Whether points behind the layer take little, by what modules there map; where
+        none is known to map rows, nothing is known."""
         rows = self.value.numel() * self.value.element_size()
-        return rows * len(self._mappers) <= _LIGHT_BYTES
+        return 0 < rows * len(self._mappers) <= _LIGHT_BYTES
 
     def _keep_scan(self, embeddings: Tensor) -> None:
         """Embeddings (n, k) between the ends, of this scan and all coarser ones."""

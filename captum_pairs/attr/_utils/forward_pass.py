@@ -29,6 +29,7 @@ from captum_pairs.attr._utils.hooks import (
     Visit,
 )
 from captum_pairs.attr._utils.rows import (
+    all_of,
     beside_any,
     beside_nan,
     fewest,
@@ -149,6 +150,7 @@ class ForwardPass:
         self._is_expanded: Optional[bool] = None
         self._point_bytes: Optional[int] = None
         self._rows = Rows()
+        self._writes = False  # whether a pass writes into buffers
         with observed(session, None in call.places) as recorder:
             self.output, self.values = self._plain(self._inputs, recorder.reach)
         if None not in call.places:
@@ -263,7 +265,14 @@ class ForwardPass:
         Returns:
             *Tensor*: the points' outputs (n, ...).
         """
-        needed = values if leaves is None else leaves
+        before = self.session.written()
+        outputs = self._settle(values, own, values if leaves is None else leaves)
+        self._writes = self.session.written() != before
+        return outputs
+
+    def _settle(
+        self, values: Sequence[Tensor], own: int, needed: Sequence[Tensor]
+    ) -> Tensor:
         needed = [each for each in needed if each.requires_grad]
         kind = self._kind(values, len(needed))
         if kind in self.session.settled:  # another example was like this one
@@ -331,11 +340,12 @@ class ForwardPass:
                         are known.
         """
         self._rows.kept = {}
-        if self.session.is_random:
+        if self.session.is_random or self._writes:  # NaN would stay in what is written
             return
         # of an example like this one, maybe in another call
         func = self.call.forward_func
-        what = getattr(func, "__code__", type(func))
+        # its identity, or it would be kept alive; of another one it is a guess as well
+        what = id(getattr(func, "__code__", type(func)))
         kind = (what, len(self._mappers), *self._shapes(values))
         guess = guessed(self._mappers, kind)
         try:
@@ -344,7 +354,8 @@ class ForwardPass:
             if plain is None:
                 with self.forward(values, False) as plain:
                     pass
-            if guess and self._are_enough(guess, values, plain):
+            # what is found now is compared module by module, too
+            if guess and self._are_enough(guess, values, plain, 0.1):
                 self._rows.kept = guess
                 return
             found = self._rows_that_count([each[own : own + 1] for each in values])
@@ -362,31 +373,33 @@ class ForwardPass:
         remember(self._mappers, kind, found)
 
     def _rows_that_count(self, values: Sequence[Tensor]) -> dict[nn.Module, Kept]:
-        before = self.session.written()
         leaves = [value.detach().requires_grad_() for value in values]
         with watched(self._mappers) as seen, self.forward(leaves, True) as outputs:
-            if self.session.written() != before:  # what NaN would stay in
-                return {}
             # a module by itself rounds less than all of the model
             return rows_that_count(seen, outputs, self.closeness / 10.0)
 
     def _are_enough(
-        self, kept: Mapping[nn.Module, Kept], values: Sequence[Tensor], plain: Tensor
+        self,
+        kept: Mapping[nn.Module, Kept],
+        values: Sequence[Tensor],
+        plain: Tensor,
+        share: float = 1.0,
     ) -> bool:
         """Whether all other rows may as well be NaN or any number, at points whose
-        outputs are plain ones (n, ...)."""
+        outputs are plain ones (n, ...), to a share of the closeness."""
         try:
-            with only(kept, beside_nan), no_nan_lost():
-                with self.forward(values, False) as followed:
+            # of attention fused kernels may lose NaN
+            with all_of(kept, beside_nan), no_nan_lost():
+                with self.forward(values, False, twice=True) as followed:
                     pass
-            with only(kept, beside_any), self.forward(values, False) as beside:
+            with all_of(kept, beside_any), self.forward(values, False) as beside:
                 pass
         except torch.OutOfMemoryError:
             raise
         except Exception:  # an output that is not finite, or whatever a model raises
             return False
         return all(
-            self._is_near(outputs, at, own)
+            self._is_near(outputs, at, own, share)
             for outputs in (followed, beside)
             for at, own in enumerate(plain)
         )
@@ -394,13 +407,15 @@ class ForwardPass:
     def _is_same(self, outputs: Tensor, own: int) -> bool:
         return self._is_near(outputs, own, self.output[0].to(outputs))
 
-    def _is_near(self, outputs: Tensor, at: int, plain: Tensor) -> bool:
-        """Whether a point's output is a plain one."""
+    def _is_near(
+        self, outputs: Tensor, at: int, plain: Tensor, share: float = 1.0
+    ) -> bool:
+        """Whether a point's output is a plain one, to a share of the closeness."""
         found = outputs[at]
         if found.shape != plain.shape:
             return False
         size = self.call.size(outputs, plain)
-        return bool((found - plain).norm() <= self.closeness * size)
+        return bool((found - plain).norm() <= share * self.closeness * size)
 
     @property
     def precision(self) -> torch.dtype:

@@ -187,8 +187,8 @@ class Session:
 
     def written(self) -> int:
         """How often something was written into the modules' buffers."""
-        buffers = (each.buffers(recurse=False) for each in self.modules)
-        return sum(_version(buffer) for own in buffers for buffer in own)
+        buffers = (own for each in self.modules for own in each._buffers.values())
+        return sum(_version(buffer) for buffer in buffers if buffer is not None)
 
     def warn_if_random(self) -> None:
         """Warn, once a call, of a model in training mode."""

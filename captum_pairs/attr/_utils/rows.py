@@ -43,10 +43,33 @@ from torch.utils._pytree import tree_leaves
 
 # Modules that are asked about at once: about as many as a block has.
 _AT_ONCE = 12
-# Operators that make numbers of NaN, beside those whose results are no numbers; and
-# some whose other results (a generator's state) say nothing of what they took.
-_LOSING = {"nan_to_num", "nansum", "fmax", "fmin", "sign", "sgn"}
-_ATTENTION = ("_scaled_dot_product", "_fused_sdp_choice")
+# Operators that give NaN for NaN, or that take a number or leave it, whatever it is. Of
+# any other one it is not known (``sign``, ``fmax``, ``nan_to_num``, a fused kernel).
+_KEEPING = frozenset(
+    """
+    abs add addcdiv addcmul clamp clamp_max clamp_min cos div elu erf exp expm1 gelu glu
+    hardsigmoid hardswish hardtanh leaky_relu lerp log log1p log2 log_sigmoid_forward
+    maximum minimum mish mul neg pow reciprocal relu rsqrt rsub sigmoid silu sin
+    softplus sqrt square sub tan tanh
+    amax amin cumsum linalg_vector_norm logsumexp mean prod std sum var var_mean
+    _log_softmax _safe_softmax _softmax
+    addbmm addmm addmv baddbmm bmm convolution dot linear matmul mkldnn_convolution
+    mkldnn_linear mkldnn_rnn_layer mm mv outer
+    _batch_norm_no_update _fused_rms_norm _native_batch_norm_legit
+    _native_batch_norm_legit_no_training native_batch_norm native_group_norm
+    native_layer_norm
+    _reshape_alias _reshape_copy _to_copy _unsafe_view alias as_strided cat clone
+    constant_pad_nd contiguous copy detach diagonal expand flip gather index index_add
+    index_copy index_put index_select lift lift_fresh masked_fill movedim narrow permute
+    pixel_shuffle pixel_unshuffle repeat reshape roll scatter select select_scatter
+    slice slice_scatter split split_with_sizes squeeze stack t transpose tril triu
+    unbind unfold unsafe_split unsqueeze view where
+    _adaptive_avg_pool2d avg_pool1d avg_pool2d upsample_bicubic2d upsample_bilinear2d
+    upsample_nearest2d
+    empty_like fill full_like new_empty new_empty_strided new_full new_ones new_zeros
+    ones_like rand_like randn_like zero zeros_like
+    """.split()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +90,11 @@ class Kept:
     index: Tensor
     count: int
     asks: bool = False
+
+    def is_like(self, other: "Kept") -> bool:
+        """Whether they are some of the same rows."""
+        found = (self.axis, self.count, self.asks)
+        return found == (other.axis, other.count, other.asks)
 
     def of(self, rows: Tensor) -> Tensor:
         """The rows that count."""
@@ -191,24 +219,55 @@ def beside_nan(own: Kept, forward: Callable[[Tensor], Tensor], given: Tensor) ->
 @contextmanager
 def only(kept: Mapping[nn.Module, Kept], way: Way = alone) -> Iterator[None]:
     """Let modules map the rows that count, in what runs inside."""
-
-    def some(own: Kept) -> Callable[..., Any]:
-        if own.asks:
-            return partial(_asked, own, way)
-
-        def run(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            # of another number of rows nothing is known
-            if kwargs or len(args) != 1 or args[0].shape[own.axis] != own.count:
-                return forward(*args, **kwargs)
-            return way(own, forward, args[0])
-
-        return run
-
     owner = threading.get_ident()
     with ExitStack() as stack:
         for module, own in kept.items():
-            stack.enter_context(answering(module, some(own), owner))
+            answer = partial(_asked if own.asks else _mapped, own, way)
+            stack.enter_context(answering(module, answer, owner))
         yield
+
+
+class NotProvenError(Exception):
+    """What would show that rows do not count has not been seen."""
+
+
+@contextmanager
+def all_of(kept: Mapping[nn.Module, Kept], way: Way) -> Iterator[None]:
+    """
+    As :func:`only`, in a pass that is to prove something.
+
+    Raises:
+        NotProvenError: at the end, if a module has not gone this way, as one does that
+                    finds another number of rows than it had; or at once, if it writes
+                    into what it takes.
+    """
+    gone: set[Kept] = set()
+
+    def noted(own: Kept, forward: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+        def unwritten(rows: Tensor) -> Tensor:
+            version = rows._version
+            answer = forward(rows)
+            if rows._version != version:
+                raise NotProvenError("what is taken is written into")
+            return answer
+
+        gone.add(own)
+        return way(own, unwritten, given)
+
+    with only(kept, noted):
+        yield
+    if gone != set(kept.values()):
+        raise NotProvenError("not all modules were seen with as many rows")
+
+
+def _mapped(
+    own: Kept, way: Way, forward: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """A module's answer, made of the rows that count."""
+    # of another number of rows nothing is known
+    if kwargs or len(args) != 1 or args[0].shape[own.axis] != own.count:
+        return forward(*args, **kwargs)
+    return way(own, forward, args[0])
 
 
 def _asked(
@@ -242,49 +301,37 @@ class _Attentions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class NanLostError(Exception):
-    """What comes of NaN can't be told from what comes of a number."""
-
-
 class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Where NaN is lost, which says whether it counts, is an error."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        # before it may write into what it takes
+        has_nan = not _keeps(func) and any(map(_has_nan, tree_leaves((args, kwargs))))
         output = func(*args, **(kwargs or {}))
-        loses = _loses(func)
-        if loses is None:
-            loses = _is_choice(output) or (
-                not isinstance(output, Tensor)
-                and any(map(_is_choice, tree_leaves(output)))
-            )
-        if loses and any(map(_has_nan, tree_leaves((args, kwargs)))):
-            raise NanLostError(str(func))
+        if not has_nan and isinstance(output, Tensor) and _is_choice(output):
+            has_nan = any(map(_has_nan, tree_leaves((args, kwargs))))
+        if has_nan:
+            raise NotProvenError(f"NaN may be lost in {func}")
         return output
 
 
 @lru_cache(maxsize=1024)
-def _loses(func: Any) -> Optional[bool]:
-    """Whether an operator makes numbers of NaN; None if what it gives says so."""
-    name = func.overloadpacket.__name__
-    if name in _LOSING:
-        return True
-    return False if name.startswith(_ATTENTION) else None
+def _keeps(func: Any) -> bool:
+    """Whether an operator, or its kind that writes into what it takes, keeps NaN."""
+    return func.overloadpacket.__name__.rstrip("_") in _KEEPING
 
 
 def no_nan_lost() -> TorchDispatchMode:
-    """What runs inside raises :class:`NanLostError` where it compares NaN, or makes a
-    number of it."""
+    """What runs inside raises :class:`NotProvenError` where it compares NaN, or may
+    make a number of it."""
     return _Followed()  # type: ignore[no-untyped-call]
 
 
-def _is_choice(found: object) -> bool:
-    """Whether a result of an operator is a truth value or a whole number, or one that
-    Python goes on with."""
-    if isinstance(found, Tensor):
-        return not (found.is_floating_point() or found.is_complex())
-    return isinstance(found, (bool, int, float, complex))
+def _is_choice(found: Tensor) -> bool:
+    """Whether a result of an operator is truth values or whole numbers."""
+    return not (found.is_floating_point() or found.is_complex())
 
 
 def _has_nan(given: object) -> bool:
@@ -383,7 +430,8 @@ def rows_that_count(
             kept = each.kept(gradient)
             if kept is not None and _is_rowwise(each, kept, closeness):
                 found[each.mapper.module] = kept
-                inside.update(each.mapper.module.modules())
+                if each.attention is None:
+                    inside.update(each.mapper.module.modules())
         if len(found) == before:
             break
     return found
@@ -458,7 +506,7 @@ def in_common(
     return {
         module: replace(own, index=_all_of([each[module].index for each in known]))
         for module, own in first.items()
-        if all(module in each and each[module].count == own.count for each in known)
+        if all(module in each and each[module].is_like(own) for each in known)
     }
 
 

@@ -116,11 +116,10 @@ class Table:
 
     def fewest(self, rule: Callable[[int], Any], tolerance: float) -> int:
         """Nodes from which on the error stays below a tolerance."""
-        needed = COUNTS[-1]
+        needed, exact = COUNTS[-1], torch.tensor(self.exact)
         for n in reversed(COUNTS):
             nodes, weights = rule(n)[:2]
             found = np.tensordot(weights, self.at(self.readings, nodes), 1)
-            exact = torch.tensor(self.exact)
             if relative(torch.tensor(found), exact, exact.norm(dim=0)) > tolerance:
                 break
             needed = n

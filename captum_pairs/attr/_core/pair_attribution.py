@@ -372,8 +372,8 @@ class PairAttribution(Attribution):
         """
         asked = settings_of_pair(self.embedding_attribution.settings_type, settings)
         results: list[PairDecomposition] = []
-        set_out = self.first.set_out, self.second.set_out
-        first, second = (own(*of) for own, of in zip(set_out, zip(sides, asked)))
+        first = self.first.set_out(sides[0], asked[0])
+        second = self.second.set_out(sides[1], asked[1])
         with Session() as session:
             examples = self._examples((first, second), session)
             for block in blocks_of(examples, self._most_together):

@@ -378,8 +378,8 @@ class BaselinePath(Example):
 
     def _keep_scan(self, embeddings: Tensor) -> None:
         """Embeddings (n, k) between the ends, of this scan and all coarser ones."""
-        ends = self._baseline_embedding[None], self.embedding[None]
-        curve = torch.cat([ends[0], embeddings, ends[1]]).double().cpu().numpy()
+        start, end = self._baseline_embedding[None], self.embedding[None]
+        curve = torch.cat([start, embeddings, end]).double().cpu().numpy()
         for count in SCANS[:2]:
             self.scans[count] = curve[:: (len(curve) - 1) // (count - 1)]
 
